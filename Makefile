@@ -1,0 +1,70 @@
+# Everything runs from .venv; nothing is installed outside this folder.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+OHLCV ?=
+SYMBOL ?=
+DEMO_BARS ?=
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:  ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(STAMP)  ## make .venv with everything that is pinned in constraints.txt
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Name another with make PYTHON=python3.12 setup") if sys.version_info < (3, 11) else None'
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "This Python has no ensurepip; on Debian: apt install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+.PHONY: demo
+demo: setup  ## train, promote, serve, trade on paper; OHLCV=file SYMBOL=name DEMO_BARS=n
+	@$(BIN)/signalserve demo $(if $(OHLCV),--ohlcv '$(OHLCV)') $(if $(SYMBOL),--symbol '$(SYMBOL)') $(if $(DEMO_BARS),--bars '$(DEMO_BARS)')
+
+.PHONY: test
+test: setup  ## run every test
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+.PHONY: check
+check: setup  ## format, lint, types, import directions, protos
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@mkdir -p build
+	$(BIN)/python scripts/generate_protos.py --image build/protos.binpb
+	$(BIN)/buf lint build/protos.binpb --config buf.yaml
+	$(BIN)/python scripts/generate_protos.py --check
+
+.PHONY: format
+format: setup  ## rewrite the code in the project's format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: protos
+protos: setup  ## generate signalserve/v1 from protos/
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/generate_protos.py
+
+.PHONY: bench
+bench: setup  ## measure, as ratios against peers in the same run
+	$(BIN)/python -m benchmarks
+
+.PHONY: pin
+pin: setup  ## renew constraints.txt (needs uv on the PATH)
+	uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev --extra lab --extra bench \
+		--generate-hashes --no-emit-index-url --no-header --no-annotate -o constraints.txt pyproject.toml
+
+.PHONY: docker
+docker:  ## build the image (needs a Docker engine)
+	docker build -t signalserve .
+
+.PHONY: clean
+clean:  ## remove .venv, caches and build output; outputs/ stays
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,0 +1,1 @@
+"""The `signalserve` command, one file a command group."""

@@ -1,0 +1,267 @@
+"""`signalserve demo`: the whole life of a model in one run, for a person to watch."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.exits import FAILED, USAGE, say_error
+from cli.options import ConfigOption
+from cli.output import console, notes
+from client import SignalClient
+from config.logs import configure_logs
+from config.settings import Settings, load_settings
+from registry import Key, ModelRegistryEntry, Promotion, Status, open_store, promote
+from registry.queries import select
+
+if TYPE_CHECKING:
+    from live.records import BarRecord
+
+SYNTHETIC_SYMBOL = "SYNTHETIC"
+_SYNTHETIC_BARS = 6_000
+_SEED = 7
+# the rest is replayed, so that no model is shown bars that it was trained on
+_TRAIN_SHARE = 0.75
+_PROMOTE_AFTER = 20
+_READY_SECONDS = 120.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(demo)
+
+
+def demo(
+    ohlcv: Annotated[
+        Path | None, typer.Option(help="A bar file of your own; the default is labelled synthetic bars.")
+    ] = None,
+    symbol: Annotated[str | None, typer.Option("--symbol", "-s", help="Symbol of --ohlcv.")] = None,
+    timeframe: Annotated[str, typer.Option(help="Timeframe of --ohlcv.")] = "15m",
+    bars: Annotated[
+        int | None, typer.Option(min=2, help="End after so many bars; the default is until Ctrl-C.")
+    ] = None,
+    pace: Annotated[
+        float | None, typer.Option(min=0.0, help="Seconds a bar; the default is 0.02 with --bars, else 0.25.")
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Train, register, promote, serve, trade on paper, and swap the model in mid-run.
+
+    Nothing leaves this machine, and no order is sent anywhere: the position is a paper one.
+    """
+    if (ohlcv is None) != (symbol is None):
+        say_error("--ohlcv and --symbol go together: which symbol is in the file?")
+        raise typer.Exit(USAGE)
+    settings = load_settings(config)
+    configure_logs(settings.logging.model_copy(update={"level": "warning"}))
+    from features.errors import FeatureError  # takes a second to import, which --help need not wait for
+    from training.errors import TrainingError, TrainingRequestError
+
+    try:
+        _run(settings, config, ohlcv, symbol or SYNTHETIC_SYMBOL, timeframe, bars, pace)
+    except (FeatureError, TrainingError, TrainingRequestError, ServerDidNotStartError) as error:
+        say_error(str(error))
+        raise typer.Exit(FAILED) from None
+
+
+class ServerDidNotStartError(Exception):
+    """The server ended, or was not ready in time; the text says where its log is."""
+
+
+def _run(
+    settings: Settings,
+    config: Path | None,
+    ohlcv: Path | None,
+    symbol: str,
+    timeframe: str,
+    bars: int | None,
+    pace: float | None,
+) -> None:
+    folder = Path("outputs/demo")
+    folder.mkdir(parents=True, exist_ok=True)
+    key = Key(symbol, timeframe)
+    _step(1, "Bars")
+    replayed, for_training = _prepare_bars(folder, ohlcv, key)
+    _step(2, "First model: train, register, promote")
+    first = _champion(settings, key, for_training)
+    _step(3, "Second model: train and register; it waits for its promote")
+    second = _challenger(settings, key, for_training, first)
+    _step(4, "Server")
+    with ExitStack() as stack:
+        target = stack.enter_context(_server(settings, config, folder / "server.log"))
+        console.print(f"  gRPC on {target}; its log is in {folder / 'server.log'}")
+        console.print("  ML Lab, the web page, is not part of this release")
+        client = stack.enter_context(SignalClient(target, deadline_ms=settings.client.deadline_ms))
+        _step(5, "Live engine on paper: features -> gRPC -> strategy -> position")
+        _replay(settings, client, replayed, key, second, bars, pace)
+    console.print("server stopped")
+
+
+def _prepare_bars(folder: Path, ohlcv: Path | None, key: Key) -> tuple[Path, Path]:
+    """The file to replay and the earlier part of it to train on."""
+    from features.bars import read_bars
+    from features.synthetic import synthetic_bars
+
+    whole = ohlcv
+    if whole is None:
+        whole = folder / f"{key.symbol}_{key.timeframe}.csv"
+        synthetic_bars(key.symbol, _SYNTHETIC_BARS, seed=_SEED, timeframe=key.timeframe).to_csv(whole)
+        console.print(f"  {_SYNTHETIC_BARS:,} SYNTHETIC bars (made up, seed {_SEED}; no market's) in {whole}")
+    read = read_bars(whole, timeframe=key.timeframe)
+    frame = read.frame
+    for warning in read.warnings:
+        notes.print(f"  note: {whole.name}: {warning}", style="yellow", markup=False)
+    cut = int(len(frame) * _TRAIN_SHARE)
+    earlier = folder / f"{key.symbol}_{key.timeframe}_train.csv"
+    frame.iloc[:cut].to_csv(earlier)
+    console.print(
+        f"  {key}: the models train on {cut:,} bars up to {frame.index[cut - 1]:%Y-%m-%d %H:%M}Z; "
+        f"{len(frame) - cut:,} later ones are left for the replay"
+    )
+    return whole, earlier
+
+
+def _champion(settings: Settings, key: Key, bars: Path) -> str:
+    state = open_store(settings.ml.models_dir).view().state
+    current = state.production(key)
+    if current is not None:
+        console.print(f"  {current} is in production already: no training")
+        return current
+    model_id = _train(settings, key, bars, settings.ml.model_type)
+    promote(settings.ml.models_dir, [Promotion(model_id, "")], reason="demo: first model", via="cli")
+    console.print(f"  promoted {model_id}")
+    return model_id
+
+
+def _challenger(settings: Settings, key: Key, bars: Path, champion: str) -> str:
+    view = open_store(settings.ml.models_dir).view()
+    waiting: list[ModelRegistryEntry] = [
+        entry
+        for entry in select(
+            view, symbol=key.symbol, timeframe=key.timeframe, statuses=(Status.SUCCESS, Status.CANDIDATE)
+        )
+        if entry.model_id not in view.state.quarantined and view.state.digests.get(entry.model_id)
+    ]
+    if waiting:
+        console.print(f"  {waiting[0].model_id} is waiting already: no training")
+        return waiting[0].model_id
+    types = list(settings.ml.models)
+    trained = view.state.entries[champion].model_type
+    other = next((name for name in ("xgb", "rf", *types) if name in types and name != trained), trained)
+    return _train(settings, key, bars, other)
+
+
+def _train(settings: Settings, key: Key, bars: Path, model_type: str) -> str:
+    from training.progress import steps
+    from training.request import TrainRequest
+    from training.run import train
+
+    request = TrainRequest.from_settings(settings, *key, model_type=model_type, ohlcv=bars)
+    with steps() as report:
+        result = train(request, report=report, via="cli")
+    metrics = result.metrics
+    shown = ", ".join(
+        f"{name} {metrics[name]:.3f}"
+        for name in ("auc", "cum_return", "sharpe")
+        if metrics.get(name) is not None
+    )
+    engine = result.engine + (f" ({result.engine_reason})" if result.engine_reason else "")
+    console.print(f"  trained {result.model_id}: out of sample {shown}; engine {engine}", soft_wrap=True)
+    console.print(f"  in {result.path}", soft_wrap=True)
+    return result.model_id
+
+
+@contextmanager
+def _server(settings: Settings, config: Path | None, log: Path) -> Iterator[str]:
+    """The real server in a process of its own, on a free port, for the length of the block."""
+    command = [sys.executable, "-m", "cli.main", "serve", "--port", "0"]
+    if config is not None:
+        command += ["--config", str(config)]
+    with log.open("w", encoding="utf-8") as stream:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stream, text=True)  # noqa: S603 - ours
+        # a server that hangs must not hang the demo
+        watchdog = threading.Timer(_READY_SECONDS, process.kill)
+        watchdog.start()
+        try:
+            line = process.stdout.readline() if process.stdout is not None else ""
+            watchdog.cancel()
+            if not line.startswith("ready on "):
+                process.wait()
+                raise ServerDidNotStartError(f"the server did not start; {log} says why")
+            yield line.removeprefix("ready on ").strip()
+        finally:
+            watchdog.cancel()
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=settings.server.drain_seconds + 30)
+
+
+def _replay(
+    settings: Settings,
+    client: SignalClient,
+    bars_file: Path,
+    key: Key,
+    second: str,
+    bars: int | None,
+    pace: float | None,
+) -> None:
+    from cli.live import BarPrinter, ending_at_signals
+    from live.bars import CsvReplay
+    from live.bootstrap import build_engine
+    from live.served_model import choose_pipeline, served_model
+
+    later = CsvReplay(bars_file, timeframe=key.timeframe)
+    last = bars if bars is not None else len(later) - int(len(later) * _TRAIN_SHARE)
+    source = CsvReplay(
+        bars_file,
+        timeframe=key.timeframe,
+        last=last,
+        pace=pace if pace is not None else (0.02 if bars is not None else 0.25),
+    )
+    pipeline = choose_pipeline(served_model(client, *key)).pipeline
+    printer = BarPrinter()
+    promote_after = min(_PROMOTE_AFTER, last // 2)
+    seen = Counter[str]()
+
+    def on_bar(record: BarRecord) -> None:
+        printer(record)
+        seen[record.model_id or "none"] += not record.late
+        if sum(seen.values()) == promote_after and not record.late:
+            result = client.promote(second, reason="demo: swap in mid-run")
+            console.print(
+                f"[bold green]promoted[/] {second} over gRPC: registry revision {result.registry_revision}, "
+                f"served revision {result.served_revision}; the next bar is answered by it",
+                soft_wrap=True,
+            )
+
+    engine = build_engine(settings, client, source, pipeline, *key, on_bar=on_bar)
+    with ending_at_signals(engine):
+        result = engine.run()
+    console.rule()
+    for model_id, count in seen.items():
+        console.print(
+            f"  {count:>6} bars answered by {model_id}" if model_id != "none" else f"  {count:>6} held"
+        )
+    counts = result.counts
+    console.print(
+        f"  {counts.bars} bars, {counts.answers} answers, {counts.holds} held, {counts.signals} signals, "
+        f"{counts.fills} fills; paper equity {result.equity:,.2f} ({result.position})"
+    )
+    snapshot = settings.live.snapshot_dir / f"{key.symbol}_{key.timeframe}.json"
+    console.print(f"  snapshot in {snapshot.resolve()}", soft_wrap=True)
+    console.print(f"  registry in {settings.ml.models_dir.resolve()}", soft_wrap=True)
+    console.print(
+        "  next: signalserve serve, then signalserve models, status, events, rollback", soft_wrap=True
+    )
+
+
+def _step(number: int, text: str) -> None:
+    console.print(f"[bold cyan]{number}/5[/] [bold]{text}[/]")

@@ -1,0 +1,96 @@
+"""Exit codes that tell, and one line on stderr for every error that is no bug of ours."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+from rich.console import Console
+
+from client import (
+    Aborted,
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    SignalServeError,
+    Unavailable,
+)
+from config.settings import ConfigError
+from registry.errors import (
+    InvalidArgumentError,
+    NotFoundError,
+    PreconditionError,
+    RegistryError,
+    StaleExpectationError,
+)
+
+OK, FAILED, USAGE, SERVER_AWAY, NOT_FOUND, REFUSED, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
+
+EPILOG = (
+    "Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 server away, 4 not found, "
+    "5 refused by the registry's rules, 130 interrupted."
+)
+
+_errors = Console(stderr=True, highlight=False)
+
+
+def say_error(text: str) -> None:
+    """Print an error for a person, in one place and one form."""
+    _errors.print(f"[bold red]error:[/] {_escape(text)}", soft_wrap=True)
+
+
+@contextmanager
+def telling_exits() -> Iterator[None]:
+    """Turn the errors that a command may meet into a line and an exit code."""
+    try:
+        yield
+    except ConfigError as error:
+        for line in str(error).splitlines():
+            say_error(line)
+        sys.exit(USAGE)
+    except SignalServeError as error:
+        say_error(_server_text(error))
+        sys.exit(_server_code(error))
+    except RegistryError as error:
+        say_error(str(error))
+        sys.exit(_registry_code(error))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+
+
+def _server_text(error: SignalServeError) -> str:
+    text = str(error)
+    if isinstance(error, Unavailable | DeadlineExceeded) and not error.reason:
+        return f"{text}; is `signalserve serve` running there? --target names another address"
+    return text
+
+
+def _server_code(error: SignalServeError) -> int:
+    if isinstance(error, Unavailable | DeadlineExceeded):
+        return SERVER_AWAY
+    if isinstance(error, NotFound):
+        return NOT_FOUND
+    if isinstance(error, FailedPrecondition | Aborted):
+        return REFUSED
+    if isinstance(error, InvalidArgument):
+        return USAGE
+    return FAILED
+
+
+def _registry_code(error: RegistryError) -> int:
+    if isinstance(error, NotFoundError):
+        return NOT_FOUND
+    if isinstance(error, PreconditionError | StaleExpectationError):
+        return REFUSED
+    if isinstance(error, InvalidArgumentError):
+        return USAGE
+    return FAILED
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", "\\[")

@@ -1,0 +1,278 @@
+"""`signalserve models | promote | rollback | archive | events | status`: ops, through a server."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cli.exits import FAILED, USAGE, say_error
+from cli.options import ConfigOption, JsonOption, ReasonOption, TargetOption, open_client
+from cli.output import console, notes, print_json, print_table
+from client import AuditEvent, PromoteResult, Promotion
+
+SymbolFilter = Annotated[str | None, typer.Option("--symbol", "-s", help="Only this symbol.")]
+TimeframeFilter = Annotated[str | None, typer.Option("--timeframe", help="Only this timeframe.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (models, promote, rollback, archive, events, status):
+        app.command()(command)
+
+
+def models(
+    model_id: Annotated[str | None, typer.Argument(help="Show this one whole.")] = None,
+    symbol: SymbolFilter = None,
+    timeframe: TimeframeFilter = None,
+    model_type: Annotated[str | None, typer.Option("--model-type", help="Only this type.")] = None,
+    state: Annotated[
+        list[str] | None, typer.Option("--status", help="Only this status; may be repeated.")
+    ] = None,
+    config: ConfigOption = None,
+    target: TargetOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """List the registry's models, or show one."""
+    with open_client(config, target) as client:
+        if model_id is not None:
+            details = client.get_model(model_id)
+            if json_output:
+                print_json(details)
+            else:
+                _show_model(details)
+            return
+        try:
+            found = client.list_models(symbol, timeframe, model_type, state or ())
+        except ValueError as error:
+            say_error(str(error))
+            raise typer.Exit(USAGE) from None
+    if json_output:
+        print_json({"models": list(found), "unreadable_rows": found.unreadable_rows})
+        return
+    print_table(
+        ("model_id", "key", "type", "status", "served", "engine", "cum_return", "sharpe", "created_at"),
+        [
+            (
+                item.model_id,
+                f"{item.symbol}/{item.timeframe}",
+                item.model_type,
+                item.status + (" (quarantined)" if item.quarantined else ""),
+                item.served,
+                item.engine,
+                item.cum_return,
+                item.sharpe,
+                item.created_at,
+            )
+            for item in found
+        ],
+    )
+    for item in found:
+        for problem in item.problems:
+            notes.print(f"[yellow]{item.model_id}:[/] {problem}")
+    for row in found.unreadable_rows:
+        notes.print(f"[yellow]registry_index.csv, {row}[/] (kept, skipped)")
+    if not found:
+        notes.print("no models; `signalserve train` makes one")
+
+
+def _show_model(details: object) -> None:
+    from client import ModelDetails
+
+    if not isinstance(details, ModelDetails):
+        raise TypeError("not a model")
+    model = details.model
+    facts = [
+        ("model_id", model.model_id),
+        ("key", f"{model.symbol}/{model.timeframe}"),
+        ("type", model.model_type),
+        ("status", model.status),
+        ("quarantined", model.quarantined),
+        ("served", model.served),
+        ("engine", model.engine),
+        ("engine reason", model.engine_reason),
+        ("digest", model.digest),
+        ("schema hash", details.schema_hash),
+        ("features", len(details.feature_names)),
+        ("created", model.created_at),
+        ("cum_return", model.cum_return),
+        ("sharpe", model.sharpe),
+    ]
+    print_table(("", ""), facts)
+    metrics = details.metadata.get("metrics") or {}
+    if metrics:
+        print_table(("metric", "value"), sorted(metrics.items()), title="\nmetrics")
+    top = sorted(details.importances, key=lambda item: -item[1])[:10]
+    if top:
+        print_table(("feature", "importance"), top, title="\nten most important features")
+    for problem in model.problems:
+        notes.print(f"[yellow]{problem}[/]")
+
+
+def promote(
+    model_ids: Annotated[list[str], typer.Argument(help="Models, at most one a key: all or none.")],
+    expected: Annotated[
+        str | None,
+        typer.Option(
+            "--expected",
+            help="Only if this model is in production now ('' for none); with one model.",
+            show_default=False,
+        ),
+    ] = None,
+    reason: ReasonOption = "",
+    force: Annotated[bool, typer.Option("--force", help="Go past the gate; needs --reason.")] = False,
+    request_id: Annotated[str | None, typer.Option(help="A repeat with the same id changes nothing.")] = None,
+    config: ConfigOption = None,
+    target: TargetOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Put models into production and wait until the server serves them."""
+    if expected is not None and len(model_ids) != 1:
+        say_error("--expected goes with one model")
+        raise typer.Exit(USAGE)
+    with open_client(config, target) as client:
+        result = client.promote(
+            [Promotion(model_id, expected) for model_id in model_ids],
+            reason=reason,
+            force=force,
+            request_id=request_id,
+        )
+    _show_result(result, "in production", "before", json_output)
+
+
+def rollback(
+    keys: Annotated[
+        list[str], typer.Argument(help="Keys as SYMBOL/TIMEFRAME: all or none.", metavar="KEY...")
+    ],
+    reason: Annotated[str, typer.Option("--reason", help="Why; it is kept in the audit log.")],
+    request_id: Annotated[str | None, typer.Option(help="A repeat with the same id changes nothing.")] = None,
+    config: ConfigOption = None,
+    target: TargetOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Take keys back to the model they had before; the one left behind is quarantined."""
+    for key in keys:
+        if "/" not in key:
+            say_error(f"{key!r}: a key is written SYMBOL/TIMEFRAME, as in BTCUSDT/15m")
+            raise typer.Exit(USAGE)
+    with open_client(config, target) as client:
+        result = client.rollback(keys, reason, request_id)
+    _show_result(result, "in production", "left behind", json_output)
+
+
+def archive(
+    model_ids: Annotated[list[str], typer.Argument(help="Models: all or none.")],
+    reason: ReasonOption = "",
+    allow_unserved: Annotated[
+        bool, typer.Option("--allow-unserved", help="Leave a key with nothing in production; needs --reason.")
+    ] = False,
+    config: ConfigOption = None,
+    target: TargetOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Retire models; they stay on disk."""
+    with open_client(config, target) as client:
+        result = client.archive(model_ids, reason, allow_unserved)
+    _show_result(result, "archived", "in production before", json_output)
+
+
+def _show_result(result: PromoteResult, now: str, before: str, json_output: bool) -> None:
+    if json_output:
+        print_json(result)
+    else:
+        print_table(
+            ("key", now, before),
+            [
+                (f"{item.symbol}/{item.timeframe}", item.model_id, item.previous_model_id)
+                for item in result.transitions
+            ],
+        )
+        console.print(
+            f"registry revision {result.registry_revision}, served revision {result.served_revision}"
+        )
+    if not result.served:
+        say_error(
+            "committed, but the server does not serve it yet; `signalserve status` shows what it could not load"
+        )
+        raise typer.Exit(FAILED)
+
+
+def events(
+    symbol: SymbolFilter = None,
+    timeframe: TimeframeFilter = None,
+    model_id: Annotated[str | None, typer.Option(help="Only events of this model.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, newest first.")] = 20,
+    config: ConfigOption = None,
+    target: TargetOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Show who changed what, newest first."""
+    with open_client(config, target) as client:
+        found = list(client.events(symbol, timeframe, model_id, limit=limit))
+    if json_output:
+        print_json(found)
+        return
+    print_table(
+        ("revision", "time", "action", "what", "actor", "via", "forced", "reason"),
+        [
+            (
+                item.revision,
+                item.time,
+                item.action,
+                _changes(item),
+                item.actor,
+                item.via,
+                item.forced,
+                item.reason,
+            )
+            for item in found
+        ],
+    )
+
+
+def _changes(event: AuditEvent) -> str:
+    texts = [
+        f"{change.model_id}: {change.from_status or 'new'} > {change.to_status or 'deleted'}"
+        for change in event.changes
+    ]
+    return "; ".join(texts[:3]) + (f" and {len(texts) - 3} more" if len(texts) > 3 else "")
+
+
+def status(
+    config: ConfigOption = None,
+    target: TargetOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Show what the server serves and what it could not load."""
+    with open_client(config, target) as client:
+        found = client.status()
+    if json_output:
+        print_json(found)
+    else:
+        ready = "draining" if found.draining else "ready" if found.ready else "NOT READY"
+        console.print(
+            f"{ready}, registry revision {found.registry_revision}, signalserve {found.version}, "
+            f"process {found.process_id}, up since {found.start_time:%Y-%m-%d %H:%M:%S}Z"
+            if found.start_time
+            else ready
+        )
+        print_table(
+            ("key", "model_id", "engine", "digest", "pinned"),
+            [
+                (
+                    f"{item.symbol}/{item.timeframe}",
+                    item.model_id,
+                    item.engine,
+                    item.model_digest[:12],
+                    item.pinned,
+                )
+                for item in found.models
+            ],
+        )
+        for item in found.models:
+            if item.engine_reason:
+                notes.print(f"{item.model_id} is served natively: {item.engine_reason}")
+        for failure in found.load_errors:
+            say_error(f"{failure.symbol}/{failure.timeframe} {failure.model_id}: {failure.message}")
+    if not found.ready:
+        raise typer.Exit(FAILED)

@@ -1,0 +1,246 @@
+"""`signalserve live`: replay bars against a server and trade them on paper."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.exits import FAILED, SERVER_AWAY, USAGE, say_error
+from cli.options import ConfigOption, TargetOption
+from cli.output import console, notes, plain
+from client import DeadlineExceeded, SignalClient, Unavailable
+from config.logs import configure_logs
+from config.settings import ConfigError, Settings, load_settings
+
+if TYPE_CHECKING:
+    from features.pipeline import FeaturePipeline
+    from live.engine import LiveEngine
+    from live.records import BarRecord, LiveResult
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(live)
+
+
+def live(
+    symbol: Annotated[str, typer.Option("--symbol", "-s", help="The symbol, such as BTCUSDT.")],
+    timeframe: Annotated[str, typer.Option(help="Length of a bar: 15m, 1h, 1d.")] = "15m",
+    ohlcv: Annotated[
+        Path | None, typer.Option(help="Bar file; default live.ohlcv_path, else data.ohlcv_path.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Feature preset; default the one that the model was trained with.")
+    ] = None,
+    model_id: Annotated[
+        str | None, typer.Option(help="Ask this model, not the one in production (A/B test).")
+    ] = None,
+    bars: Annotated[
+        int | None, typer.Option(min=1, help="Replay only the last so many; the ones before warm up.")
+    ] = None,
+    start: Annotated[
+        datetime | None, typer.Option(help="Replay only bars that open at this time (UTC) or later.")
+    ] = None,
+    pace: Annotated[float, typer.Option(min=0.0, help="Seconds a bar; 0: as fast as it goes.")] = 0.0,
+    snapshot_dir: Annotated[
+        Path | None,
+        typer.Option(help="Default live.snapshot_dir; give an A/B engine a folder of its own."),
+    ] = None,
+    settle: Annotated[
+        float, typer.Option(min=0.0, help="Seconds to wait after the last bar for scores that are missing.")
+    ] = 30.0,
+    config: ConfigOption = None,
+    target: TargetOption = None,
+    json_output: Annotated[bool, typer.Option("--json", help="One JSON object a line and bar.")] = False,
+) -> None:
+    """Replay a bar file bar by bar: features, score from the server, signal, paper position.
+
+    A bar without an answer in time is held: no signal. Its score is asked for again and shown once more, marked
+    `late`, when it comes. Ctrl-C ends the run with a summary and exit code 0. Exit code 3: bars are left that
+    the server, being away, never scored.
+    """
+    settings = load_settings(config)
+    settings = settings.model_copy(
+        update={"client": settings.client.model_copy(update={"target": target or settings.client.target})}
+    )
+    # these take a second to import, and other commands don't need them
+    from features.errors import FeatureError, UnknownPresetError, UnknownTimeframeError
+    from live.bars import CsvReplay
+    from live.bootstrap import build_engine
+    from live.served_model import FeaturesMissingError, NotServedError
+
+    configure_logs(settings.logging.model_copy(update={"level": "warning"}))
+    path = ohlcv if ohlcv is not None else _bar_file(settings, symbol, timeframe)
+    printer = BarPrinter(json_output=json_output)
+    try:
+        source = CsvReplay(
+            path,
+            timeframe=timeframe,
+            start=None if start is None else start.replace(tzinfo=UTC),
+            last=bars,
+            pace=pace,
+        )
+        with SignalClient(settings.client.target, deadline_ms=settings.client.deadline_ms) as client:
+            pipeline = _pipeline(client, settings, symbol, timeframe, model_id, preset)
+            engine = build_engine(
+                settings,
+                client,
+                source,
+                pipeline,
+                symbol,
+                timeframe,
+                model_id=model_id,
+                snapshot_dir=snapshot_dir,
+                on_bar=printer,
+                settle_seconds=settle,
+            )
+            folder = settings.live.snapshot_dir if snapshot_dir is None else snapshot_dir
+            notes.print(
+                f"replaying {len(source):,} bars of {path} against {settings.client.target};"
+                f" snapshot in {folder.resolve()}",
+                soft_wrap=True,
+                markup=False,
+            )
+            for warning in source.warnings:
+                notes.print(f"note: {path.name}: {warning}", style="yellow", soft_wrap=True, markup=False)
+            with ending_at_signals(engine):
+                result = engine.run()
+    except (UnknownPresetError, UnknownTimeframeError, ValueError) as error:
+        say_error(str(error))
+        raise typer.Exit(USAGE) from None
+    except (FeatureError, FeaturesMissingError, NotServedError, OSError) as error:
+        say_error(str(error))
+        raise typer.Exit(FAILED) from None
+    _summary(result)
+    if result.unanswered and not result.stopped:
+        say_error(f"{result.unanswered} bars have no score: the server at {settings.client.target} is away")
+        raise typer.Exit(SERVER_AWAY)
+
+
+class BarPrinter:
+    """Prints each record that it is called with: a line of a table, or a JSON object.
+
+    In the table the bars of the warm-up are one line, so that fifty bars of news are not lost among hundreds.
+    """
+
+    def __init__(self, *, json_output: bool = False) -> None:
+        self._json = json_output
+        self._head_is_due = True
+        self._warming = False
+
+    def __call__(self, record: BarRecord) -> None:
+        """Print a bar."""
+        if self._json:
+            print(json.dumps(plain(record), default=plain, ensure_ascii=False), flush=True)
+            return
+        if self._head_is_due:
+            console.print(
+                f"[bold]{'bar (UTC)':<16} {'close':>12} {'probability':>11} {'signal':<6} {'position':<8}"
+                f" {'equity':>12} {'ms':>7} model_id",
+                soft_wrap=True,
+            )
+            self._head_is_due = False
+        if record.note.endswith("warm-up of the features"):
+            if not self._warming:
+                console.print(f"{record.bar_time:%Y-%m-%d %H:%M} warm-up of the features ...", soft_wrap=True)
+            self._warming = True
+            return
+        self._warming = False
+        console.print(self.line(record), style=self.style(record), soft_wrap=True, markup=False)
+
+    @staticmethod
+    def line(record: BarRecord) -> str:
+        """One bar as a line."""
+        probability = "-" if record.probability is None else f"{record.probability:.4f}"
+        latency = "-" if record.latency_ms is None else f"{record.latency_ms:.2f}"
+        remarks = [*(["late"] if record.late else []), *record.flags, *([record.note] if record.note else [])]
+        return (
+            f"{record.bar_time:%Y-%m-%d %H:%M} {record.close:>12.8g} {probability:>11} {record.signal or '':<6}"
+            f" {record.position:<8} {record.equity:>12.2f} {latency:>7} {record.model_id or '-'}"
+            + (f"  ({'; '.join(remarks)})" if remarks else "")
+        )
+
+    @staticmethod
+    def style(record: BarRecord) -> str:
+        """The colour of a bar's line."""
+        if record.signal is not None:
+            return "green" if record.signal == "LONG" else "red"
+        return "yellow" if record.late or record.probability is None else ""
+
+
+def _bar_file(settings: Settings, symbol: str, timeframe: str) -> Path:
+    if settings.live.ohlcv_path is None:
+        return settings.data.ohlcv_file(symbol, timeframe)
+    try:
+        return Path(settings.live.ohlcv_path.format(symbol=symbol, timeframe=timeframe))
+    except (KeyError, IndexError, ValueError):
+        raise ConfigError(
+            f"live.ohlcv_path: {settings.live.ohlcv_path!r} may hold {{symbol}} and {{timeframe}}, no other braces"
+        ) from None
+
+
+def _pipeline(
+    client: SignalClient,
+    settings: Settings,
+    symbol: str,
+    timeframe: str,
+    model_id: str | None,
+    preset: str | None,
+) -> FeaturePipeline:
+    """The pipeline that the model needs; with no server to ask, the one that the configuration names."""
+    from features.pipeline import FeaturePipeline
+    from live.served_model import choose_pipeline, served_model
+
+    try:
+        chosen = choose_pipeline(served_model(client, symbol, timeframe, model_id), preset)
+    except (Unavailable, DeadlineExceeded) as error:
+        fallback = FeaturePipeline(preset or settings.ml.feature_preset)
+        notes.print(
+            f"note: the server at {client.target} is away ({error}); holding until it answers, with feature"
+            f" preset {fallback.preset}",
+            style="yellow",
+            soft_wrap=True,
+            markup=False,
+        )
+        return fallback
+    if chosen.warning:
+        notes.print(f"note: {chosen.warning}", style="yellow", soft_wrap=True, markup=False)
+    return chosen.pipeline
+
+
+@contextmanager
+def ending_at_signals(engine: LiveEngine) -> Iterator[None]:
+    """Let the first SIGINT or SIGTERM end the run cleanly; a second one does what it always did."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def stop(number: int, _frame: object) -> None:
+        signal.signal(number, before[signal.Signals(number)])
+        engine.stop()
+
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _summary(result: LiveResult) -> None:
+    counts = result.counts
+    gaps = f", {counts.missing_bars} bars missing in {counts.gaps} holes" if counts.gaps else ""
+    notes.print(
+        f"{'stopped' if result.stopped else 'done'}: {counts.bars:,} bars ({counts.warmup:,} of warm-up{gaps}),"
+        f" {counts.answers:,} scores ({counts.late:,} late), {counts.holds:,} held, {counts.signals:,} signals,"
+        f" {counts.fills:,} fills, {counts.reconnects} reconnects, {counts.errors} errors;"
+        f" {result.position}, equity {result.equity:,.2f}; model {result.used_model_id or '-'}",
+        soft_wrap=True,
+        markup=False,
+    )

@@ -1,0 +1,44 @@
+"""The `signalserve` command."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from cli import demo, lifecycle, live, predict, registry, serve, train
+from cli.exits import EPILOG, telling_exits
+
+app = typer.Typer(
+    name="signalserve",
+    help="The whole life of a trading model: train, register, promote, serve over gRPC, roll back.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for group in (serve, train, lifecycle, predict, live, registry, demo):
+    group.register(app)
+
+
+@app.callback()
+def root(
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", is_eager=True)
+    ] = False,
+) -> None:
+    """The whole life of a trading model: train, register, promote, serve over gRPC, roll back."""
+    if show_version:
+        typer.echo(f"signalserve {version('signalserve')}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line."""
+    with telling_exits():
+        app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""`signalserve predict`: one prediction by hand."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import typer
+
+from cli.exits import USAGE, say_error
+from cli.options import ConfigOption, JsonOption, TargetOption, open_client
+from cli.output import print_json, print_table
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(predict)
+
+
+def predict(
+    symbol: Annotated[str, typer.Option("--symbol", "-s", help="Symbol, e.g. BTCUSDT.")],
+    timeframe: Annotated[str, typer.Option("--timeframe", help="Timeframe.")] = "15m",
+    features: Annotated[
+        str | None,
+        typer.Option(
+            help="A JSON object name -> number, a list of such objects, or @FILE with either; - is stdin."
+        ),
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="A CSV file with one column a feature.")] = None,
+    model_id: Annotated[str | None, typer.Option(help="Ask this model, not the key's.")] = None,
+    config: ConfigOption = None,
+    target: TargetOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Ask the server for the scores of one or more rows."""
+    rows = _rows(features, csv)
+    with open_client(config, target) as client:
+        prediction = client.predict(symbol, timeframe, rows, model_id, deadline_ms=5_000)
+    if json_output:
+        print_json(prediction)
+        return
+    print_table(
+        ("row", "score", "model_id", "revision", "flags", "latency_ms"),
+        [
+            (
+                number,
+                float(score),
+                prediction.model_id,
+                prediction.registry_revision,
+                " ".join(prediction.flags),
+                round(prediction.latency_ms, 2),
+            )
+            for number, score in enumerate(prediction.scores)
+        ],
+    )
+
+
+def _rows(features: str | None, csv: Path | None) -> Any:
+    if (features is None) == (csv is None):
+        _refuse("give the rows with --features or --csv")
+    try:
+        if csv is not None:
+            return pd.read_csv(csv)
+        text = features or ""
+        if text == "-":
+            text = sys.stdin.read()
+        elif text.startswith("@"):
+            text = Path(text[1:]).read_text(encoding="utf-8")
+        value = json.loads(text)
+    except OSError as error:
+        _refuse(f"{error.filename}: {error.strerror}")
+    except ValueError as error:
+        _refuse(f"the rows can't be read: {error}")
+    if not isinstance(value, dict | list):
+        _refuse("the rows must be a JSON object or a list of objects")
+    return value
+
+
+def _refuse(text: str) -> None:
+    say_error(text)
+    raise typer.Exit(USAGE)

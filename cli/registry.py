@@ -1,0 +1,164 @@
+"""`signalserve registry validate | clean | adopt | verify-log`: the registry's folder, without a server."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cli.exits import FAILED, USAGE, say_error
+from cli.options import ConfigOption, JsonOption, ReasonOption, RegistryOption, registry_dir
+from cli.output import console, notes, print_json, print_table
+from config.settings import load_settings
+from registry import adopt as adopt_model
+from registry import clean as clean_registry
+from registry import load_registry, open_store, plan_clean, validate_registry_entry
+from registry import verify_log as check_log
+from registry.errors import RegistryError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group."""
+    group = typer.Typer(no_args_is_help=True, help="Look after the registry's folder, without a server.")
+    group.command()(validate)
+    group.command()(clean)
+    group.command()(adopt)
+    group.command("verify-log")(verify_log)
+    app.add_typer(group, name="registry")
+
+
+def validate(
+    config: ConfigOption = None, registry: RegistryOption = None, json_output: JsonOption = False
+) -> None:
+    """Check every entry's artefacts against the digests in the log. Changes nothing."""
+    base = registry_dir(load_settings(config), registry)
+    view = open_store(base).view()
+    conflicts = view.state.conflicts()
+    rows = []
+    for entry in view.state.entries.values():
+        result = validate_registry_entry(base, entry, view.state.digests.get(entry.model_id, ""))
+        problems = list(result.problems)
+        if entry.model_id in conflicts:
+            problems.append(f"a second production row of {entry.key}: {conflicts[entry.model_id]} counts")
+        rows.append((entry.model_id, entry.status, not problems, problems, list(result.warnings)))
+    unreadable = [str(row) for row in view.unreadable]
+    if json_output:
+        print_json(
+            {
+                "entries": [
+                    dict(zip(("model_id", "status", "valid", "problems", "warnings"), row, strict=True))
+                    for row in rows
+                ],
+                "unreadable_rows": unreadable,
+            }
+        )
+    else:
+        print_table(
+            ("model_id", "status", "valid", "remarks"),
+            [
+                (model_id, status, valid, "; ".join(problems + warnings))
+                for model_id, status, valid, problems, warnings in rows
+            ],
+        )
+        for text in unreadable:
+            notes.print(f"[yellow]registry_index.csv, {text}[/] (kept, skipped)")
+    if unreadable or not all(row[2] for row in rows):
+        raise typer.Exit(FAILED)
+
+
+def clean(
+    delete_dirs: Annotated[
+        bool, typer.Option("--delete-dirs", help="Also delete the folders of entries that left the registry.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be done.")] = False,
+    reason: ReasonOption = "",
+    config: ConfigOption = None,
+    registry: RegistryOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Drop entries whose artefacts are missing; never production, pinned or the rollback target."""
+    settings = load_settings(config)
+    base = registry_dir(settings, registry)
+    pins = settings.ml.pinned_ids()
+    if dry_run:
+        plan = plan_clean(base, pins, delete_dirs=delete_dirs)
+    else:
+        plan = clean_registry(base, pins, delete_dirs=delete_dirs, reason=reason, via="cli")
+    if json_output:
+        print_json(plan)
+        return
+    would = "would drop" if dry_run else "dropped"
+    for model_id, why in plan.entries.items():
+        console.print(f"{would} {model_id}: {why}")
+    for folder in plan.folders:
+        console.print(f"{'would delete' if dry_run else 'deleted'} {folder}")
+    for model_id, why in plan.kept.items():
+        notes.print(f"[yellow]kept[/] {model_id}: {why}")
+    if not plan.entries and not plan.folders:
+        console.print("nothing to clean")
+
+
+def adopt(
+    model_ids: Annotated[list[str] | None, typer.Argument(help="Models to adopt.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every model without a digest.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    reason: ReasonOption = "",
+    config: ConfigOption = None,
+    registry: RegistryOption = None,
+) -> None:
+    """Take digests of legacy folders, compile them and write golden rows.
+
+    This opens model.joblib, which can run any code that is in it: adopt only what you trust.
+    """
+    base = registry_dir(load_settings(config), registry)
+    if everything:
+        digests = open_store(base).view().state.digests
+        model_ids = [
+            entry.model_id
+            for entry in load_registry(base)
+            if entry.status != "failed" and not digests.get(entry.model_id)
+        ]
+        if not model_ids:
+            console.print("every model has a digest already")
+            return
+    if not model_ids:
+        say_error("name the models to adopt, or say --all")
+        raise typer.Exit(USAGE)
+    if not yes:
+        notes.print(
+            f"model.joblib of {len(model_ids)} model(s) will be opened; it can run any code that is in it:"
+        )
+        for model_id in model_ids:
+            notes.print(f"  {model_id}")
+        typer.confirm("Do you trust where they come from?", abort=True, err=True)
+    failed = 0
+    for model_id in model_ids:
+        try:
+            digest = adopt_model(base, model_id, reason=reason, via="cli")
+        except RegistryError as error:
+            say_error(str(error))
+            failed += 1
+        else:
+            console.print(f"{model_id} {digest}")
+    if failed:
+        raise typer.Exit(FAILED)
+
+
+def verify_log(
+    config: ConfigOption = None, registry: RegistryOption = None, json_output: JsonOption = False
+) -> None:
+    """Prove that the event log is a whole chain and that the index is what it says."""
+    report = check_log(registry_dir(load_settings(config), registry))
+    if json_output:
+        print_json(
+            {"ok": report.ok, "events": report.events, "problems": report.problems, "notes": report.notes}
+        )
+    else:
+        for problem in report.problems:
+            say_error(problem)
+        for note in report.notes:
+            notes.print(f"[yellow]note:[/] {note}")
+        if report.ok:
+            console.print(f"ok: {report.events} events, the chain is whole and the index is what it says")
+    if not report.ok:
+        raise typer.Exit(FAILED)

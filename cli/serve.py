@@ -1,0 +1,60 @@
+"""`signalserve serve`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.exits import FAILED, say_error
+from cli.options import ConfigOption
+from cli.output import notes
+from config.logs import configure_logs
+from config.settings import load_settings
+from server.bootstrap import PortTakenError
+from server.workers import run_server
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(serve)
+
+
+def serve(
+    config: ConfigOption = None,
+    port: Annotated[int | None, typer.Option(help="Port; overrides server.port. 0 takes a free one.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address; overrides server.host.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; overrides server.workers.")] = None,
+    registry: Annotated[
+        Path | None, typer.Option("--registry", "-r", help="Overrides ml.models_dir.")
+    ] = None,
+) -> None:
+    """Serve the registry's production models over gRPC until SIGTERM or Ctrl-C.
+
+    Prints `ready on HOST:PORT` on stdout once every production model is loaded and verified.
+    """
+    settings = load_settings(config)
+    changes = {
+        name: value
+        for name, value in (("port", port), ("host", host), ("workers", workers))
+        if value is not None
+    }
+    settings = settings.model_copy(update={"server": settings.server.model_copy(update=changes)})
+    if registry is not None:
+        settings = settings.model_copy(update={"ml": settings.ml.model_copy(update={"models_dir": registry})})
+    configure_logs(settings.logging)
+    if not settings.ml.models_dir.is_dir():
+        notes.print(
+            f"[yellow]note:[/] {settings.ml.models_dir} does not exist yet; the server waits for the first model"
+        )
+
+    def ready(bound: int) -> None:
+        print(f"ready on {settings.server.host}:{bound}", flush=True)
+
+    try:
+        code = run_server(settings, ready)
+    except PortTakenError as error:
+        say_error(str(error))
+        raise typer.Exit(FAILED) from None
+    raise typer.Exit(code)

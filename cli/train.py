@@ -1,0 +1,135 @@
+"""`signalserve train`: one symbol and timeframe, from a bar file to a registered model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.exits import FAILED, USAGE, say_error, telling_exits
+from cli.options import ConfigOption, JsonOption
+from cli.output import console, print_json, print_table
+from config.logs import configure_logs
+from config.settings import load_settings
+
+if TYPE_CHECKING:
+    from training.run import TrainResult
+
+_SHOWN = (
+    ("cum_return", "{:+.2%}"),
+    ("sharpe", "{:.2f}"),
+    ("max_drawdown", "{:.2%}"),
+    ("trades", "{:d}"),
+    ("hit_rate", "{:.1%}"),
+    ("exposure", "{:.1%}"),
+    ("buy_hold_return", "{:+.2%}"),
+    ("auc", "{:.3f}"),
+    ("accuracy", "{:.3f}"),
+    ("log_loss", "{:.3f}"),
+    ("brier", "{:.3f}"),
+    ("precision", "{:.3f}"),
+    ("recall", "{:.3f}"),
+    ("train_rows", "{:,d}"),
+    ("test_bars", "{:,d}"),
+)
+
+
+def train(
+    symbol: Annotated[str, typer.Option(help="The symbol, such as BTCUSDT.")],
+    timeframe: Annotated[str, typer.Option(help="Length of a bar: 15m, 1h, 1d.")] = "15m",
+    preset: Annotated[str | None, typer.Option(help="Feature preset: core or extended.")] = None,
+    model_type: Annotated[str | None, typer.Option(help="A key of ml.models: rf, xgb, logreg, ...")] = None,
+    seed: Annotated[int | None, typer.Option(help="random_state of the fit.")] = None,
+    output_dir: Annotated[Path | None, typer.Option(help="The registry; default ml.models_dir.")] = None,
+    ohlcv: Annotated[Path | None, typer.Option(help="Bar file; default data.ohlcv_path.")] = None,
+    config: ConfigOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Train a model, measure it out of sample, and register it.
+
+    What is not given comes from the configuration. Exit code 1: the run failed (the registry keeps a `failed`
+    entry with the reason); 2: the request or the configuration can't be used.
+    """
+    settings = load_settings(config)
+    # these take seconds to import, and other commands don't need them
+    from training.errors import TrainingError, TrainingRequestError
+    from training.progress import steps
+    from training.request import TrainRequest
+    from training.run import train as run_training
+
+    # the table says what the registry's log line would
+    configure_logs(settings.logging.model_copy(update={"level": "warning"}))
+    try:
+        request = TrainRequest.from_settings(
+            settings,
+            symbol,
+            timeframe,
+            preset=preset,
+            model_type=model_type,
+            seed=seed,
+            output_dir=output_dir,
+            ohlcv=ohlcv,
+        )
+        with steps() as report:
+            result = run_training(request, report=report, via="cli")
+    except TrainingRequestError as error:
+        say_error(str(error))
+        raise typer.Exit(USAGE) from error
+    except TrainingError as error:
+        kept = f" (registered as failed: {error.model_id})" if error.model_id else ""
+        say_error(f"{error}{kept}")
+        raise typer.Exit(FAILED) from error
+    if json_output:
+        print_json(_as_json(result))
+    else:
+        _print(result)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command `train` to an app."""
+    app.command("train")(train)
+
+
+def main() -> None:
+    """Run the command on its own, as `scripts/run_ml_train_15m.py` does."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(train)
+    with telling_exits():
+        app()
+
+
+def _as_json(result: TrainResult) -> dict[str, Any]:
+    return {
+        "status": "success",
+        "model_id": result.model_id,
+        "path": str(result.path),
+        "engine": result.engine,
+        "engine_reason": result.engine_reason,
+        "digest": result.digest,
+        "train_start": result.metadata.train_start,
+        "train_end": result.metadata.train_end,
+        "test_start": result.metadata.extra["test_start"],
+        "test_end": result.metadata.extra["test_end"],
+        "metrics": result.metrics,
+        "warnings": list(result.warnings),
+    }
+
+
+def _print(result: TrainResult) -> None:
+    rows = [
+        (name, None if (value := result.metrics[name]) is None else pattern.format(value))
+        for name, pattern in _SHOWN
+    ]
+    print_table(("metric", "value"), rows, title="Out of sample")
+    extra = result.metadata.extra
+    for name, text in (
+        ("tested on", f"{extra['test_start']} to {extra['test_end']}"),
+        ("model_id", result.model_id),
+        ("landed in", str(result.path.resolve())),
+        ("engine", result.engine + (f" ({result.engine_reason})" if result.engine_reason else "")),
+        *(("warning", note) for note in result.warnings),
+        ("next", f"signalserve promote {result.model_id}"),
+    ):
+        # an id or a path that is cut to the terminal's width can't be copied
+        console.print(f"{name:<10} {text}", soft_wrap=True, markup=False)

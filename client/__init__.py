@@ -1,0 +1,95 @@
+"""The client of a signalserve server.
+
+`SignalClient` for threads, `AsyncSignalClient` for asyncio; both send, answer and raise the same. Needs the
+stubs of `signalserve.v1`, grpcio and numpy alone.
+
+::
+
+    from client import SignalClient
+
+    with SignalClient("localhost:50051") as client:
+        print(client.predict("BTCUSDT", "15m", {"rsi_14": 61.5}).score)
+"""
+
+from .aio import AsyncSignalClient
+from .aio_stream import AsyncStream
+from .channel import Tls
+from .errors import (
+    Aborted,
+    AlreadyExists,
+    Cancelled,
+    DataLoss,
+    DeadlineExceeded,
+    FailedPrecondition,
+    InternalError,
+    InvalidArgument,
+    NotFound,
+    OutOfRange,
+    PermissionDenied,
+    ResourceExhausted,
+    SignalServeError,
+    Unauthenticated,
+    Unavailable,
+    Unimplemented,
+    UnknownError,
+)
+from .registry_values import (
+    AuditEvent,
+    ModelDetails,
+    ModelInfo,
+    ModelList,
+    PromoteResult,
+    StatusChange,
+    Transition,
+)
+from .requests import PredictionRequest, Promotion
+from .stream import Stream
+from .sync import SignalClient
+from .values import (
+    BatchItem,
+    LoadError,
+    Prediction,
+    ServedModel,
+    ServingStatus,
+    StreamItem,
+)
+
+__all__ = [
+    "Aborted",
+    "AlreadyExists",
+    "AsyncSignalClient",
+    "AsyncStream",
+    "AuditEvent",
+    "BatchItem",
+    "Cancelled",
+    "DataLoss",
+    "DeadlineExceeded",
+    "FailedPrecondition",
+    "InternalError",
+    "InvalidArgument",
+    "LoadError",
+    "ModelDetails",
+    "ModelInfo",
+    "ModelList",
+    "NotFound",
+    "OutOfRange",
+    "PermissionDenied",
+    "Prediction",
+    "PredictionRequest",
+    "PromoteResult",
+    "Promotion",
+    "ResourceExhausted",
+    "ServedModel",
+    "ServingStatus",
+    "SignalClient",
+    "SignalServeError",
+    "StatusChange",
+    "Stream",
+    "StreamItem",
+    "Tls",
+    "Transition",
+    "Unauthenticated",
+    "Unavailable",
+    "Unimplemented",
+    "UnknownError",
+]

@@ -1,0 +1,201 @@
+"""From the arguments of a call to its message; both clients send exactly these."""
+
+import math
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeAlias
+
+from signalserve.v1 import prediction_pb2, registry_pb2
+
+from .encode import Features, encode_predict
+from .registry_values import (
+    status_value,
+)
+
+DEADLINE_MS = 250.0
+"""Of a prediction, unless the client or the call says otherwise."""
+READ_DEADLINE_MS = 5_000.0
+"""Of reads: a page of models or events, a model, the status."""
+WRITE_DEADLINE_MS = 30_000.0
+"""Of calls that change the registry: they verify artefacts and wait until the new model is served."""
+STREAM_DEADLINE_MS = 5_000.0
+"""Of each answer of a stream, from its send."""
+PAGE_SIZE = 500
+
+Key: TypeAlias = tuple[str, str] | str
+"""(symbol, timeframe), or "BTCUSDT/15m"."""
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionRequest:
+    """One item of a batch; the fields are the arguments of `predict`."""
+
+    symbol: str
+    timeframe: str
+    features: Features
+    model_id: str | None = None
+    feature_names: Iterable[str] | None = None
+    schema_hash: str | None = None
+    event_time: datetime | None = None
+    request_id: str | None = None
+
+    def to_proto(self) -> prediction_pb2.PredictRequest:
+        """Encode it; ValueError and TypeError as `encode_predict` says."""
+        return encode_predict(
+            self.symbol,
+            self.timeframe,
+            self.features,
+            self.model_id,
+            feature_names=self.feature_names,
+            schema_hash=self.schema_hash,
+            event_time=self.event_time,
+            request_id=self.request_id,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """One model of a basket promote.
+
+    `expected_production_model_id`: what must be in production now for the promote to go through; None: not
+    checked; "": the key must have nothing in production.
+    """
+
+    model_id: str
+    expected_production_model_id: str | None = None
+
+
+def batch_request(requests: Iterable[PredictionRequest]) -> prediction_pb2.PredictBatchRequest:
+    """Encode a batch; an error names the item by its place."""
+    batch = prediction_pb2.PredictBatchRequest()
+    for place, item in enumerate(requests):
+        try:
+            batch.requests.append(item.to_proto())
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"request {place} ({item.symbol!r}, {item.timeframe!r}): {error}") from error
+    return batch
+
+
+def list_request(
+    symbol: str | None, timeframe: str | None, model_type: str | None, statuses: str | Iterable[str]
+) -> registry_pb2.ListModelsRequest:
+    """Encode the filter of a listing."""
+    names = (statuses,) if isinstance(statuses, str) else statuses
+    return registry_pb2.ListModelsRequest(
+        symbol=symbol or "",
+        timeframe=timeframe or "",
+        model_type=model_type or "",
+        statuses=[status_value(name) for name in names],
+        page_size=PAGE_SIZE,
+    )
+
+
+def events_request(
+    symbol: str | None, timeframe: str | None, model_id: str | None, limit: int | None
+) -> registry_pb2.ListEventsRequest:
+    """Encode the filter of the audit log; pages no longer than `limit`."""
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit is {limit}; give 1 or more, or None for all")
+    return registry_pb2.ListEventsRequest(
+        symbol=symbol or "",
+        timeframe=timeframe or "",
+        model_id=model_id or "",
+        page_size=PAGE_SIZE if limit is None else min(PAGE_SIZE, limit),
+    )
+
+
+def promote_request(
+    models: str | Promotion | Iterable[str | Promotion],
+    expected_production_model_id: str | None,
+    reason: str,
+    force: bool,
+    request_id: str | None,
+) -> registry_pb2.PromoteRequest:
+    """Encode a promote of one model or a basket; the plain expectation goes with one model alone."""
+    many = [models] if isinstance(models, str | Promotion) else list(models)
+    promotions = [item if isinstance(item, Promotion) else Promotion(item) for item in many]
+    if expected_production_model_id is not None:
+        if len(promotions) != 1 or promotions[0].expected_production_model_id is not None:
+            raise ValueError(
+                "expected_production_model_id goes with one model; in a basket give each model as "
+                "Promotion(model_id, expected_production_model_id)"
+            )
+        promotions = [Promotion(promotions[0].model_id, expected_production_model_id)]
+    return registry_pb2.PromoteRequest(
+        promotions=[
+            registry_pb2.Promotion(
+                model_id=item.model_id, expected_production_model_id=item.expected_production_model_id
+            )
+            for item in promotions
+        ],
+        reason=reason,
+        force=force,
+        request_id=request_id or new_request_id(),
+    )
+
+
+def rollback_request(
+    keys: Key | Iterable[Key], reason: str, request_id: str | None
+) -> registry_pb2.RollbackRequest:
+    """Encode a rollback of one key or many."""
+    return registry_pb2.RollbackRequest(
+        keys=[
+            registry_pb2.RegistryKey(symbol=symbol, timeframe=timeframe) for symbol, timeframe in _keys(keys)
+        ],
+        reason=reason,
+        request_id=request_id or new_request_id(),
+    )
+
+
+def archive_request(
+    model_ids: str | Iterable[str], reason: str, allow_unserved: bool, request_id: str | None
+) -> registry_pb2.ArchiveRequest:
+    """Encode an archive of one model or many."""
+    return registry_pb2.ArchiveRequest(
+        model_ids=[model_ids] if isinstance(model_ids, str) else list(model_ids),
+        reason=reason,
+        allow_unserved=allow_unserved,
+        request_id=request_id or new_request_id(),
+    )
+
+
+def new_request_id() -> str:
+    """Return an id that no other call has: with it a status-changing call may be repeated."""
+    return uuid.uuid4().hex
+
+
+def seconds(deadline_ms: float) -> float:
+    """Return a call's deadline in seconds; one at or below 0 is past, and the call DeadlineExceeded."""
+    if not math.isfinite(deadline_ms):
+        raise ValueError(f"deadline_ms is {deadline_ms!r}; every call needs a finite number of milliseconds")
+    return deadline_ms / 1000.0
+
+
+def default_deadline(name: str, deadline_ms: float) -> float:
+    """Check a client's default deadline; ValueError unless it is a finite number above zero."""
+    if not (math.isfinite(deadline_ms) and deadline_ms > 0):
+        raise ValueError(f"{name} is {deadline_ms!r}; give milliseconds above 0")
+    return deadline_ms
+
+
+def _keys(keys: Key | Iterable[Key]) -> list[tuple[str, str]]:
+    if isinstance(keys, str):
+        return [_key(keys)]
+    many = list(keys)
+    if (
+        isinstance(keys, tuple)
+        and len(many) == 2
+        and all(isinstance(part, str) and "/" not in part for part in many)
+    ):
+        return [(str(many[0]), str(many[1]))]
+    return [_key(key) for key in many]
+
+
+def _key(key: Key) -> tuple[str, str]:
+    parts = tuple(key.rpartition("/")[::2]) if isinstance(key, str) else tuple(key)
+    if len(parts) != 2 or not all(isinstance(part, str) and part for part in parts):
+        raise ValueError(f"{key!r} is no key; give (symbol, timeframe) or 'BTCUSDT/15m'")
+    return parts[0], parts[1]

@@ -1,0 +1,1 @@
+"""The configuration: `system.yml` and the settings that check it."""

@@ -1,0 +1,30 @@
+"""Log lines: structlog on stderr, readable text or JSON, one line an event."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import structlog
+
+from config.settings import LoggingSettings
+
+
+def configure_logs(settings: LoggingSettings) -> None:
+    """Set the level and the form of every log line of this process. Call it once, at the start."""
+    renderer: structlog.typing.Processor
+    if settings.format == "json":
+        renderer = structlog.processors.JSONRenderer()
+    else:
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )

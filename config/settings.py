@@ -1,0 +1,255 @@
+"""Settings: `config/system.yml`, checked before anything starts.
+
+Order of precedence: environment (`SIGNALSERVE__SECTION__KEY`), the file, the defaults.
+An unknown key or a wrong type is one clear line with the key's path.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+DEFAULT_CONFIG = Path("config/system.yml")
+
+
+class ConfigError(Exception):
+    """The configuration can't be used; each line of the text names a key's path and what is wrong."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSettings(_Section):
+    """Where bars come from."""
+
+    ohlcv_path: str = "data/{symbol}_{timeframe}.csv"
+
+    @field_validator("ohlcv_path")
+    @classmethod
+    def _placeholders_are_known(cls, value: str) -> str:
+        try:
+            value.format(symbol="S", timeframe="T")
+        except (KeyError, IndexError, ValueError) as error:
+            raise ValueError("may hold {symbol} and {timeframe}, no other braces") from error
+        return value
+
+    def ohlcv_file(self, symbol: str, timeframe: str) -> Path:
+        """The bar file of a key."""
+        return Path(self.ohlcv_path.format(symbol=symbol, timeframe=timeframe))
+
+
+class LabelSettings(_Section):
+    """How a bar gets its class."""
+
+    method: Literal["fixed_horizon"] = "fixed_horizon"
+    horizon_bars: int = Field(default=4, ge=1, le=10_000)
+    up_threshold: float = 0.002
+    down_threshold: float = -0.002
+
+    @model_validator(mode="after")
+    def _thresholds_are_ordered(self) -> LabelSettings:
+        if self.down_threshold > self.up_threshold:
+            raise ValueError("down_threshold must not be above up_threshold")
+        return self
+
+
+_DEFAULT_MODELS: dict[str, dict[str, Any]] = {
+    "logreg": {"C": 0.1},
+    "rf": {"n_estimators": 200, "max_depth": 6, "min_samples_leaf": 50},
+    "extra_trees": {"n_estimators": 200, "max_depth": 6, "min_samples_leaf": 50},
+    "gb": {"n_estimators": 150, "max_depth": 3, "learning_rate": 0.05},
+    "hist_gb": {"max_iter": 150, "max_depth": 4, "learning_rate": 0.05},
+    "xgb": {"n_estimators": 300, "max_depth": 4, "learning_rate": 0.05},
+    "calibrated_rf": {"n_estimators": 100, "max_depth": 6, "min_samples_leaf": 50},
+}
+
+
+class MlSettings(_Section):
+    """The registry, what to train, and which model answers."""
+
+    models_dir: Path = Path("outputs/ml_models")
+    production_model: str = Field(default="auto", min_length=1)
+    pins: dict[str, str] = Field(default_factory=dict)
+    max_models_per_symbol_tf: int | None = Field(default=20, ge=1)
+    feature_preset: str = "core"
+    model_type: str = "rf"
+    seed: int = Field(default=42, ge=0, le=2**32 - 1)
+    test_fraction: float = Field(default=0.25, gt=0.0, lt=0.9)
+    label: LabelSettings = LabelSettings()
+    models: dict[str, dict[str, Any]] = Field(default_factory=lambda: dict(_DEFAULT_MODELS))
+
+    @field_validator("pins")
+    @classmethod
+    def _pins_name_keys(cls, pins: dict[str, str]) -> dict[str, str]:
+        for key, model_id in pins.items():
+            symbol, _, timeframe = key.rpartition("/")
+            if not symbol or not timeframe or not model_id:
+                raise ValueError(f"{key!r}: a pin is written 'SYMBOL/TIMEFRAME: model_id'")
+        return pins
+
+    def pin_for(self, symbol: str, timeframe: str) -> str | None:
+        """The model_id that the configuration pins for a key; None means `auto`."""
+        pinned = self.pins.get(f"{symbol}/{timeframe}")
+        if pinned is not None:
+            return pinned
+        return None if self.production_model == "auto" else self.production_model
+
+    def pinned_ids(self) -> frozenset[str]:
+        """Every model_id that the configuration pins; retention and clean never remove them."""
+        always = set() if self.production_model == "auto" else {self.production_model}
+        return frozenset(self.pins.values()) | always
+
+
+class BacktestSettings(_Section):
+    """Costs of a simulated trade, in basis points a side."""
+
+    fee_bps: float = Field(default=5.0, ge=0.0)
+    slippage_bps: float = Field(default=2.0, ge=0.0)
+
+
+class ServerSettings(_Section):
+    """The gRPC server."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=50051, ge=0, le=65535)
+    workers: int = Field(default=1, ge=1, le=128)
+    max_in_flight: int = Field(default=256, ge=1)
+    max_rows: int = Field(default=1_000_000, ge=1)
+    max_batch_requests: int = Field(default=10_000, ge=1)
+    max_message_mb: int = Field(default=64, ge=1, le=2047)
+    max_pinned_models: int = Field(default=64, ge=1)
+    drain_seconds: float = Field(default=10.0, ge=0.0)
+    poll_ms: int = Field(default=250, ge=10)
+    stale_bar_factor: float | None = Field(default=3.0, gt=0.0)
+
+
+class ClientSettings(_Section):
+    """How the command line and the live engine reach the server."""
+
+    target: str = "127.0.0.1:50051"
+    deadline_ms: int = Field(default=250, ge=1)
+
+
+class LiveSettings(_Section):
+    """The live engine and its paper position."""
+
+    ohlcv_path: str | None = None
+    snapshot_dir: Path = Path("outputs/live")
+    proba_entry: float = Field(default=0.55, ge=0.0, le=1.0)
+    proba_exit: float = Field(default=0.45, ge=0.0, le=1.0)
+    warmup_bars: int = Field(default=0, ge=0)
+    starting_equity: float = Field(default=10_000.0, gt=0.0)
+
+    @model_validator(mode="after")
+    def _exit_is_below_entry(self) -> LiveSettings:
+        if self.proba_exit > self.proba_entry:
+            raise ValueError("proba_exit must not be above proba_entry")
+        return self
+
+
+class SecuritySettings(_Section):
+    """What the server may open."""
+
+    unpickle: Literal["never", "verified", "always"] = "verified"
+
+
+class LoggingSettings(_Section):
+    """Log lines."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+
+
+class Settings(BaseSettings):
+    """The whole configuration; frozen, so that a part can hold it without surprises."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        frozen=True,
+        env_prefix="SIGNALSERVE__",
+        env_nested_delimiter="__",
+        nested_model_default_partial_update=True,
+    )
+
+    data: DataSettings = DataSettings()
+    ml: MlSettings = MlSettings()
+    backtest: BacktestSettings = BacktestSettings()
+    server: ServerSettings = ServerSettings()
+    client: ClientSettings = ClientSettings()
+    live: LiveSettings = LiveSettings()
+    security: SecuritySettings = SecuritySettings()
+    logging: LoggingSettings = LoggingSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment goes before the file, whose content arrives as the init values."""
+        del settings_cls, dotenv_settings, file_secret_settings
+        return (env_settings, init_settings)
+
+
+def load_settings(path: Path | None = None) -> Settings:
+    """Read and check the configuration.
+
+    `path` None means `config/system.yml` below the working directory where it exists, else the
+    defaults. A path that was named must exist.
+
+    Raises:
+        ConfigError: the file is missing, is no YAML mapping, or a key is unknown or of the wrong type.
+    """
+    if path is None:
+        values = _read(DEFAULT_CONFIG) if DEFAULT_CONFIG.is_file() else {}
+        source = str(DEFAULT_CONFIG)
+    else:
+        values, source = _read(path), str(path)
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_line(item, source) for item in error.errors())) from None
+    except (TypeError, ValueError) as error:  # a broken JSON value in the environment
+        raise ConfigError(f"{source}: {error}") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+    if loaded is None:
+        return {}
+    if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
+        raise ConfigError(f"{path}: must be a mapping of sections, found {type(loaded).__name__}")
+    return loaded
+
+
+def _source(location: tuple[int | str, ...], file: str) -> str:
+    variable = "__".join(["SIGNALSERVE", *(str(part).upper() for part in location)])
+    return f"environment {variable}" if variable in os.environ else file
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location) or "(top)"
+
+
+def _line(item: Any, file: str) -> str:
+    unknown = item["type"] == "extra_forbidden"
+    message = "unknown key" if unknown else f"{item['msg']}, found {item['input']!r}"
+    return f"{_source(item['loc'], file)}: {_path(item['loc'])}: {message}"

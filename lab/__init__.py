@@ -1,0 +1,1 @@
+"""ML Lab, the web pages: not part of this release."""

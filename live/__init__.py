@@ -1,0 +1,1 @@
+"""The live engine: closed bars in, scores asked for, signals and a paper position out."""

@@ -1,0 +1,304 @@
+"""The bar loop: bars -> features -> score -> signal -> paper position -> snapshot.
+
+For each closed bar, in this order:
+
+1. what was ordered at the close before fills at this bar's open;
+2. scores of earlier bars that came late go to their records, and nowhere else;
+3. the features of the last `window_bars` bars give a row, the scorer is asked, for no longer than its deadline;
+4. the strategy sees this bar's score, or that there is none, and its signal is ordered;
+5. equity is marked at the close, the record is kept, the snapshot replaced, the callback called.
+
+A bar without a score at its moment is held: no signal, counted, said in its note. After the last bar the
+engine waits up to `settle_seconds` for the scores that are still due, since no bar waits any more.
+
+Holes in the bars are counted and noted; the features take the rows as consecutive, as training does.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from time import monotonic
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from client import Prediction
+from features.errors import FeatureError
+from features.pipeline import FeaturePipeline
+from features.timeframe import timeframe_delta
+from live.bars import Bar, BarSource
+from live.paper import PaperPosition
+from live.records import BarRecord, LatencyWindow, LiveCounts, LiveResult
+from live.scoring import LinkReport, Score, Scorer
+from live.snapshot import LiveSnapshot, SignalEntry, SnapshotFile
+from live.strategy import MLSignalStrategy
+from live.window import BarWindow
+
+RECENT_BARS = 96
+RECENT_SIGNALS = 50
+
+OnBar = Callable[[BarRecord], None]
+
+_log = structlog.get_logger("live")
+
+
+class LiveEngine:
+    """One symbol and timeframe, from its bars to its paper position. Runs once.
+
+    Args:
+        symbol, timeframe: the key; `timeframe` is the distance of the source's bars.
+        source: gives the bars.
+        pipeline: gives the features that the scorer sends, `pipeline.names`.
+        scorer: gives the scores; closed at the end of `run`.
+        strategy, paper: give signals, and what they earn.
+        snapshot: where the snapshot goes; None: nowhere.
+        on_bar: called with the record of each bar, and once more with `late` set when its score comes later.
+        pinned_model_id: the model that the scorer asks for, for the snapshot alone; None: the key's.
+        event_times: send each bar's close time, for the server's STALE_BAR flag. Not for replays: every old
+            bar would be flagged.
+        settle_seconds: how long to wait for scores after the last bar.
+
+    ::
+
+        engine = LiveEngine("BTCUSDT", "15m", CsvReplay("bars.csv"), pipeline, scorer, strategy, paper)
+        result = engine.run(max_bars=500)
+    """
+
+    def __init__(
+        self,
+        symbol: str,
+        timeframe: str,
+        source: BarSource,
+        pipeline: FeaturePipeline,
+        scorer: Scorer,
+        strategy: MLSignalStrategy,
+        paper: PaperPosition,
+        snapshot: SnapshotFile | None = None,
+        *,
+        on_bar: OnBar | None = None,
+        pinned_model_id: str | None = None,
+        event_times: bool = False,
+        settle_seconds: float = 30.0,
+    ) -> None:
+        self.symbol = symbol
+        self.timeframe = timeframe
+        self._source = source
+        self._pipeline = pipeline
+        self._scorer = scorer
+        self._strategy = strategy
+        self._paper = paper
+        self._snapshot = snapshot
+        self._on_bar = on_bar
+        self._pinned = pinned_model_id
+        self._event_times = event_times
+        self._settle_seconds = settle_seconds
+
+        self._step = timeframe_delta(timeframe).to_pytimedelta()
+        self._window = BarWindow(pipeline.window_bars)
+        self._counts = LiveCounts()
+        self._records: list[BarRecord] = []
+        self._signals: deque[SignalEntry] = deque(maxlen=RECENT_SIGNALS)
+        self._latencies = LatencyWindow()
+        self._last_time: datetime | None = None
+        self._ready_bars = 0
+        self._used: Prediction | None = None
+        self._started = datetime.now(UTC)
+        self._stopping = False
+
+    def stop(self) -> None:
+        """End the run after the bar under way, without waiting for scores. May be called from a signal handler."""
+        self._stopping = True
+        self._source.stop()
+
+    def run(self, max_bars: int | None = None) -> LiveResult:
+        """Take bars until the source ends, `max_bars` were taken or `stop` is called; give what was.
+
+        Raises:
+            BarsError and what else the source raises; RuntimeError for a fault of the scorer's.
+        """
+        _log.info("live.started", key=f"{self.symbol}/{self.timeframe}", snapshot=self._where())
+        try:
+            self._run(max_bars)
+            link = self._scorer.report()
+        finally:
+            self._scorer.close()
+            self._publish("stopped")
+        _log.info("live.stopped", bars=self._counts.bars, unanswered=link.outstanding)
+        return LiveResult(
+            records=tuple(self._records),
+            counts=self._all_counts(link),
+            position=self._paper.name,
+            equity=self._paper.equity,
+            used_model_id=None if self._used is None else self._used.model_id,
+            unanswered=link.outstanding,
+            stopped=self._stopping,
+        )
+
+    def _run(self, max_bars: int | None) -> None:
+        for known in self._source.history(self._pipeline.window_bars - 1):
+            self._follows(known)
+            self._window.append(known)
+        bars = iter(self._source)
+        while not self._stopping and (max_bars is None or self._counts.bars < max_bars):
+            bar = next(bars, None)
+            if bar is None:
+                break
+            self._take(bar)
+        give_up = monotonic() + self._settle_seconds
+        # in slices, so that a stop from a signal handler is seen
+        while not self._stopping and self._scorer.wait_late(min(0.1, max(0.0, give_up - monotonic()))):
+            self._take_late()
+            if monotonic() >= give_up:
+                break
+        self._take_late()
+
+    def _take(self, bar: Bar) -> None:
+        notes: list[str] = []
+        if not self._follows(bar, notes):
+            self._counts.ignored_bars += 1
+            return
+        self._counts.bars += 1
+        self._window.append(bar)
+        if self._paper.open_bar(bar.open) is not None:
+            self._counts.fills += 1
+        self._take_late()
+        score = self._score(bar, notes)
+        prediction = score.prediction if score is not None else None
+        probability = None if prediction is None else prediction.score
+        signal = self._strategy.on_score(probability, bars_seen=self._ready_bars, is_long=self._paper.is_long)
+        self._paper.order(signal)
+        self._ready_bars += len(self._window) > self._pipeline.warmup_bars
+        record = BarRecord(
+            bar_time=bar.time,
+            close=bar.close,
+            probability=probability,
+            signal=signal,
+            model_id=prediction.model_id if prediction is not None else None,
+            revision=prediction.registry_revision if prediction is not None else None,
+            latency_ms=prediction.latency_ms if prediction is not None else None,
+            late=False,
+            position=self._paper.name,
+            equity=self._paper.mark(bar.close),
+            flags=prediction.flags if prediction is not None else (),
+            note="; ".join(notes),
+        )
+        self._records.append(record)
+        if signal is not None and prediction is not None:
+            self._counts.signals += 1
+            self._signals.append(
+                SignalEntry(bar.time, signal.value, prediction.score, prediction.model_id, bar.close)
+            )
+        self._publish("running")
+        if self._on_bar is not None:
+            self._on_bar(record)
+
+    def _follows(self, bar: Bar, notes: list[str] | None = None) -> bool:
+        """Whether the bar is newer than the last one; counts what lies between them."""
+        last, previous = bar.time, self._last_time
+        if previous is not None:
+            if last <= previous:
+                return False
+            missing = (last - previous) // self._step - 1
+            if missing > 0 and notes is not None:
+                self._counts.gaps += 1
+                self._counts.missing_bars += missing
+                notes.append(f"{missing} bars are missing before this one")
+        self._last_time = last
+        return True
+
+    def _score(self, bar: Bar, notes: list[str]) -> Score | None:
+        row = self._row(notes)
+        if row is None:
+            return None
+        event_time = bar.time + self._step if self._event_times else None
+        score = self._scorer.score(len(self._records), row, event_time)
+        if score.prediction is None:
+            self._counts.holds += 1
+            notes.append(f"held: {score.reason}")
+        else:
+            self._note_answer(score, score.prediction)
+        return score
+
+    def _row(self, notes: list[str]) -> NDArray[np.float64] | None:
+        if len(self._window) <= self._pipeline.warmup_bars:
+            self._counts.warmup += 1
+            notes.append("warm-up of the features")
+            return None
+        try:
+            return self._pipeline.latest(self._window.frame())
+        except FeatureError as error:
+            self._counts.errors += 1
+            self._counts.holds += 1
+            notes.append(f"held: no features: {error}")
+            return None
+
+    def _take_late(self) -> None:
+        for score in self._scorer.late():
+            record = self._records[score.number]
+            prediction = score.prediction
+            if prediction is None:
+                record = replace(record, note=f"{record.note}; no score: {score.reason}")
+            else:
+                self._counts.late += 1
+                self._note_answer(score, prediction)
+                record = replace(
+                    record,
+                    probability=prediction.score,
+                    model_id=prediction.model_id,
+                    revision=prediction.registry_revision,
+                    latency_ms=prediction.latency_ms,
+                    flags=prediction.flags,
+                    late=True,
+                )
+            self._records[score.number] = record
+            if self._on_bar is not None:
+                self._on_bar(record)
+
+    def _note_answer(self, score: Score, prediction: Prediction) -> None:
+        self._counts.answers += 1
+        self._used = prediction
+        if score.measured:
+            self._latencies.add(prediction.latency_ms)
+
+    def _publish(self, state: str) -> None:
+        if self._snapshot is None:
+            return
+        link = self._scorer.report()
+        last = self._records[-1] if self._records else None
+        snapshot = LiveSnapshot(
+            symbol=self.symbol,
+            timeframe=self.timeframe,
+            state=state,
+            started=self._started,
+            updated=datetime.now(UTC),
+            pinned_model_id=self._pinned,
+            used_model_id=None if self._used is None else self._used.model_id,
+            revision=None if self._used is None else self._used.registry_revision,
+            last_bar=None if last is None else last.bar_time,
+            last_probability=None if last is None else last.probability,
+            position=self._paper.name,
+            equity=self._paper.equity,
+            starting_equity=self._paper.starting_equity,
+            latency_p50_ms=self._latencies.percentile(50),
+            latency_p99_ms=self._latencies.percentile(99),
+            link=link,
+            counts=self._all_counts(link),
+            signals=tuple(self._signals),
+            recent=tuple(self._records[-RECENT_BARS:]),
+        )
+        try:
+            self._snapshot.write(snapshot)
+        except OSError as error:
+            if not self._counts.snapshot_errors:
+                _log.warning("live.snapshot_failed", path=self._where(), error=str(error))
+            self._counts.snapshot_errors += 1
+
+    def _all_counts(self, link: LinkReport) -> LiveCounts:
+        return replace(self._counts, errors=self._counts.errors + link.errors, reconnects=link.reconnects)
+
+    def _where(self) -> str:
+        return "" if self._snapshot is None else str(self._snapshot.path.resolve())

@@ -1,0 +1,94 @@
+"""What a run leaves: a record a bar, the counts, the result."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from datetime import datetime
+
+from live.strategy import Signal
+
+
+@dataclass(frozen=True, slots=True)
+class BarRecord:
+    """One bar as the engine saw it.
+
+    `bar_time`: the open time, UTC. `probability` is None where there is no score (yet); `late` that it came
+    after the bar's moment, and so traded nothing. `signal` fills at the next open. `position` (`long`, `flat`)
+    and `equity` are as of this bar's close. `latency_ms`: from sending the row to its answer. `note` says why
+    something is missing, and what was odd about the bar.
+    """
+
+    bar_time: datetime
+    close: float
+    probability: float | None
+    signal: Signal | None
+    model_id: str | None
+    revision: int | None
+    latency_ms: float | None
+    late: bool
+    position: str
+    equity: float
+    flags: tuple[str, ...]
+    note: str
+
+
+@dataclass(slots=True)
+class LiveCounts:
+    """Counted since the start.
+
+    `bars`: taken from the source. `warmup`: of them, without features yet. `answers`: scores, the `late` ones
+    included. `holds`: bars with features that had no score at their moment. `gaps` and `missing_bars`: holes
+    in the bars and what they lack. `ignored_bars`: repeated or older than the last. `errors`: failed tries
+    and rows without features. `reconnects`: streams after the first. `snapshot_errors`: snapshots that could
+    not be written.
+    """
+
+    bars: int = 0
+    warmup: int = 0
+    answers: int = 0
+    late: int = 0
+    holds: int = 0
+    signals: int = 0
+    fills: int = 0
+    gaps: int = 0
+    missing_bars: int = 0
+    ignored_bars: int = 0
+    errors: int = 0
+    reconnects: int = 0
+    snapshot_errors: int = 0
+
+
+@dataclass(frozen=True)
+class LiveResult:
+    """A run that ended: one record a bar, in the bars' order, with its late score where one came.
+
+    `unanswered`: bars that were asked about and never answered. `stopped`: `stop` ended it, not the source.
+    """
+
+    records: tuple[BarRecord, ...]
+    counts: LiveCounts
+    position: str
+    equity: float
+    used_model_id: str | None
+    unanswered: int
+    stopped: bool
+
+
+class LatencyWindow:
+    """Percentiles of the last `size` latencies, in milliseconds."""
+
+    def __init__(self, size: int = 1024) -> None:
+        self._values: deque[float] = deque(maxlen=size)
+
+    def add(self, milliseconds: float) -> None:
+        """Add one; the oldest goes where there are `size` already."""
+        self._values.append(milliseconds)
+
+    def percentile(self, percent: float) -> float | None:
+        """Give the value that `percent` of the latencies do not exceed (nearest rank); None with none."""
+        if not self._values:
+            return None
+        ordered = sorted(self._values)
+        rank = -(-len(ordered) * percent // 100)
+        return ordered[max(0, int(rank) - 1)]

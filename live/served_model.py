@@ -1,0 +1,116 @@
+"""Which model will answer, and which features it needs: asked once, before the first bar."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from client import DeadlineExceeded, ModelDetails, ServingStatus, SignalClient
+from features.pipeline import PIPELINE_VERSION, PRESETS, FeaturePipeline
+
+LOAD_MS = 15_000.0
+"""How long a server that has just started may take to load its models."""
+
+
+class NotServedError(Exception):
+    """The server answers, but serves no model for the key; the text says what to do."""
+
+
+class FeaturesMissingError(Exception):
+    """No feature preset gives every column that the model needs; the text names them."""
+
+
+@dataclass(frozen=True)
+class ChosenPipeline:
+    """A pipeline that gives every feature of the model; `warning` is "" where nothing is odd about it."""
+
+    pipeline: FeaturePipeline
+    warning: str = ""
+
+
+def served_model(
+    client: SignalClient,
+    symbol: str,
+    timeframe: str,
+    model_id: str | None = None,
+    *,
+    load_ms: float = LOAD_MS,
+) -> ModelDetails:
+    """Ask for the model that answers the key, or for `model_id`.
+
+    Waits up to `load_ms` for a server that is still loading.
+
+    Raises:
+        NotServedError: nothing is served for the key.
+        SignalServeError: the server is away (Unavailable, DeadlineExceeded), knows no such model (NotFound), ...
+    """
+    if model_id is None:
+        model_id = _served_id(client, symbol, timeframe, load_ms)
+    return client.get_model(model_id)
+
+
+def choose_pipeline(details: ModelDetails, preset: str | None = None) -> ChosenPipeline:
+    """Take the preset that the model was trained with, or the given one, and check it against the model.
+
+    A model whose metadata names no preset of ours gets the first one that has every column.
+
+    Raises:
+        FeaturesMissingError: a column is missing.
+        UnknownPresetError: there is no preset of the given name.
+    """
+    trained = details.metadata.get("feature_preset")
+    named = preset or (trained if trained in PRESETS else None)
+    candidates = [FeaturePipeline(name) for name in ((named,) if named else PRESETS)]
+    for pipeline in candidates:
+        if not _missing(details, pipeline):
+            return ChosenPipeline(pipeline, _warning(details, pipeline))
+    missing = _missing(details, candidates[-1])
+    shown = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
+    raise FeaturesMissingError(
+        f"{details.model.model_id} needs {len(missing)} features that preset {candidates[-1].preset} does not"
+        f" give: {shown}; "
+        + (f"it was trained with preset {trained}" if trained else "its preset is unknown")
+    )
+
+
+def _served_id(client: SignalClient, symbol: str, timeframe: str, load_ms: float) -> str:
+    status = client.status()
+    if (found := _find(status, symbol, timeframe)) is None and not status.ready:
+        try:
+            for status in client.watch_status(deadline_ms=load_ms):
+                if (found := _find(status, symbol, timeframe)) is not None or status.ready:
+                    break
+        except DeadlineExceeded:
+            pass  # it is up and still loads: what follows says so
+    if found is not None:
+        return found
+    for failure in status.load_errors:
+        if (failure.symbol, failure.timeframe) == (symbol, timeframe):
+            raise NotServedError(f"the server could not load {failure.model_id}: {failure.message}")
+    if not status.ready:
+        raise NotServedError("the server is still loading its models; try again shortly")
+    raise NotServedError(
+        f"no model of {symbol}/{timeframe} is in production; `signalserve models --symbol {symbol}` lists what"
+        " there is, `signalserve promote MODEL_ID` puts one into production"
+    )
+
+
+def _find(status: ServingStatus, symbol: str, timeframe: str) -> str | None:
+    return next(
+        (model.model_id for model in status.models if (model.symbol, model.timeframe) == (symbol, timeframe)),
+        None,
+    )
+
+
+def _missing(details: ModelDetails, pipeline: FeaturePipeline) -> list[str]:
+    given = frozenset(pipeline.names)
+    return [name for name in details.feature_names if name not in given]
+
+
+def _warning(details: ModelDetails, pipeline: FeaturePipeline) -> str:
+    trained = details.metadata.get("pipeline_version")
+    if trained and str(trained) != pipeline.version:
+        return (
+            f"{details.model.model_id} was trained with feature version {trained}, and this is version"
+            f" {PIPELINE_VERSION}: its live scores differ from its offline ones"
+        )
+    return ""

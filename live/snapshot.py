@@ -1,0 +1,108 @@
+"""The snapshot file: what the engine does right now, for whoever reads it.
+
+Replaced at each bar by one rename, so a reader at any moment finds a whole JSON document, this bar's or the
+last one's. It is not forced onto the disk: after a power cut the next bar writes it anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from live.records import BarRecord, LiveCounts
+from live.scoring import LinkReport
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class SignalEntry:
+    """One signal of the log: given at the close of the bar that opened at `bar_time`."""
+
+    bar_time: datetime
+    signal: str
+    probability: float
+    model_id: str
+    close: float
+
+
+@dataclass(frozen=True)
+class LiveSnapshot:
+    """The engine after a bar.
+
+    `signals` and `recent` are the newest of the signal log and of the bars' records, oldest first. `state`:
+    `running`, or `stopped` in the last snapshot of a run.
+    """
+
+    symbol: str
+    timeframe: str
+    state: str
+    started: datetime
+    updated: datetime
+    pinned_model_id: str | None
+    used_model_id: str | None
+    revision: int | None
+    last_bar: datetime | None
+    last_probability: float | None
+    position: str
+    equity: float
+    starting_equity: float
+    latency_p50_ms: float | None
+    latency_p99_ms: float | None
+    link: LinkReport
+    counts: LiveCounts
+    signals: tuple[SignalEntry, ...]
+    recent: tuple[BarRecord, ...]
+
+    def to_json(self) -> str:
+        """Write it as one JSON object; times in ISO 8601, UTC."""
+        values: dict[str, Any] = {"format": FORMAT, **_fields(self)}
+        link = values.pop("link")
+        values |= {
+            "server": link.state,
+            "server_error": link.last_error,
+            "unanswered": link.outstanding,
+        }
+        return json.dumps(values, default=_plain, allow_nan=False, ensure_ascii=False)
+
+
+class SnapshotFile:
+    """`{folder}/{symbol}_{timeframe}.json`.
+
+    Raises:
+        ValueError: symbol and timeframe make no file name.
+        OSError: the folder can't be made.
+    """
+
+    def __init__(self, folder: Path | str, symbol: str, timeframe: str) -> None:
+        name = f"{symbol}_{timeframe}.json"
+        if not symbol or not timeframe or Path(name).name != name or "\\" in name or not name.isprintable():
+            raise ValueError(f"symbol {symbol!r} and timeframe {timeframe!r} make no file name")
+        self.path = Path(folder) / name
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # its own name a process, so that two engines on one key at worst take turns
+        self._aside = self.path.with_name(f".{name}.{os.getpid()}")
+
+    def write(self, snapshot: LiveSnapshot) -> None:
+        """Replace the file; OSError where that fails, and the old one stays."""
+        try:
+            self._aside.write_text(snapshot.to_json() + "\n", encoding="utf-8")
+            self._aside.replace(self.path)
+        except OSError:
+            self._aside.unlink(missing_ok=True)
+            raise
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    # asdict would copy every record of `recent` in depth, at each bar
+    return {item.name: getattr(value, item.name) for item in fields(value)}
+
+
+def _plain(value: object) -> str | dict[str, Any]:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return _fields(value)

@@ -1,0 +1,65 @@
+"""ONNX Runtime, one-threaded: bytes in, a function of a matrix out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from predictors.errors import IntegrityError
+from predictors.native import Kind, Matrix
+
+
+def open_session(content: bytes) -> onnxruntime.InferenceSession:
+    """A session over the bytes alone.
+
+    Raises:
+        IntegrityError: they are no model that this ONNX Runtime takes.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.enable_cpu_mem_arena = False
+    options.log_severity_level = 4
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise IntegrityError(f"model.onnx can't be opened: {str(error).splitlines()[0][:300]}") from error
+
+
+def input_dtype(session: onnxruntime.InferenceSession) -> type[np.floating[Any]]:
+    """The number type of the session's one input."""
+    return np.float64 if session.get_inputs()[0].type == "tensor(double)" else np.float32
+
+
+def onnx_scorer(session: onnxruntime.InferenceSession, kind: Kind) -> Callable[[Matrix], Matrix]:
+    """A function of a matrix of the session's own number type to float64 scores [n]."""
+    name, output = session.get_inputs()[0].name, [session.get_outputs()[0].name]
+    run = session.run
+
+    def classifier(matrix: Matrix) -> Matrix:
+        scores = run(output, {name: matrix})[0]
+        return np.asarray(scores[:, -1] if scores.ndim == 2 else scores, dtype=np.float64)
+
+    def regressor(matrix: Matrix) -> Matrix:
+        return np.asarray(run(output, {name: matrix})[0], dtype=np.float64).reshape(-1)
+
+    return classifier if kind == "classifier" else regressor
+
+
+def refuse_external_data(content: bytes) -> None:
+    """Refuse a model whose weights lie in other files: no digest covers those.
+
+    Raises:
+        IntegrityError: it has such references, or is no ONNX.
+    """
+    try:
+        model = onnx.load_model_from_string(content)
+    except Exception as error:
+        raise IntegrityError(f"model.onnx is no ONNX: {error}") from error
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+        raise IntegrityError("model.onnx keeps its weights in other files; store it in one")

@@ -1,0 +1,112 @@
+"""Golden rows: inputs with the native model's answers, the proof that an opened model is the one that was meant.
+
+Half of them stand on split thresholds or one ulp beside, where a float32 comparison goes wrong first.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from predictors.errors import GoldenMismatchError, IntegrityError
+from predictors.native import Kind, Matrix
+from predictors.thresholds import Splits
+
+ROWS = 256
+TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class GoldenRows:
+    """`rows` float64 [256, k] and `scores` float64 [256]."""
+
+    rows: Matrix
+    scores: Matrix
+
+    def to_bytes(self) -> bytes:
+        """The content of `golden.npz`; the same rows give the same bytes."""
+        buffer = io.BytesIO()
+        np.savez(buffer, rows=self.rows, scores=self.scores)
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> GoldenRows:
+        """Read `golden.npz`; no object is built but arrays of float64.
+
+        Raises:
+            IntegrityError: it is none.
+        """
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+                golden = cls(stored["rows"], stored["scores"])
+        except Exception as error:
+            raise IntegrityError(f"golden.npz can't be read: {error}") from error
+        if (
+            golden.rows.ndim != 2
+            or golden.rows.dtype != np.float64
+            or golden.scores.dtype != np.float64
+            or golden.scores.shape != (len(golden.rows),)
+            or len(golden.rows) == 0
+        ):
+            raise IntegrityError("golden.npz holds other arrays than rows [n, k] and scores [n]")
+        return golden
+
+    def misses(self, scores: Matrix, kind: Kind) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Which rows' scores are off: over 1e-6 for a probability, relatively so for a regressor's value."""
+        if scores.shape != self.scores.shape:
+            return np.ones(len(self.scores), dtype=bool)
+        scale: Any = 1.0
+        if kind == "regressor":  # a value near zero is measured against the usual size of the values
+            scale = np.maximum(np.abs(self.scores), np.sqrt(np.mean(self.scores**2)))
+        return np.asarray(~(np.abs(scores - self.scores) <= TOLERANCE * scale))
+
+    def check(self, predict: Callable[[Matrix], Matrix], kind: Kind) -> None:
+        """Ask for all scores and compare.
+
+        Raises:
+            GoldenMismatchError: at least one is off.
+        """
+        scores = predict(self.rows)
+        missed = self.misses(scores, kind)
+        if missed.any():
+            worst = float(np.max(np.abs(scores - self.scores)))
+            raise GoldenMismatchError(
+                f"{int(missed.sum())} of {len(missed)} golden rows get another score (by up to {worst:.3g}); "
+                "the model or its libraries changed: train and register it anew"
+            )
+
+
+def golden_inputs(reference: Matrix, splits: Splits, *, seed: int, with_nan: bool) -> Matrix:
+    """The rows to ask: drawn from `reference`, the second half moved onto splits and one ulp beside."""
+    random = np.random.default_rng(seed)
+    rows = reference[random.choice(len(reference), ROWS, replace=len(reference) < ROWS)].astype(np.float64)
+    rows = np.nan_to_num(rows, nan=0.0, posinf=0.0, neginf=0.0)
+    if splits:
+        half = ROWS // 2
+        chosen = random.choice(len(splits), size=(half, 3))
+        for number in range(half):
+            for pick in chosen[number]:
+                column, threshold = splits[pick]
+                rows[half + number, column] = beside(threshold, number % 5)
+    if with_nan:
+        for number in range(0, ROWS, 8):
+            rows[number, random.integers(rows.shape[1])] = np.nan
+    return rows
+
+
+def beside(threshold: float, which: int) -> float:
+    """The threshold itself, or one float32 or float64 ulp to either side of it."""
+    single = np.float32(threshold)
+    up, down = np.float32(np.inf), np.float32(-np.inf)
+    choices: Sequence[Any] = (
+        threshold,
+        np.nextafter(single, up),
+        np.nextafter(single, down),
+        np.nextafter(threshold, np.inf),
+        np.nextafter(threshold, -np.inf),
+    )
+    return float(choices[which])

@@ -1,0 +1,235 @@
+"""`manifest.json`: what a run directory holds, each file by its sha256.
+
+1. The artefact's digest is the sha256 of the manifest's own bytes.
+2. model.joblib, model.onnx and golden.npz must be what the manifest says, or the model is refused. The other
+   files are for people; an edit of those is reported, no more.
+3. The column names stand in the manifest too: with other names the same trees give another score.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from predictors.compile import CompiledModel
+from predictors.errors import IntegrityError
+from predictors.schema import schema_hash
+
+MANIFEST_FILE = "manifest.json"
+MODEL_FILE, ONNX_FILE, GOLDEN_FILE = "model.joblib", "model.onnx", "golden.npz"
+LOAD_BEARING = (MODEL_FILE, ONNX_FILE, GOLDEN_FILE)
+FORMAT = 1
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The content of `manifest.json`. `feature_min` and `feature_max` are None where they are unknown."""
+
+    files: dict[str, str]
+    feature_names: list[str]
+    schema_hash: str
+    engine: str
+    engine_reason: str
+    kind: str
+    accepts_nan: bool
+    feature_min: list[float] | None
+    feature_max: list[float] | None
+    format: int = FORMAT
+
+    def to_bytes(self) -> bytes:
+        """The file's bytes, one spelling a content."""
+        return (json.dumps(asdict(self), sort_keys=True, indent=1, ensure_ascii=True) + "\n").encode()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Manifest:
+        """Read and check.
+
+        Raises:
+            IntegrityError: another format, a missing or unknown key, a wrong type, a name that leads elsewhere.
+        """
+        try:
+            values = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise IntegrityError(f"{MANIFEST_FILE} is not JSON: {error}") from error
+        if not isinstance(values, dict):
+            raise IntegrityError(f"{MANIFEST_FILE} is no JSON object")
+        if values.get("format") != FORMAT:
+            raise IntegrityError(
+                f"{MANIFEST_FILE} is of format {values.get('format')!r}; this version reads format {FORMAT}"
+            )
+        if set(values) != set(cls.__dataclass_fields__):
+            raise IntegrityError(f"{MANIFEST_FILE} has other keys than format {FORMAT}")
+        problem = _problem(values)
+        if problem is not None:
+            raise IntegrityError(f"{MANIFEST_FILE}: {problem}")
+        return cls(**values)
+
+
+def _problem(values: dict[str, Any]) -> str | None:
+    files, names = values["files"], values["feature_names"]
+    if not isinstance(files, dict) or not all(
+        _plain_name(name) and _sha(value) for name, value in files.items()
+    ):
+        return "files is no mapping of plain file names to sha256"
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        return "feature_names is no list of names"
+    if values["schema_hash"] != schema_hash(names):
+        return "schema_hash is not that of feature_names"
+    if values["engine"] not in ("onnx", "native") or values["kind"] not in ("classifier", "regressor"):
+        return "engine or kind is unknown"
+    if not isinstance(values["accepts_nan"], bool) or not isinstance(values["engine_reason"], str):
+        return "accepts_nan or engine_reason is of the wrong type"
+    for bound in ("feature_min", "feature_max"):
+        limits = values[bound]
+        if limits is not None and not (
+            isinstance(limits, list)
+            and len(limits) == len(names)
+            and all(isinstance(item, int | float) and not isinstance(item, bool) for item in limits)
+        ):
+            return f"{bound} is no list of one number a feature"
+    needed = {MODEL_FILE, GOLDEN_FILE} | ({ONNX_FILE} if values["engine"] == "onnx" else set())
+    if not needed <= set(files):
+        return f"files lacks {', '.join(sorted(needed - set(files)))}"
+    return None
+
+
+def _plain_name(name: object) -> bool:
+    return (
+        isinstance(name, str)
+        and bool(name)
+        and name not in (".", "..", MANIFEST_FILE)
+        and "/" not in name
+        and "\\" not in name
+        and "\0" not in name
+    )
+
+
+def _sha(value: object) -> bool:
+    return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")
+
+
+def write_manifest(run_dir: Path, compiled: CompiledModel, feature_names: list[str]) -> str:
+    """Hash every file of the folder, write the manifest last, give its digest."""
+    files = {
+        path.name: file_sha256(path)
+        for path in sorted(run_dir.iterdir())
+        if path.is_file() and path.name != MANIFEST_FILE and not path.name.startswith(".")
+    }
+    manifest = Manifest(
+        files=files,
+        feature_names=list(feature_names),
+        schema_hash=schema_hash(feature_names),
+        engine=compiled.engine,
+        engine_reason=compiled.engine_reason,
+        kind=compiled.kind,
+        accepts_nan=compiled.accepts_nan,
+        feature_min=None if compiled.feature_min is None else list(compiled.feature_min),
+        feature_max=None if compiled.feature_max is None else list(compiled.feature_max),
+    )
+    content = manifest.to_bytes()
+    aside = run_dir / f".{MANIFEST_FILE}.tmp"
+    with aside.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    aside.replace(run_dir / MANIFEST_FILE)
+    return hashlib.sha256(content).hexdigest()
+
+
+def read_manifest(run_dir: Path) -> tuple[Manifest, str]:
+    """The manifest and its digest.
+
+    Raises:
+        IntegrityError: it is missing or malformed.
+    """
+    content = read_file(run_dir, MANIFEST_FILE)
+    return Manifest.from_bytes(content), hashlib.sha256(content).hexdigest()
+
+
+def verify_files(
+    run_dir: Path, expected_digest: str | None = None, *, load_bearing_only: bool = True
+) -> Manifest:
+    """Check the manifest's digest and the files' against it; builds nothing from them.
+
+    Raises:
+        IntegrityError: it says which file, and what to do.
+    """
+    manifest = expected_manifest(run_dir, expected_digest)
+    for name, digest in sorted(manifest.files.items()):
+        if load_bearing_only and name not in LOAD_BEARING:
+            continue
+        path = run_dir / name
+        if not path.is_file():
+            raise IntegrityError(f"{path} is missing; restore it, or promote another model")
+        if file_sha256(path) != digest:
+            raise _changed(path)
+    return manifest
+
+
+def expected_manifest(run_dir: Path, expected_digest: str | None) -> Manifest:
+    """The manifest, if it is the one that was expected.
+
+    Raises:
+        IntegrityError: it is another one, missing or malformed.
+    """
+    manifest, digest = read_manifest(run_dir)
+    if expected_digest is not None and digest != expected_digest:
+        raise IntegrityError(
+            f"{run_dir / MANIFEST_FILE} is not the one that was registered (digest {digest[:12]}, registered "
+            f"{expected_digest[:12]}); restore the folder, or promote another model"
+        )
+    return manifest
+
+
+def changed_files(run_dir: Path) -> list[str]:
+    """Names of files that are not what the manifest says, missing ones included."""
+    manifest, _ = read_manifest(run_dir)
+    return [
+        name
+        for name, digest in sorted(manifest.files.items())
+        if not (run_dir / name).is_file() or file_sha256(run_dir / name) != digest
+    ]
+
+
+def read_verified(run_dir: Path, name: str, manifest: Manifest) -> bytes:
+    """A file's bytes, read once and checked; what is built must be built from these.
+
+    Raises:
+        IntegrityError: missing, or not what the manifest says.
+    """
+    content = read_file(run_dir, name)
+    if hashlib.sha256(content).hexdigest() != manifest.files.get(name):
+        raise _changed(run_dir / name)
+    return content
+
+
+def read_file(run_dir: Path, name: str) -> bytes:
+    """A file's bytes.
+
+    Raises:
+        IntegrityError: it can't be read.
+    """
+    try:
+        return (run_dir / name).read_bytes()
+    except OSError as error:
+        raise IntegrityError(f"{run_dir / name}: {error.strerror or error}") from error
+
+
+def file_sha256(path: Path) -> str:
+    """Lower-case hex sha256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _changed(path: Path) -> IntegrityError:
+    return IntegrityError(
+        f"{path} is not the file that was registered: its sha256 differs; restore it, or promote another model"
+    )

@@ -1,0 +1,86 @@
+"""A proven model, ready to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from predictors.errors import InputError
+from predictors.native import Kind, Matrix
+from predictors.schema import schema_hash
+
+
+class Predictor:
+    """`predict(matrix [n, k]) -> scores [n]`, one-threaded and safe to call from several threads.
+
+    `digest` is the artefact's, empty for a legacy folder. `feature_min` and `feature_max` are float64 [k], or
+    None where the training range is unknown.
+    """
+
+    def __init__(
+        self,
+        score: Callable[[Matrix], Matrix],
+        feature_names: Sequence[str],
+        *,
+        dtype: type[np.floating[Any]],
+        digest: str,
+        engine: str,
+        engine_reason: str,
+        kind: Kind,
+        accepts_nan: bool,
+        feature_min: Sequence[float] | None = None,
+        feature_max: Sequence[float] | None = None,
+    ) -> None:
+        self._score = score
+        self._dtype = dtype
+        self.feature_names = tuple(feature_names)
+        self.schema_hash = schema_hash(self.feature_names)
+        self.digest = digest
+        self.engine = engine
+        self.engine_reason = engine_reason
+        self.kind = kind
+        self.accepts_nan = accepts_nan
+        self.feature_min = None if feature_min is None else np.asarray(feature_min, dtype=np.float64)
+        self.feature_max = None if feature_max is None else np.asarray(feature_max, dtype=np.float64)
+
+    def predict(self, matrix: Matrix) -> Matrix:
+        """Score the rows.
+
+        Raises:
+            InputError: no rows, another width, an infinite value, or NaN where the model takes none.
+        """
+        if matrix.ndim != 2 or matrix.shape[1] != len(self.feature_names):
+            raise InputError(
+                "WRONG_WIDTH", f"rows of shape {matrix.shape}, the model takes [n, {len(self.feature_names)}]"
+            )
+        if len(matrix) == 0:
+            raise InputError("NO_ROWS", "the matrix has no row")
+        with np.errstate(over="ignore"):
+            # a number beyond float32 is infinite to a model that computes in it
+            cast = np.ascontiguousarray(matrix, dtype=self._dtype)
+        # one pass; only what is refused is looked at closely
+        if not np.isfinite(cast).all():
+            self._refuse(cast)
+        return self._score(cast)
+
+    def _refuse(self, cast: Matrix) -> None:
+        missing = np.isnan(cast)
+        infinite = np.isinf(cast)
+        if infinite.any():
+            row, column = (int(index) for index in np.argwhere(infinite)[0])
+            name = self.feature_names[column]
+            limit = "" if self._dtype is np.float64 else " (or too large for float32)"
+            raise InputError(
+                "INFINITE_VALUE", f"row {row}, {name}: the value is infinite{limit}", row=row, column=name
+            )
+        if missing.any() and not self.accepts_nan:
+            row, column = (int(index) for index in np.argwhere(missing)[0])
+            name = self.feature_names[column]
+            raise InputError(
+                "NAN_VALUE",
+                f"row {row}, {name}: the value is NaN, and this model takes no missing values",
+                row=row,
+                column=name,
+            )

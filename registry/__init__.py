@@ -1,0 +1,64 @@
+"""Models on disk, the index and the lifecycle; knows no gRPC.
+
+>>> from registry import list_models, promote_model, register_model
+"""
+
+from registry.artifacts import LoadedModel, Validation, validate_registry_entry
+from registry.entry import ModelRegistryEntry, Status
+from registry.identifiers import Key
+from registry.lifecycle import Promotion, Transition
+from registry.metadata import ModelMetadata
+from registry.operations import (
+    Committed,
+    adopt,
+    archive,
+    make_candidate,
+    promote,
+    promote_model,
+    register_model,
+    rollback,
+)
+from registry.queries import (
+    get_latest_model,
+    get_latest_production_model,
+    list_models,
+    load_model_by_id,
+    load_registry,
+)
+from registry.retention import CleanPlan, clean, plan_clean
+from registry.runs import RunDirectory, new_run
+from registry.store import open_store
+from registry.verify_log import LogReport, verify_log
+
+__all__ = [
+    "CleanPlan",
+    "Committed",
+    "Key",
+    "LoadedModel",
+    "LogReport",
+    "ModelMetadata",
+    "ModelRegistryEntry",
+    "Promotion",
+    "RunDirectory",
+    "Status",
+    "Transition",
+    "Validation",
+    "adopt",
+    "archive",
+    "clean",
+    "get_latest_model",
+    "get_latest_production_model",
+    "list_models",
+    "load_model_by_id",
+    "load_registry",
+    "make_candidate",
+    "new_run",
+    "open_store",
+    "plan_clean",
+    "promote",
+    "promote_model",
+    "register_model",
+    "rollback",
+    "validate_registry_entry",
+    "verify_log",
+]

@@ -1,0 +1,117 @@
+"""One row of the registry: a model and its place in the lifecycle."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from registry.identifiers import Key
+
+COLUMNS = (
+    "model_id",
+    "symbol",
+    "timeframe",
+    "model_type",
+    "created_at",
+    "path",
+    "cum_return",
+    "sharpe",
+    "status",
+)
+
+
+class Status(StrEnum):
+    """The five statuses that the index knows."""
+
+    FAILED = "failed"
+    SUCCESS = "success"
+    CANDIDATE = "candidate"
+    PRODUCTION = "production"
+    ARCHIVED = "archived"
+
+
+@dataclass(frozen=True)
+class ModelRegistryEntry:
+    """A row of `registry_index.csv`.
+
+    `cum_return` is a fraction (0.12 is 12 %), `sharpe` is annualised; both are NaN where unknown.
+    `created_at` and `path` are kept as the file has them.
+
+    >>> entry = ModelRegistryEntry("BTCUSDT_15m_rf_1", "BTCUSDT", "15m", "rf", "2026-01-01T00:00:00Z")
+    >>> entry.key
+    Key(symbol='BTCUSDT', timeframe='15m')
+    """
+
+    model_id: str
+    symbol: str
+    timeframe: str
+    model_type: str
+    created_at: str
+    path: str = ""
+    cum_return: float = math.nan
+    sharpe: float = math.nan
+    status: str = Status.SUCCESS.value
+
+    @property
+    def key(self) -> Key:
+        """The key that the model competes for."""
+        return Key(self.symbol, self.timeframe)
+
+    @property
+    def created(self) -> datetime:
+        """`created_at` as an aware time; the earliest possible one where it can't be read."""
+        try:
+            moment = datetime.fromisoformat(self.created_at.strip())
+        except ValueError:
+            return datetime.min.replace(tzinfo=UTC)
+        return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+    def with_status(self, status: str) -> ModelRegistryEntry:
+        """The same model in another status."""
+        return replace(self, status=str(status))
+
+    def to_row(self) -> dict[str, str]:
+        """The nine cells, as text."""
+        row = {name: getattr(self, name) for name in COLUMNS}
+        row["cum_return"] = _number_text(self.cum_return)
+        row["sharpe"] = _number_text(self.sharpe)
+        return {name: str(value) for name, value in row.items()}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, str]) -> ModelRegistryEntry:
+        """Read the cells back.
+
+        Raises:
+            ValueError: a number can't be read or the status is unknown.
+        """
+        status = row.get("status", "").strip() or Status.SUCCESS.value
+        if status not in set(Status):
+            raise ValueError(f"status {status!r} is none of {', '.join(Status)}")
+        return cls(
+            model_id=row["model_id"],
+            symbol=row["symbol"],
+            timeframe=row["timeframe"],
+            model_type=row["model_type"],
+            created_at=row["created_at"],
+            path=row["path"],
+            cum_return=_number(row, "cum_return"),
+            sharpe=_number(row, "sharpe"),
+            status=status,
+        )
+
+
+def _number_text(value: float) -> str:
+    return "" if math.isnan(value) else repr(float(value))
+
+
+def _number(row: Mapping[str, str], name: str) -> float:
+    text = row[name].strip()
+    if text == "" or text.lower() in {"nan", "none", "null", "na"}:
+        return math.nan
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{name} {text!r} is not a number") from None

@@ -1,0 +1,217 @@
+"""`registry_events.jsonl`: the append-only, hash-chained log of every change.
+
+One JSON object a line. `hash` is the sha256 of the line's canonical JSON without `hash`; it covers
+`prev_hash`, so no line can be changed, dropped or moved without breaking the chain behind it. A line
+without a line end was never committed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from registry.errors import LogCorruptError, StorageError
+from registry.files import sha256_hex, sync_folder
+
+LOG_FILE = "registry_events.jsonl"
+GENESIS = "0" * 64
+
+
+@dataclass(frozen=True)
+class StatusChange:
+    """One model's change of status; `before` None: new, `after` None: deleted."""
+
+    symbol: str
+    timeframe: str
+    model_id: str
+    before: str | None
+    after: str | None
+    digest: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the log has it."""
+        return {
+            "key": [self.symbol, self.timeframe],
+            "model_id": self.model_id,
+            "from": self.before,
+            "to": self.after,
+            "digest": self.digest,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> StatusChange:
+        """From a log line."""
+        symbol, timeframe = values["key"]
+        return cls(
+            symbol, timeframe, values["model_id"], values["from"], values["to"], values.get("digest", "")
+        )
+
+
+@dataclass(frozen=True)
+class Event:
+    """One revision of the registry.
+
+    `detail` holds what only some actions need: the rows of a register or an external edit, the result that
+    a retry gets, the metadata of what was deleted.
+    """
+
+    revision: int
+    time: str
+    actor: str
+    via: str
+    action: str
+    request_id: str = ""
+    reason: str = ""
+    forced: bool = False
+    transitions: tuple[StatusChange, ...] = ()
+    evidence: Mapping[str, Any] | None = None
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    index_sha256: str = ""
+    prev_hash: str = GENESIS
+    hash: str = ""
+
+    def body(self) -> dict[str, Any]:
+        """All but `hash`, as plain JSON values."""
+        values = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "hash"}
+        values["transitions"] = [change.to_dict() for change in self.transitions]
+        return dict(json_safe(values))
+
+    def digest(self) -> str:
+        """What `hash` must be."""
+        return sha256_hex(canonical(self.body()))
+
+    def to_line(self) -> bytes:
+        """The log line, line end included."""
+        return canonical(self.body() | {"hash": self.hash}) + b"\n"
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Event:
+        """Read a log line and check its own hash.
+
+        Raises:
+            ValueError: no JSON object, a missing or unknown field, or a hash that does not fit.
+        """
+        values = json.loads(line)
+        if not isinstance(values, dict):
+            raise ValueError("is no JSON object")
+        if set(values) != {item.name for item in fields(cls)}:
+            raise ValueError("has other fields than an event")
+        stored = values.pop("hash")
+        if sha256_hex(canonical(values)) != stored:
+            raise ValueError("its hash does not fit its content")
+        try:
+            changes = tuple(StatusChange.from_dict(item) for item in values.pop("transitions"))
+            return cls(**values, transitions=changes, hash=stored)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"has a malformed transition: {error}") from error
+
+
+def canonical(value: Any) -> bytes:
+    """One spelling a value: sorted keys, no spaces, ASCII (broken code points survive as escapes)."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    ).encode()
+
+
+def json_safe(value: Any) -> Any:
+    """Plain JSON: numpy values unwrapped, NaN and infinities as null, which strict readers demand."""
+    if isinstance(value, Mapping):
+        return {str(key): json_safe(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [json_safe(item) for item in value]
+    if hasattr(value, "tolist"):
+        return json_safe(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int | bool):
+        return value
+    return str(value)
+
+
+class EventLog:
+    """The log file: reads only what is new since the last look, appends durably."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._offset = 0
+        self._inode = 0
+        self._last: Event | None = None
+
+    def read_new(self) -> tuple[bool, list[Event]]:
+        """Events since the last call; the flag says that the file was replaced and all of it was read anew.
+
+        Raises:
+            LogCorruptError: a whole line is no event, or breaks the chain.
+            StorageError: the file can't be read.
+        """
+        try:
+            with self.path.open("rb") as stream:
+                status = os.fstat(stream.fileno())
+                restarted = status.st_ino != self._inode or status.st_size < self._offset
+                if restarted:
+                    self._offset, self._inode, self._last = 0, status.st_ino, None
+                stream.seek(self._offset)
+                content = stream.read()
+        except FileNotFoundError:
+            restarted = self._offset > 0
+            self._offset, self._inode, self._last = 0, 0, None
+            return restarted, []
+        except OSError as error:
+            raise StorageError(f"{self.path}: {error.strerror or error}") from error
+        whole = content[: content.rfind(b"\n") + 1]
+        events = [self._next(line) for line in whole.splitlines()]
+        self._offset += len(whole)
+        return restarted, events
+
+    def _next(self, line: bytes) -> Event:
+        after = self._last.revision if self._last else 0
+        try:
+            event = Event.from_line(line)
+        except (ValueError, RecursionError) as error:
+            raise LogCorruptError(
+                f"{self.path}: the line after revision {after} {error}; run `signalserve registry verify-log`"
+            ) from error
+        if event.revision != after + 1 or event.prev_hash != (self._last.hash if self._last else GENESIS):
+            raise LogCorruptError(
+                f"{self.path}: revision {event.revision} does not follow revision {after}; "
+                "run `signalserve registry verify-log`"
+            )
+        self._last = event
+        return event
+
+    def append(self, event: Event) -> None:
+        """Commit an event: one write, then fsync. The caller holds the lock and has read all there is.
+
+        Raises:
+            StorageError: nothing was committed (a full disk, say); what was written is taken back.
+        """
+        created = not self.path.exists()
+        try:
+            with self.path.open("ab", buffering=0) as stream:
+                stream.truncate(self._offset)  # drops a torn last line
+                line = event.to_line()
+                try:
+                    written = 0
+                    while written < len(line):
+                        written += stream.write(line[written:])
+                    os.fsync(stream.fileno())
+                except OSError:
+                    stream.truncate(self._offset)
+                    raise
+                self._inode = os.fstat(stream.fileno()).st_ino
+            if created:
+                sync_folder(self.path.parent)
+        except OSError as error:
+            raise StorageError(f"{self.path}: {error.strerror or error}") from error
+        self._offset += len(line)
+        self._last = event
+
+    @property
+    def last(self) -> Event | None:
+        """The newest event that was read or appended."""
+        return self._last

@@ -1,0 +1,149 @@
+"""`registry_index.csv`: reading what people and other programs wrote, writing what pandas reads back.
+
+The rules:
+1. The file has the nine columns of `COLUMNS`, in that order; an old file may lack `status`.
+2. A row that can't be read is reported and kept as it stands; it hides no other row. So a quote that was
+   never closed costs its own line, not the rest of the file.
+3. Bytes that are not UTF-8 survive (surrogateescape), as do NaN, commas, quotes and line breaks.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from registry.entry import COLUMNS, ModelRegistryEntry, Status
+from registry.identifiers import name_problem
+
+INDEX_FILE = "registry_index.csv"
+_NO_STATUS = COLUMNS[:-1]
+# a record with line breaks in it is looked for over so many lines before its first line counts as broken
+_LONGEST_RECORD = 64
+
+
+@dataclass(frozen=True)
+class UnreadableRow:
+    """A row that was skipped: its line (from 1), its text as it stands, and why."""
+
+    line: int
+    text: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.why}"
+
+
+@dataclass(frozen=True)
+class Index:
+    """The content of an index file: its entries in their order, and the rows that can't be read."""
+
+    entries: Mapping[str, ModelRegistryEntry]
+    unreadable: tuple[UnreadableRow, ...] = ()
+
+    @property
+    def raw_rows(self) -> tuple[str, ...]:
+        """The unreadable rows' text."""
+        return tuple(row.text for row in self.unreadable)
+
+
+def parse_index(content: bytes) -> Index:
+    """Read an index file's bytes. Never fails: what can't be read is in `unreadable`."""
+    lines = content.decode("utf-8-sig", errors="surrogateescape").splitlines(keepends=True)
+    lines = _join_odd_line_ends(lines)
+    entries: dict[str, ModelRegistryEntry] = {}
+    unreadable: list[UnreadableRow] = []
+    header: tuple[str, ...] | None = None
+    position = 0
+    while position < len(lines):
+        text, line = lines[position], position + 1
+        if not text.strip():
+            position += 1
+            continue
+        if header is None:
+            header = _header(text)
+            if header is None:
+                header = COLUMNS  # a file without a header: its first line may be a row
+            else:
+                position += 1
+                continue
+        entry, used, why = _record(lines, position, header)
+        position += used
+        if entry is not None and entry.model_id in entries:
+            text = "".join(lines[position - used : position])
+            unreadable.append(UnreadableRow(line, text.rstrip("\r\n"), f"a second row of {entry.model_id!r}"))
+        elif entry is None:
+            unreadable.append(UnreadableRow(line, text.rstrip("\r\n"), why))
+        else:
+            entries[entry.model_id] = entry
+    return Index(entries, tuple(unreadable))
+
+
+def render_index(entries: Iterable[ModelRegistryEntry], raw_rows: Iterable[str] = ()) -> bytes:
+    """The file's bytes: header, entries, then the unreadable rows as they stood."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for entry in entries:
+        row = entry.to_row()
+        writer.writerow([row[name] for name in COLUMNS])
+    for text in raw_rows:
+        buffer.write(text + "\n")
+    return buffer.getvalue().encode("utf-8", errors="surrogateescape")
+
+
+def _join_odd_line_ends(lines: list[str]) -> list[str]:
+    """Undo the cuts that str.splitlines makes at form feeds and the like."""
+    joined: list[str] = []
+    for line in lines:
+        if joined and not joined[-1].endswith(("\n", "\r")):
+            joined[-1] += line
+        else:
+            joined.append(line)
+    return joined
+
+
+def _header(text: str) -> tuple[str, ...] | None:
+    names = tuple(cell.strip() for cell in next(csv.reader([text])))
+    return names if "model_id" in names and set(_NO_STATUS) <= set(names) else None
+
+
+def _record(
+    lines: list[str], start: int, header: tuple[str, ...]
+) -> tuple[ModelRegistryEntry | None, int, str]:
+    """The entry that begins at a line, how many lines it took, and why there is none."""
+    first_why = ""
+    for length in range(1, min(_LONGEST_RECORD, len(lines) - start) + 1):
+        text = "".join(lines[start : start + length])
+        try:
+            rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+        except csv.Error as error:
+            first_why = first_why or f"is no CSV: {error}"
+            continue  # perhaps a line break inside quotes: take one more line
+        entry, why = _entry(rows[0], header) if len(rows) == 1 else (None, "is no single record")
+        if entry is not None:
+            return entry, length, ""
+        first_why = first_why or why
+        break
+    return None, 1, first_why
+
+
+def _entry(cells: list[str], header: tuple[str, ...]) -> tuple[ModelRegistryEntry | None, str]:
+    # an old file to which a newer program appended rows with a status
+    names = (*header, "status") if "status" not in header and len(cells) == len(header) + 1 else header
+    if len(cells) != len(names):
+        return None, f"has {len(cells)} cells, not {len(names)}"
+    row = dict.fromkeys(COLUMNS, "") | {
+        name: cell for name, cell in zip(names, cells, strict=True) if name in COLUMNS
+    }
+    row["status"] = row["status"] or Status.SUCCESS.value
+    problem = name_problem(row["model_id"])
+    if problem is not None:
+        return None, f"model_id {row['model_id']!r} {problem}"
+    if not row["symbol"] or not row["timeframe"]:
+        return None, "symbol or timeframe is empty"
+    try:
+        return ModelRegistryEntry.from_row(row), ""
+    except ValueError as error:
+        return None, str(error)

@@ -1,0 +1,160 @@
+"""What leaves the registry, and what never does.
+
+1. Never: the production model of a key, a pinned model, the rollback target of a key.
+2. Retention counts per symbol, timeframe and model_type; failed runs are counted apart, so that a streak of
+   failures pushes out no good model. The entries leave the index; their folders stay until `clean`.
+3. Clean drops entries whose artefacts are missing. Folders are deleted only when asked, and only those that
+   the registry knows, or once knew.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from registry.artifacts import run_dir
+from registry.entry import ModelRegistryEntry, Status
+from registry.errors import ArtifactError
+from registry.identifiers import Key
+from registry.lifecycle import plan_removal
+from registry.metadata import META_FILE, ModelMetadata
+from registry.runs import BUILDING_PREFIX
+from registry.state import RegistryState
+from registry.store import Origin, Transaction, open_store
+
+_ABANDONED_SECONDS = 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class CleanPlan:
+    """What a clean does: entries to drop with the reason, and folders to delete."""
+
+    entries: dict[str, str]
+    folders: tuple[Path, ...]
+    kept: dict[str, str]
+
+
+def protected(state: RegistryState, pins: Collection[str], keys: Collection[Key]) -> dict[str, str]:
+    """model_id -> why it must stay."""
+    reasons = dict.fromkeys(pins, "pinned in the configuration")
+    for key in keys:
+        targets = state.rollback_targets(key)
+        if targets:
+            reasons[targets[0]] = f"rollback target of {key}"
+        for model_id in state.production_rows(key):
+            reasons[model_id] = f"in production for {key}"
+    return reasons
+
+
+def retain(
+    transaction: Transaction, base_dir: Path, newest: ModelRegistryEntry, keep: int, pins: Collection[str]
+) -> list[str]:
+    """Drop the oldest entries beyond `keep` of the new entry's symbol, timeframe and model_type."""
+    state = transaction.state
+    stays = protected(state, pins, [newest.key])
+    peers = [
+        entry
+        for entry in state.entries.values()
+        if entry.key == newest.key
+        and entry.model_type.casefold() == newest.model_type.casefold()
+        and (entry.status == Status.FAILED) == (newest.status == Status.FAILED)
+    ]
+    positions = {entry.model_id: position for position, entry in enumerate(peers)}
+    peers.sort(key=lambda entry: (entry.created, positions[entry.model_id]), reverse=True)
+    surplus = [
+        entry for entry in peers[keep:] if entry.model_id not in stays and entry.model_id != newest.model_id
+    ]
+    if surplus:
+        _remove(
+            transaction,
+            "retention",
+            base_dir,
+            {entry.model_id: f"beyond the newest {keep}" for entry in surplus},
+        )
+    return [entry.model_id for entry in surplus]
+
+
+def plan_clean(base_dir: Path | str, pins: Collection[str], *, delete_dirs: bool = False) -> CleanPlan:
+    """What `clean` would do now."""
+    return _plan(Path(base_dir), open_store(base_dir).view(wait=True).state, pins, delete_dirs=delete_dirs)
+
+
+def clean(
+    base_dir: Path | str,
+    pins: Collection[str],
+    *,
+    delete_dirs: bool = False,
+    actor: str = "",
+    via: str = "python",
+    reason: str = "",
+) -> CleanPlan:
+    """Drop entries whose artefacts are missing; with `delete_dirs`, delete what the registry dropped.
+
+    Gives what was done.
+    """
+    base = Path(base_dir)
+    with open_store(base).transaction(Origin(actor, via, reason)) as transaction:
+        plan = _plan(base, transaction.state, pins, delete_dirs=delete_dirs)
+        if plan.entries:
+            _remove(transaction, "clean", base, plan.entries)
+        for folder in plan.folders:
+            shutil.rmtree(folder)
+    return plan
+
+
+def _plan(base: Path, state: RegistryState, pins: Collection[str], *, delete_dirs: bool) -> CleanPlan:
+    stays = protected(state, pins, state.keys())
+    entries: dict[str, str] = {}
+    kept: dict[str, str] = {}
+    for entry in state.entries.values():
+        missing = _missing(base, entry)
+        if missing is None:
+            continue
+        if entry.model_id in stays:
+            kept[entry.model_id] = f"{missing}, but it is {stays[entry.model_id]}"
+        else:
+            entries[entry.model_id] = missing
+    folders = _folders(base, state, entries) if delete_dirs else ()
+    return CleanPlan(entries, folders, kept)
+
+
+def _missing(base: Path, entry: ModelRegistryEntry) -> str | None:
+    """Why an entry's artefacts count as missing. A file that is there but wrong is for people to look at."""
+    folder = run_dir(base, entry)
+    if not folder.is_dir():
+        return f"{folder} is missing"
+    if entry.status != Status.FAILED and not (folder / "model.joblib").is_file():
+        return f"{folder / 'model.joblib'} is missing"
+    return None
+
+
+def _folders(base: Path, state: RegistryState, dropped: Collection[str]) -> tuple[Path, ...]:
+    found: list[Path] = []
+    for folder in sorted(base.iterdir()) if base.is_dir() else []:
+        if folder.is_symlink() or not folder.is_dir():
+            continue
+        known_before = folder.name in state.used_ids and folder.name not in state.entries
+        abandoned = (
+            folder.name.startswith(BUILDING_PREFIX)
+            and time.time() - folder.stat().st_mtime > _ABANDONED_SECONDS
+        )
+        if folder.name in dropped or known_before or abandoned:
+            found.append(folder)
+    return tuple(found)
+
+
+def _remove(transaction: Transaction, action: str, base: Path, why: dict[str, str]) -> None:
+    state = transaction.state
+    metadata: dict[str, Any] = {}
+    for model_id in why:
+        try:
+            metadata[model_id] = ModelMetadata.read(
+                run_dir(base, state.entries[model_id]) / META_FILE
+            ).to_dict()
+        except ArtifactError:
+            metadata[model_id] = None
+    transaction.commit(plan_removal(state, action, why, metadata, why))

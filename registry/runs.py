@@ -1,0 +1,91 @@
+"""Run directories: built under a hidden name, renamed when whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+
+from registry.files import sync_folder, sync_tree
+from registry.identifiers import check_name
+
+BUILDING_PREFIX = ".building-"
+
+
+@dataclass
+class RunDirectory:
+    """A run directory on its way into the registry.
+
+    Write every file into `path`, then call `commit`; without it the folder is removed at the end of the
+    `with` block.
+    """
+
+    model_id: str
+    created_at: str
+    path: Path
+    final_path: Path
+    committed: bool = field(default=False, init=False)
+
+    def commit(self) -> Path:
+        """Make the folder durable and give it its final name, `{base_dir}/{model_id}`."""
+        sync_tree(self.path)
+        self.path.rename(self.final_path)
+        sync_folder(self.final_path.parent)
+        self.committed = True
+        return self.final_path
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@contextmanager
+def new_run(
+    base_dir: Path | str,
+    symbol: str,
+    timeframe: str,
+    model_type: str,
+    *,
+    clock: Callable[[], datetime] = _now,
+) -> Iterator[RunDirectory]:
+    """Reserve a model_id and give a hidden folder to fill.
+
+    Ids are `{symbol}_{timeframe}_{model_type}_{timestamp}`; a second run within one second gets a
+    counter behind the timestamp.
+
+    Raises:
+        InvalidArgumentError: a name can't be part of a folder's name.
+    """
+    for what, value in (("symbol", symbol), ("timeframe", timeframe), ("model_type", model_type)):
+        check_name(what, value)
+    base = Path(base_dir)
+    base.mkdir(parents=True, exist_ok=True)
+    moment = clock().astimezone(UTC)
+    stem = f"{symbol}_{timeframe}_{model_type}_{moment:%Y%m%d_%H%M%S}"
+    run = _reserve(base, stem, moment.isoformat(timespec="seconds"))
+    try:
+        yield run
+    finally:
+        if not run.committed:
+            shutil.rmtree(run.path, ignore_errors=True)
+
+
+def _reserve(base: Path, stem: str, created_at: str) -> RunDirectory:
+    for number in count(1):
+        model_id = stem if number == 1 else f"{stem}_{number}"
+        check_name("model_id", model_id)
+        hidden, final = base / f"{BUILDING_PREFIX}{model_id}", base / model_id
+        try:
+            os.mkdir(hidden)  # noqa: PTH102 - exclusive: it is the reservation of the id
+        except FileExistsError:
+            continue
+        if final.exists():
+            hidden.rmdir()
+            continue
+        return RunDirectory(model_id, created_at, hidden, final)
+    raise AssertionError("count() does not end")

@@ -1,0 +1,177 @@
+"""What the log says: the registry's state as a fold over its events.
+
+The rules that this module keeps:
+1. `entries` are the index's rows in their order; `raw_rows` the rows that nobody can read.
+2. A key's `history` is the stack of its production models, oldest first; the last is in production, if
+   any is. Promote pushes. Rollback takes off all above its target. Archive of the production model takes
+   that one off, so a rollback after it goes to the model before. Deleting a model removes it from the stack.
+3. A model that a rollback left behind is quarantined until a promote takes it on again.
+4. `digests` holds the artefact digest that register or adopt took; no other digest counts.
+5. Where an index edited from outside has two production rows of one key, the one that the log put there
+   last wins, then the newest; the others are flagged in `conflicts`.
+6. Nothing here reads a file or a clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from registry.entry import ModelRegistryEntry, Status
+from registry.events import Event
+from registry.identifiers import Key
+from registry.index import Index, render_index
+
+
+@dataclass
+class RegistryState:
+    """The registry at one revision. Treat it as read-only; `apply` belongs to the store."""
+
+    revision: int = 0
+    entries: dict[str, ModelRegistryEntry] = field(default_factory=dict)
+    raw_rows: tuple[str, ...] = ()
+    history: dict[Key, list[str]] = field(default_factory=dict)
+    quarantined: set[str] = field(default_factory=set)
+    digests: dict[str, str] = field(default_factory=dict)
+    put_in_production: dict[str, int] = field(default_factory=dict)
+    requests: dict[str, Event] = field(default_factory=dict)
+    used_ids: set[str] = field(default_factory=set)
+
+    def copy(self) -> RegistryState:
+        """An independent copy; entries and events are frozen and shared."""
+        return RegistryState(
+            self.revision,
+            dict(self.entries),
+            self.raw_rows,
+            {key: list(stack) for key, stack in self.history.items()},
+            set(self.quarantined),
+            dict(self.digests),
+            dict(self.put_in_production),
+            dict(self.requests),
+            set(self.used_ids),
+        )
+
+    def production(self, key: Key) -> str | None:
+        """The model in production for a key, None for none."""
+        rows = self._production_rows(key)
+        return rows[-1].model_id if rows else None
+
+    def productions(self) -> dict[Key, str]:
+        """The model in production of every key that has one."""
+        chosen: dict[Key, ModelRegistryEntry] = {}
+        for entry in self.entries.values():
+            if entry.status == Status.PRODUCTION:
+                rival = chosen.get(entry.key)
+                if rival is None or self._claim(rival) <= self._claim(entry):
+                    chosen[entry.key] = entry
+        return {key: entry.model_id for key, entry in chosen.items()}
+
+    def conflicts(self) -> dict[str, str]:
+        """model_id -> the model that wins, for production rows that lose against another of their key."""
+        winners = self.productions()
+        return {
+            entry.model_id: winners[entry.key]
+            for entry in self.entries.values()
+            if entry.status == Status.PRODUCTION and winners[entry.key] != entry.model_id
+        }
+
+    def production_rows(self, key: Key) -> list[str]:
+        """Every row of a key that says production, the winner last."""
+        return [entry.model_id for entry in self._production_rows(key)]
+
+    def rollback_targets(self, key: Key) -> list[str]:
+        """Earlier production models of a key that may come back, the nearest first."""
+        current = self.production(key)
+        seen: list[str] = []
+        for model_id in reversed(self.history.get(key, [])):
+            entry = self.entries.get(model_id)
+            if (
+                model_id != current
+                and model_id not in seen
+                and model_id not in self.quarantined
+                and entry is not None
+                and entry.status == Status.ARCHIVED
+            ):
+                seen.append(model_id)
+        return seen
+
+    def keys(self) -> set[Key]:
+        """Every key that has an entry."""
+        return {entry.key for entry in self.entries.values()}
+
+    def render(self) -> bytes:
+        """The index file of this state."""
+        return render_index(self.entries.values(), self.raw_rows)
+
+    def apply(self, event: Event) -> None:
+        """Take in the next event."""
+        self.revision = event.revision
+        detail = event.detail
+        for row in detail.get("entries", ()):
+            entry = ModelRegistryEntry.from_row(row)
+            self.entries[entry.model_id] = entry
+            self.used_ids.add(entry.model_id)
+        if "raw_rows" in detail:
+            self.raw_rows = tuple(detail["raw_rows"])
+        for change in event.transitions:
+            self._apply_change(event, change.model_id, Key(change.symbol, change.timeframe), change.after)
+            if change.digest:
+                self.digests[change.model_id] = change.digest
+        self.quarantined |= set(detail.get("quarantined", ()))
+        if event.request_id:
+            self.requests[event.request_id] = event
+
+    def _apply_change(self, event: Event, model_id: str, key: Key, after: str | None) -> None:
+        stack = self.history.setdefault(key, [])
+        if after is None:
+            self.entries.pop(model_id, None)
+            self.digests.pop(model_id, None)
+            self.quarantined.discard(model_id)
+            self.history[key] = [other for other in stack if other != model_id]
+            return
+        entry = self.entries[model_id]
+        self.entries[model_id] = entry.with_status(after)
+        if after == Status.PRODUCTION:
+            if event.action == "rollback":
+                while stack and stack[-1] != model_id:
+                    stack.pop()
+            elif not stack or stack[-1] != model_id:
+                stack.append(model_id)
+            if event.action != "external_edit":
+                self.put_in_production[model_id] = event.revision
+            self.quarantined.discard(model_id)
+        elif event.action in ("archive", "external_edit") and stack and stack[-1] == model_id:
+            stack.pop()
+
+    def _production_rows(self, key: Key) -> list[ModelRegistryEntry]:
+        rows = [entry for entry in self.entries.values() if entry.key == key and entry.status == "production"]
+        return sorted(rows, key=self._claim)
+
+    def _claim(self, entry: ModelRegistryEntry) -> tuple[int, Any]:
+        return self.put_in_production.get(entry.model_id, 0), entry.created
+
+
+@dataclass(frozen=True)
+class Edits:
+    """How an index file differs from a state."""
+
+    written: tuple[ModelRegistryEntry, ...]
+    removed: tuple[str, ...]
+    raw_rows: tuple[str, ...] | None
+
+    def __len__(self) -> int:
+        return len(self.written) + len(self.removed) + (self.raw_rows is not None)
+
+
+def difference(entries: Mapping[str, ModelRegistryEntry], raw_rows: Iterable[str], index: Index) -> Edits:
+    """What someone changed to get from a state's rows to an index."""
+    # compared as text: NaN equals NaN there
+    old = {model_id: entry.to_row() for model_id, entry in entries.items()}
+    return Edits(
+        written=tuple(
+            entry for model_id, entry in index.entries.items() if old.get(model_id) != entry.to_row()
+        ),
+        removed=tuple(model_id for model_id in old if model_id not in index.entries),
+        raw_rows=index.raw_rows if tuple(raw_rows) != index.raw_rows else None,
+    )

@@ -1,0 +1,1 @@
+"""Entry points by the names that users already know, and the stub generator."""

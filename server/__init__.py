@@ -1,0 +1,1 @@
+"""The gRPC server: a registry's models behind two services."""

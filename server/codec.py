@@ -1,0 +1,165 @@
+"""Between the wire and numpy: a request's rows in the model's order, an answer's message.
+
+The hot path: one row of 40 features must cost microseconds, so the work that depends on the names alone
+is kept per model and order of names.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from predictors.predictor import Predictor
+from server.errors import NothingToServeError, RequestError
+from signalserve.v1 import prediction_pb2
+
+Matrix = np.ndarray[Any, np.dtype[np.float64]]
+
+_SHOWN_NAMES = 20
+_KEPT_ORDERS = 4096
+# (model digest, names as sent) -> columns to take; None where names and model agree already
+_orders: dict[tuple[str, tuple[str, ...]], np.ndarray | None] = {}
+
+
+def read_rows(request: prediction_pb2.PredictRequest, predictor: Predictor, max_rows: int) -> Matrix:
+    """The request's values as a matrix [rows, the model's features], in the model's order.
+
+    Raises:
+        RequestError: no names and no hash, both, missing or duplicate names, wrong width, no or too many rows.
+        NothingToServeError: the schema hash is not the model's.
+    """
+    count = len(request.values)
+    if request.schema_hash:
+        if request.feature_names:
+            raise RequestError(
+                "SCHEMA_AMBIGUOUS",
+                "give feature_names or schema_hash, not both",
+                field="schema_hash",
+            )
+        if request.schema_hash != predictor.schema_hash:
+            raise NothingToServeError(
+                "SCHEMA_MISMATCH",
+                "the schema_hash is not that of the model that answers now; send feature_names, or ask GetModel "
+                "for its columns",
+                field="schema_hash",
+                metadata={"schema_hash": request.schema_hash, "model_schema_hash": predictor.schema_hash},
+            )
+        return _shape(np.array(request.values), count, len(predictor.feature_names), max_rows)
+    names = tuple(request.feature_names)
+    if not names:
+        raise RequestError(
+            "SCHEMA_REQUIRED", "name the columns with feature_names or schema_hash", field="feature_names"
+        )
+    order = _order(names, predictor)
+    matrix = _shape(np.array(request.values), count, len(names), max_rows)
+    return matrix if order is None else np.ascontiguousarray(matrix[:, order])
+
+
+def _shape(values: Matrix, count: int, width: int, max_rows: int) -> Matrix:
+    if count == 0:
+        raise RequestError("NO_ROWS", "values is empty: send at least one row", field="values")
+    rows, rest = divmod(count, width)
+    if rest:
+        raise RequestError(
+            "WRONG_WIDTH",
+            f"values holds {count} numbers, which is no whole number of rows of {width} columns",
+            field="values",
+            metadata={"values": str(count), "columns": str(width)},
+        )
+    if rows > max_rows:
+        raise RequestError(
+            "TOO_MANY_ROWS",
+            f"{rows} rows in one request; the limit is {max_rows}: send them in parts",
+            field="values",
+            metadata={"rows": str(rows), "max_rows": str(max_rows)},
+        )
+    return values.reshape(rows, width)
+
+
+def _order(names: tuple[str, ...], predictor: Predictor) -> np.ndarray | None:
+    if names == predictor.feature_names:
+        return None
+    key = (predictor.schema_hash, names)
+    try:
+        return _orders[key]
+    except KeyError:
+        pass
+    position = {name: index for index, name in enumerate(names)}
+    if len(position) != len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise RequestError(
+            "DUPLICATE_FEATURES",
+            f"feature names given twice: {_some(twice)}",
+            field="feature_names",
+            metadata={"duplicates": _some(twice)},
+        )
+    missing = [name for name in predictor.feature_names if name not in position]
+    if missing:
+        raise RequestError(
+            "MISSING_FEATURES",
+            f"{len(missing)} of the model's {len(predictor.feature_names)} features are missing: {_some(missing)}",
+            field="feature_names",
+            metadata={"missing": _some(missing)},
+        )
+    order = np.array([position[name] for name in predictor.feature_names])
+    if len(_orders) >= _KEPT_ORDERS:
+        _orders.clear()
+    _orders[key] = order
+    return order
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:_SHOWN_NAMES])
+    return shown if len(names) <= _SHOWN_NAMES else f"{shown} and {len(names) - _SHOWN_NAMES} more"
+
+
+def out_of_range(matrix: Matrix, predictor: Predictor) -> bool:
+    """Whether a value lies outside the range that the model was trained on."""
+    low, high = predictor.feature_min, predictor.feature_max
+    if low is None or high is None:
+        return False
+    # NaN compares false on both sides: a missing value is no extreme one
+    return bool(((matrix < low) | (matrix > high)).any())
+
+
+_UNITS = {
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+    "w": timedelta(weeks=1),
+}
+_seconds_of: dict[str, float] = {}
+
+
+def timeframe_seconds(timeframe: str) -> float | None:
+    """Length of a bar in seconds, `15m` is 900.0; None where the text is no length."""
+    try:
+        return _seconds_of[timeframe]
+    except KeyError:
+        number, unit = timeframe[:-1], timeframe[-1:]
+        if not number.isdecimal() or unit not in _UNITS or int(number) == 0 or len(number) > 6:
+            return None
+        seconds = (_UNITS[unit] * int(number)).total_seconds()
+        if len(_seconds_of) < 1000:
+            _seconds_of[timeframe] = seconds
+        return seconds
+
+
+def stale_bar(event_time: Timestamp, timeframe: str, factor: float, now: float) -> bool:
+    """Whether a bar's close is older than `factor` bars, or further ahead than one bar."""
+    seconds = timeframe_seconds(timeframe)
+    if seconds is None:
+        return False
+    age = now - (event_time.seconds + event_time.nanos * 1e-9)
+    return age > factor * seconds or age < -seconds
+
+
+def now_timestamp() -> Timestamp:
+    """The present time for the wire."""
+    seconds, nanos = divmod(time.time_ns(), 10**9)
+    return Timestamp(seconds=seconds, nanos=nanos)

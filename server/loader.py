@@ -1,0 +1,180 @@
+"""From a registry view to the next snapshot: opens what is new, keeps what is unchanged."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import structlog
+
+from config.settings import Settings
+from predictors.predictor import Predictor
+from registry.artifacts import open_entry
+from registry.entry import ModelRegistryEntry, Status
+from registry.errors import RegistryError, UnknownModelError
+from registry.identifiers import Key
+from registry.state import RegistryState
+from registry.store import View
+from server.errors import NothingToServeError
+from server.snapshot import LoadFailure, ServedModel, ServingSnapshot
+
+# a model that answers one row slower than this is run in a worker thread, so that it delays no other call
+_INLINE_SECONDS = 0.001
+_LOADERS = 2
+
+_log = structlog.get_logger("server")
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    key: Key
+    model_id: str
+    pinned: bool
+
+
+class Loader:
+    """Builds snapshots. Its methods block; call them from a worker thread."""
+
+    def __init__(self, base_dir: Path, settings: Settings) -> None:
+        self._base_dir = base_dir
+        self._settings = settings
+
+    def build(self, view: View, previous: ServingSnapshot) -> ServingSnapshot:
+        """The snapshot of a view. A model that fails to load leaves its key with the one that it had."""
+        state = view.state
+        wanted, failures = self._wanted(state)
+        by_key: dict[Key, ServedModel] = {}
+        with ThreadPoolExecutor(_LOADERS, thread_name_prefix="model-loader") as pool:
+            results = list(pool.map(lambda item: self._load(item, state, previous), wanted))
+        for item, result in zip(wanted, results, strict=True):
+            if isinstance(result, ServedModel):
+                by_key[item.key] = result
+            else:
+                failures.append(result)
+        for failure in failures:
+            old = previous.by_key.get(failure.key)
+            if old is not None and failure.key not in by_key:
+                by_key[failure.key] = old
+        return ServingSnapshot(
+            revision=state.revision,
+            by_key=MappingProxyType(by_key),
+            by_id=MappingProxyType({served.model_id: served for served in by_key.values()}),
+            known_keys=frozenset(state.keys()),
+            known_ids=MappingProxyType({entry.model_id: entry.key for entry in state.entries.values()}),
+            failures=tuple(failures),
+        )
+
+    def load_by_id(self, state: RegistryState, model_id: str) -> ServedModel:
+        """Open one model that a request named.
+
+        Raises:
+            UnknownModelError, NothingToServeError, RegistryError: it is not there, or can't be served.
+        """
+        entry = state.entries.get(model_id)
+        if entry is None:
+            raise UnknownModelError(model_id)
+        if entry.status == Status.FAILED:
+            raise NothingToServeError(
+                "MODEL_NOT_SERVABLE",
+                f"{model_id} is a failed training run",
+                field="model_id",
+                metadata={"model_id": model_id},
+            )
+        return self._open(entry, state, pinned=True)
+
+    def _wanted(self, state: RegistryState) -> tuple[list[_Wanted], list[LoadFailure]]:
+        ml = self._settings.ml
+        wanted = {key: _Wanted(key, model_id, pinned=False) for key, model_id in state.productions().items()}
+        failures: list[LoadFailure] = []
+        if ml.production_model != "auto":
+            entry = state.entries.get(ml.production_model)
+            if entry is not None:
+                wanted[entry.key] = _Wanted(entry.key, entry.model_id, pinned=True)
+            else:
+                failures.append(_unknown_pin(Key("", ""), ml.production_model, "ml.production_model", state))
+        for text, model_id in ml.pins.items():
+            symbol, _, timeframe = text.rpartition("/")
+            key = Key(symbol, timeframe)
+            entry = state.entries.get(model_id)
+            if entry is not None and entry.key == key:
+                wanted[key] = _Wanted(key, model_id, pinned=True)
+            else:
+                wanted.pop(key, None)  # a wrong pin serves nothing rather than something else
+                failures.append(_unknown_pin(key, model_id, f"ml.pins[{text!r}]", state))
+        return list(wanted.values()), failures
+
+    def _load(
+        self, item: _Wanted, state: RegistryState, previous: ServingSnapshot
+    ) -> ServedModel | LoadFailure:
+        digest = state.digests.get(item.model_id, "")
+        for old in (previous.by_id.get(item.model_id), previous.by_key.get(item.key)):
+            if (
+                old is not None
+                and old.model_id == item.model_id
+                and old.predictor.digest == digest
+                and digest
+            ):
+                return replace(old, pinned=item.pinned) if old.pinned != item.pinned else old
+        try:
+            served = self._open(state.entries[item.model_id], state, pinned=item.pinned)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the old model goes on serving
+            if not isinstance(error, RegistryError):
+                _log.error("model.load_crashed", model_id=item.model_id, exc_info=error)
+            failure = LoadFailure(item.key, item.model_id, str(error) or type(error).__name__, state.revision)
+            if failure_is_new(failure, previous):
+                _log.warning(
+                    "model.load_failed", key=str(item.key), model_id=item.model_id, why=failure.message
+                )
+            return failure
+        return served
+
+    def _open(self, entry: ModelRegistryEntry, state: RegistryState, *, pinned: bool) -> ServedModel:
+        started = time.perf_counter()
+        digest = state.digests.get(entry.model_id, "")
+        predictor = open_entry(self._base_dir, entry, digest, unpickle=self._settings.security.unpickle)
+        row_seconds = _warm(predictor)
+        _log.info(
+            "model.loaded",
+            key=str(entry.key),
+            model_id=entry.model_id,
+            engine=predictor.engine,
+            digest=predictor.digest[:12],
+            seconds=round(time.perf_counter() - started, 3),
+            **({"engine_reason": predictor.engine_reason} if predictor.engine_reason else {}),
+        )
+        return ServedModel(
+            entry.model_id,
+            entry.key,
+            predictor,
+            since_revision=state.revision,
+            pinned=pinned,
+            inline=row_seconds <= _INLINE_SECONDS,
+        )
+
+
+def failure_is_new(failure: LoadFailure, previous: ServingSnapshot) -> bool:
+    """Whether the previous snapshot did not have this failure; a retry repeats no log line."""
+    return not any(
+        old.model_id == failure.model_id and old.message == failure.message for old in previous.failures
+    )
+
+
+def _unknown_pin(key: Key, model_id: str, setting: str, state: RegistryState) -> LoadFailure:
+    why = f"{setting} names {model_id}, which is no model of {key}" if key.symbol else f"{setting} is unknown"
+    return LoadFailure(key, model_id, f"{why}; `signalserve models` lists what there is", state.revision)
+
+
+def _warm(predictor: Predictor) -> float:
+    """Answer one row a few times; the best time in seconds."""
+    low = predictor.feature_min
+    row = np.zeros((1, len(predictor.feature_names))) if low is None else np.nan_to_num(low).reshape(1, -1)
+    best = float("inf")
+    for _ in range(3):
+        started = time.perf_counter()
+        predictor.predict(row)
+        best = min(best, time.perf_counter() - started)
+    return best

@@ -1,0 +1,70 @@
+"""Which model answers a request: its own model_id, else a pin, else the key's production model."""
+
+from __future__ import annotations
+
+from registry.errors import UnknownModelError
+from registry.identifiers import Key, name_problem
+from server.errors import NothingToServeError, RequestError, UnknownServingKeyError
+from server.snapshot import ServedModel, ServingSnapshot
+from signalserve.v1 import prediction_pb2
+
+
+def resolve(snapshot: ServingSnapshot, request: prediction_pb2.PredictRequest) -> ServedModel | None:
+    """The loaded model that answers, or None where `request.model_id` is known but not loaded yet.
+
+    Raises:
+        RequestError: symbol or timeframe can't be a name.
+        UnknownServingKeyError, UnknownModelError: the registry has no such key or id.
+        NothingToServeError: the key has nothing in production, or the model is of another key.
+    """
+    key = Key(request.symbol, request.timeframe)
+    if not request.model_id:
+        served = snapshot.by_key.get(key)
+        if served is not None:
+            return served
+        _check(request)
+        raise _nothing(snapshot, key)
+    served = snapshot.by_id.get(request.model_id)
+    owner = served.key if served is not None else snapshot.known_ids.get(request.model_id)
+    if owner is None:
+        _check(request)
+        raise UnknownModelError(request.model_id)
+    if owner != key:
+        _check(request)
+        raise NothingToServeError(
+            "KEY_MISMATCH",
+            f"{request.model_id} is a model of {owner}, not of {key}",
+            field="model_id",
+            metadata={"model_id": request.model_id},
+        )
+    return served
+
+
+def _check(request: prediction_pb2.PredictRequest) -> None:
+    for field, value in (("symbol", request.symbol), ("timeframe", request.timeframe)):
+        problem = name_problem(value)
+        if problem is not None:
+            raise RequestError(f"INVALID_{field.upper()}", f"{field} {value!r} {problem}", field=field)
+
+
+def _nothing(snapshot: ServingSnapshot, key: Key) -> Exception:
+    facts = {"symbol": key.symbol, "timeframe": key.timeframe}
+    for failure in snapshot.failures:
+        if failure.key == key:
+            return NothingToServeError(
+                "MODEL_NOT_SERVABLE",
+                f"{failure.model_id} of {key} could not be loaded: {failure.message}",
+                metadata=facts | {"model_id": failure.model_id},
+            )
+    if key in snapshot.known_keys:
+        return NothingToServeError(
+            "NO_PRODUCTION_MODEL",
+            f"{key} has no model in production: promote one (`signalserve models --symbol {key.symbol}` lists "
+            "them) or name a model_id",
+            metadata=facts,
+        )
+    return UnknownServingKeyError(
+        "UNKNOWN_KEY",
+        f"the registry has no model of {key}; `signalserve models` lists what there is",
+        metadata=facts,
+    )

@@ -1,0 +1,170 @@
+"""The serving path's heart: a request becomes a prediction.
+
+`server/servicers` -> here -> `server/resolver` -> `server/codec` -> a predictor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from config.settings import ServerSettings
+from server.codec import now_timestamp, out_of_range, read_rows, stale_bar
+from server.errors import LateError, RequestError, status_of
+from server.resolver import resolve
+from server.snapshot import ServedModel, ServingSnapshot
+from signalserve.v1 import prediction_pb2
+
+# below this many values a one-threaded answer is cheaper than handing the work to another thread
+_INLINE_VALUES = 8_192
+_INLINE_BATCH = 4
+
+LoadById = Callable[[str], ServedModel]
+
+
+class ServingState:
+    """The present snapshot, and models that requests named.
+
+    Only the watcher assigns `snapshot`; handlers take it once a call.
+    """
+
+    def __init__(self, settings: ServerSettings, load_by_id: LoadById) -> None:
+        self.snapshot = ServingSnapshot()
+        self._settings = settings
+        self._load_by_id = load_by_id
+        self._named: OrderedDict[str, ServedModel] = OrderedDict()
+        self._named_lock = threading.Lock()
+        self._loading: dict[str, threading.Lock] = {}
+        self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="predict")
+
+    def close(self) -> None:
+        """Wait for the worker threads' present work and let them go."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def loaded_by_name(self) -> dict[str, ServedModel]:
+        """The models that requests named and that are still loaded."""
+        with self._named_lock:
+            return dict(self._named)
+
+    def forget(self, keep: Callable[[ServedModel], bool]) -> None:
+        """Let go of named models that may not be served any more (deleted, or changed since)."""
+        with self._named_lock:
+            for model_id in [name for name, served in self._named.items() if not keep(served)]:
+                del self._named[model_id]
+
+    async def predict(
+        self, request: prediction_pb2.PredictRequest, remaining: float | None
+    ) -> prediction_pb2.PredictResponse:
+        """Answer one request; heavy work goes to a worker thread.
+
+        `remaining` is the time left in seconds, None for no deadline.
+
+        Raises:
+            ServingError, RegistryError, PredictorError: as `server.errors.status_of` maps them.
+        """
+        if remaining is not None and remaining <= 0:
+            raise _late()
+        snapshot = self.snapshot
+        served = resolve(snapshot, request) or self._named_model(request.model_id)
+        if served is not None and served.inline and len(request.values) <= _INLINE_VALUES:
+            return self._answer(snapshot, served, request)
+        until = None if remaining is None else time.monotonic() + remaining
+        return await asyncio.get_running_loop().run_in_executor(
+            self._pool, self._answer_late, snapshot, request, until
+        )
+
+    async def predict_batch(
+        self, requests: Sequence[prediction_pb2.PredictRequest], remaining: float | None
+    ) -> list[prediction_pb2.PredictBatchResult]:
+        """Answer each request or say what is wrong with it; one snapshot answers all of them."""
+        if remaining is not None and remaining <= 0:
+            raise _late()
+        if not requests:
+            raise RequestError("NO_REQUESTS", "the batch holds no request", field="requests")
+        limit = self._settings.max_batch_requests
+        if len(requests) > limit:
+            raise RequestError(
+                "TOO_MANY_REQUESTS",
+                f"{len(requests)} requests in one batch; the limit is {limit}",
+                field="requests",
+            )
+        until = None if remaining is None else time.monotonic() + remaining
+        snapshot = self.snapshot
+        return await asyncio.get_running_loop().run_in_executor(
+            self._pool, lambda: [self._batch_item(snapshot, request, until) for request in requests]
+        )
+
+    def _batch_item(
+        self, snapshot: ServingSnapshot, request: prediction_pb2.PredictRequest, until: float | None
+    ) -> prediction_pb2.PredictBatchResult:
+        try:
+            return prediction_pb2.PredictBatchResult(response=self._answer_late(snapshot, request, until))
+        except Exception as error:  # noqa: BLE001 - one bad item fails no other
+            return prediction_pb2.PredictBatchResult(error=status_of(error))
+
+    def _answer_late(
+        self, snapshot: ServingSnapshot, request: prediction_pb2.PredictRequest, until: float | None
+    ) -> prediction_pb2.PredictResponse:
+        if until is not None and time.monotonic() >= until:
+            raise _late()
+        served = resolve(snapshot, request) or self._load_named(request.model_id)
+        return self._answer(snapshot, served, request)
+
+    def _answer(
+        self, snapshot: ServingSnapshot, served: ServedModel, request: prediction_pb2.PredictRequest
+    ) -> prediction_pb2.PredictResponse:
+        predictor = served.predictor
+        matrix = read_rows(request, predictor, self._settings.max_rows)
+        scores = predictor.predict(matrix)
+        response = prediction_pb2.PredictResponse(
+            scores=scores.tolist(),
+            model_id=served.model_id,
+            model_digest=predictor.digest,
+            registry_revision=snapshot.revision,
+            schema_hash=predictor.schema_hash,
+            served_time=now_timestamp(),
+            sequence=request.sequence,
+        )
+        factor = self._settings.stale_bar_factor
+        if (
+            factor is not None
+            and request.HasField("event_time")
+            and stale_bar(request.event_time, request.timeframe, factor, time.time())
+        ):
+            response.flags.append(prediction_pb2.PREDICTION_FLAG_STALE_BAR)
+        if out_of_range(matrix, predictor):
+            response.flags.append(prediction_pb2.PREDICTION_FLAG_OUT_OF_RANGE)
+        return response
+
+    def _named_model(self, model_id: str) -> ServedModel | None:
+        with self._named_lock:
+            served = self._named.get(model_id)
+            if served is not None:
+                self._named.move_to_end(model_id)
+            return served
+
+    def _load_named(self, model_id: str) -> ServedModel:
+        """Load a model that a request named, once for all who wait for it."""
+        with self._named_lock:
+            turn = self._loading.setdefault(model_id, threading.Lock())
+        try:
+            with turn:
+                served = self._named_model(model_id)
+                if served is None:
+                    served = self._load_by_id(model_id)
+                    with self._named_lock:
+                        self._named[model_id] = served
+                        while len(self._named) > self._settings.max_pinned_models:
+                            self._named.popitem(last=False)
+                return served
+        finally:
+            with self._named_lock:
+                self._loading.pop(model_id, None)
+
+
+def _late() -> LateError:
+    return LateError("DEADLINE_GONE", "the deadline was gone before the work began; nothing was computed")

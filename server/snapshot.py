@@ -1,0 +1,56 @@
+"""What the server serves at one moment.
+
+The rules:
+1. A snapshot is immutable. A swap is one assignment to `ServingState.snapshot`.
+2. A handler takes the reference once and uses it to the end of its call.
+3. A replaced predictor lives as long as a call holds its snapshot, and no longer: nothing else keeps it.
+4. `revision` is the registry revision that the snapshot was built from, whether or not every model loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from predictors.predictor import Predictor
+from registry.identifiers import Key
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A loaded model and the key that it belongs to."""
+
+    model_id: str
+    key: Key
+    predictor: Predictor
+    since_revision: int
+    pinned: bool = False
+    inline: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFailure:
+    """A model that could not be loaded; its key keeps the model that it had."""
+
+    key: Key
+    model_id: str
+    message: str
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServingSnapshot:
+    """One moment's models by key and by id, and every key and id that the registry knows."""
+
+    revision: int = -1
+    by_key: Mapping[Key, ServedModel] = field(default_factory=lambda: MappingProxyType({}))
+    by_id: Mapping[str, ServedModel] = field(default_factory=lambda: MappingProxyType({}))
+    known_keys: frozenset[Key] = frozenset()
+    known_ids: Mapping[str, Key] = field(default_factory=lambda: MappingProxyType({}))
+    failures: tuple[LoadFailure, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every key has the model that the registry and the pins give it."""
+        return self.revision >= 0 and not self.failures

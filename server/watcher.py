@@ -1,0 +1,133 @@
+"""Follows the registry: sees a change, has the next snapshot built, swaps it in.
+
+1. `stat` of the log and the index every `server.poll_ms`; no inotify, since registries live on NFS too.
+2. All blocking work is done in a worker thread; the event loop only assigns the new snapshot.
+3. A model that failed to load is tried again every few seconds, and at each change.
+4. A registry that can't be read leaves the present snapshot serving.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+
+from registry.errors import RegistryError
+from registry.store import Store
+from server.loader import Loader
+from server.serving import ServingState
+from server.snapshot import ServedModel, ServingSnapshot
+
+_RETRY_SECONDS = 5.0
+
+_log = structlog.get_logger("server")
+
+Signature = tuple[tuple[int, int, int], ...]
+
+
+class RegistryWatcher:
+    """Keeps a `ServingState` at the registry's newest revision."""
+
+    def __init__(self, store: Store, loader: Loader, state: ServingState, poll_seconds: float) -> None:
+        self._store = store
+        self._loader = loader
+        self._state = state
+        self._poll_seconds = poll_seconds
+        self._seen: Signature | None = None
+        self._last_problem = ""
+        self._tried = 0.0
+        self._nudge = asyncio.Event()
+        self._changed = asyncio.Condition()
+        self.seen_revision = 0
+        self.version = 0
+
+    async def refresh(self) -> None:
+        """Look at the registry now; returns once what was there is served, or known to be unservable."""
+        signature = await asyncio.to_thread(self._signature)
+        retry = bool(self._state.snapshot.failures) and time.monotonic() - self._tried > _RETRY_SECONDS
+        if signature == self._seen and not retry:
+            return
+        self._tried = time.monotonic()
+        try:
+            snapshot = await asyncio.to_thread(self._build)
+        except RegistryError as error:
+            if str(error) != self._last_problem:
+                _log.error("registry.unreadable", why=str(error))
+                self._last_problem = str(error)
+            return
+        self._last_problem = ""
+        self._seen = signature
+        await self._swap(snapshot)
+
+    async def run(self) -> None:
+        """Follow the registry until cancelled."""
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._nudge.wait(), self._poll_seconds)
+            self._nudge.clear()
+            try:
+                await self.refresh()
+            except Exception as error:  # noqa: BLE001 - the watcher must outlive a bug
+                _log.error("watcher.crashed", exc_info=error)
+
+    async def wait_for_revision(self, revision: int, seconds: float) -> ServingSnapshot:
+        """The snapshot once it was built from `revision` or a later one; the present one when time is up."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds), self._changed:
+                while self._state.snapshot.revision < revision:
+                    self._nudge.set()
+                    await self._changed.wait()
+        return self._state.snapshot
+
+    async def wait_for_change(self, version: int) -> int:
+        """Wait until there was another swap than the one numbered `version`; gives its number."""
+        async with self._changed:
+            while self.version == version:
+                await self._changed.wait()
+            return self.version
+
+    def _build(self) -> ServingSnapshot:
+        view = self._store.view(wait=True)
+        self.seen_revision = view.state.revision
+        snapshot = self._loader.build(view, self._state.snapshot)
+        digests = view.state.digests
+        self._state.forget(
+            lambda served: (
+                served.model_id in snapshot.known_ids
+                and digests.get(served.model_id, "") == served.predictor.digest
+            )
+        )
+        return snapshot
+
+    async def _swap(self, snapshot: ServingSnapshot) -> None:
+        previous = self._state.snapshot
+        self._state.snapshot = snapshot
+        _log_changes(previous, snapshot)
+        async with self._changed:
+            self.version += 1
+            self._changed.notify_all()
+
+    def _signature(self) -> Signature:
+        return tuple(_stat(path) for path in (self._store.log_path, self._store.index_path))
+
+
+def _stat(path: Path) -> tuple[int, int, int]:
+    try:
+        status = os.stat(path)  # noqa: PTH116 - the hot poll; a Path would be built again each time
+    except OSError:
+        return (0, 0, 0)
+    return (status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def _log_changes(previous: ServingSnapshot, snapshot: ServingSnapshot) -> None:
+    def name(served: ServedModel | None) -> str | None:
+        return served.model_id if served is not None else None
+
+    for key in {*previous.by_key, *snapshot.by_key}:
+        before, after = name(previous.by_key.get(key)), name(snapshot.by_key.get(key))
+        if before != after:
+            _log.info("model.swapped", key=str(key), before=before, after=after, revision=snapshot.revision)

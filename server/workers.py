@@ -1,0 +1,136 @@
+"""`server.workers: n`: n processes on one port, each following the registry on its own.
+
+1. The parent holds the port's reservation and serves nothing itself.
+2. A worker that dies is started again, after a pause that grows while it keeps dying.
+3. SIGTERM and SIGINT go to every worker; the parent exits 0 when all of them have drained.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import signal
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+
+import structlog
+
+from config.logs import configure_logs
+from config.settings import Settings
+from server.bootstrap import reserve_port, serve
+
+_FIRST_PAUSE, _LONGEST_PAUSE, _LONG_LIFE = 0.5, 30.0, 60.0
+
+_log = structlog.get_logger("server")
+
+
+def run_server(settings: Settings, on_ready: Callable[[int], None] | None = None) -> int:
+    """Serve in this process, or in `server.workers` of them, until SIGTERM; gives the exit code.
+
+    `on_ready` gets the port once every production model is loaded (in every worker).
+    """
+    if settings.server.workers == 1:
+        _run_loop(serve(settings, on_ready=on_ready))
+        return 0
+    return _Supervisor(settings, on_ready).run()
+
+
+def _run_loop(main: object) -> None:
+    if sys.platform == "win32":
+        asyncio.run(main)  # type: ignore[arg-type]
+        return
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main)  # type: ignore[arg-type]  # a coroutine; uvloop is untyped
+
+
+def _worker(settings: Settings, ready: Connection) -> None:
+    configure_logs(settings.logging)
+
+    def tell(port: int) -> None:
+        ready.send(port)
+
+    _run_loop(serve(settings, reuse_port=True, on_ready=tell))
+
+
+class _Supervisor:
+    def __init__(self, settings: Settings, on_ready: Callable[[int], None] | None) -> None:
+        self._settings = settings
+        self._on_ready = on_ready
+        self._context = multiprocessing.get_context("spawn")
+        self._workers: dict[BaseProcess, tuple[Connection, float]] = {}
+        self._ready: set[int] = set()
+        self._stopping = False
+        self._pause = _FIRST_PAUSE
+
+    def run(self) -> int:
+        holder = reserve_port(self._settings.server.host, self._settings.server.port)
+        port = holder.getsockname()[1]
+        server = self._settings.server.model_copy(update={"port": port})
+        settings = self._settings.model_copy(update={"server": server})
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        try:
+            for _ in range(server.workers):
+                self._start(settings)
+            while self._workers:
+                self._watch(settings, port)
+        finally:
+            holder.close()
+        return 0
+
+    def _start(self, settings: Settings) -> None:
+        receiver, sender = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=_worker, args=(settings, sender), name="signalserve-worker")
+        process.start()
+        sender.close()
+        self._workers[process] = (receiver, time.monotonic())
+
+    def _stop(self, *_: object) -> None:
+        self._stopping = True
+        for process in self._workers:
+            if process.is_alive() and process.pid is not None:
+                process.terminate()
+
+    def _watch(self, settings: Settings, port: int) -> None:
+        events = wait([*(process.sentinel for process in self._workers), *self._unheard()], timeout=1.0)
+        for process, (receiver, started) in list(self._workers.items()):
+            if receiver in events:
+                self._hear(process, receiver, port)
+            if process.sentinel in events:
+                self._bury(process, started, settings)
+
+    def _unheard(self) -> list[Connection]:
+        return [
+            receiver for process, (receiver, _) in self._workers.items() if process.pid not in self._ready
+        ]
+
+    def _hear(self, process: BaseProcess, receiver: Connection, port: int) -> None:
+        try:
+            receiver.recv()
+        except EOFError:
+            return
+        first = len(self._ready) < self._settings.server.workers
+        self._ready.add(process.pid or 0)
+        if first and len(self._ready) == self._settings.server.workers and self._on_ready is not None:
+            self._on_ready(port)
+            self._on_ready = None
+
+    def _bury(self, process: BaseProcess, started: float, settings: Settings) -> None:
+        process.join()
+        self._workers.pop(process)[0].close()
+        if self._stopping:
+            if process.exitcode != 0:
+                _log.error("worker.did_not_drain", pid=process.pid, exit_code=process.exitcode)
+            return
+        if time.monotonic() - started > _LONG_LIFE:
+            self._pause = _FIRST_PAUSE
+        _log.error("worker.died", pid=process.pid, exit_code=process.exitcode, restart_in=self._pause)
+        time.sleep(self._pause)
+        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+        if not self._stopping:
+            self._start(settings)

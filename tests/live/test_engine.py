@@ -1,0 +1,322 @@
+import threading
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from client import SignalClient
+from features.pipeline import FeaturePipeline
+from features.synthetic import synthetic_bars
+from live.backoff import Backoff
+from live.paper import PaperPosition
+from live.scoring import BURST, StreamScorer
+from live.strategy import MLSignalStrategy, Signal
+
+LONG_MS = 60_000.0
+AWAY_MS = 1_500.0  # where a bar has to wait its deadline out
+PIPELINE = FeaturePipeline("core")
+WARM = PIPELINE.warmup_bars
+SCORED = 60
+FRAME = synthetic_bars("SYNTH", WARM + SCORED, seed=4)
+
+
+def replayed(rig, records):
+    """What strategy and paper make of the scores that were there in time, told again from the records."""
+    strategy, paper = (
+        MLSignalStrategy(0.6, 0.4, rig.strategy.warmup_bars),
+        PaperPosition(1000.0, fee_bps=5.0, slippage_bps=2.0),
+    )
+    ready, told = 0, []
+    opens = rig.frame["open"].to_numpy()[-len(records) :]
+    for record, opened in zip(records, opens, strict=True):
+        paper.open_bar(opened)
+        in_time = None if record.late else record.probability
+        signal = strategy.on_score(in_time, bars_seen=ready, is_long=paper.is_long)
+        paper.order(signal)
+        ready += "warm-up" not in record.note
+        told.append((signal, paper.name, paper.mark(record.close)))
+    return told
+
+
+def checked(rig, result):
+    """What must hold of every run, whatever happened to the server."""
+    assert [record.bar_time for record in result.records] == [bar.time for bar in rig.source._bars]
+    told = [(record.signal, record.position, record.equity) for record in result.records]
+    assert told == replayed(rig, result.records)
+    late = [call.bar_time for call in rig.calls if call.late]
+    assert late == sorted(set(late))
+    assert all(call.signal is None for call in rig.calls if call.late)
+
+
+def test_every_bar_has_the_score_of_its_offline_features_and_the_signals_follow(make_rig):
+    rig = make_rig(FRAME)
+    result = rig.engine.run()
+    checked(rig, result)
+    rig.check_scores(result.records)
+    assert result.counts.bars == len(FRAME)
+    assert (result.counts.warmup, result.counts.answers, result.counts.holds) == (WARM, SCORED, 0)
+    assert {record.signal for record in result.records} == {None, *Signal}
+    assert result.counts.signals == sum(record.signal is not None for record in result.records)
+    assert (result.used_model_id, result.unanswered, result.stopped) == ("first", 0, False)
+    assert all(record.latency_ms > 0.0 for record in result.records[WARM:])
+    assert [record.note for record in result.records[:WARM]] == ["warm-up of the features"] * WARM
+    assert rig.calls == list(result.records)
+
+
+def test_a_run_from_the_middle_gives_the_bars_the_scores_of_a_run_from_the_start(make_rig):
+    rig = make_rig(FRAME, history=WARM + 20)
+    result = rig.engine.run()
+    checked(rig, result)
+    rig.check_scores(result.records)
+    assert None not in rig.expected
+    assert (len(result.records), result.counts.warmup) == (SCORED - 20, 0)
+    assert rig.source.asked_for == PIPELINE.window_bars - 1
+
+
+def test_the_strategys_warmup_comes_after_that_of_the_features(make_rig):
+    rig = make_rig(FRAME, warmup_bars=30)
+    result = rig.engine.run()
+    checked(rig, result)
+    signals = [number for number, record in enumerate(result.records) if record.signal]
+    assert min(signals) >= WARM + 30
+    assert result.records[WARM].probability is not None
+
+
+def test_max_bars_ends_the_run_and_takes_no_bar_more(make_rig):
+    rig = make_rig(FRAME)
+    taken = []
+    bars = rig.source._bars
+    rig.source._bars = (taken.append(bar) or bar for bar in bars)
+    assert len(rig.engine.run(max_bars=5).records) == len(taken) == 5
+
+
+def test_a_pinned_model_is_asked_by_its_id(make_rig, server):
+    result = make_rig(FRAME[: WARM + 3], pinned_model_id="challenger").engine.run()
+    assert {request.model_id for request in server.prediction.requests} == {"challenger"}
+    assert result.used_model_id == "challenger"
+
+
+def test_a_swap_in_mid_run_changes_the_model_id_and_leaves_no_gap(make_rig, server):
+    def swap(record):
+        if len(rig.calls) == WARM + 50:
+            server.prediction.model_id = "second"
+
+    rig = make_rig(FRAME, on_bar=swap)
+    result = rig.engine.run()
+    assert [record.model_id for record in result.records[WARM:]] == ["first"] * 50 + ["second"] * (
+        SCORED - 50
+    )
+    assert result.counts.holds == 0
+
+
+def test_event_times_are_close_times_and_sent_only_when_asked_for(make_rig, server):
+    make_rig(FRAME[: WARM + 2]).engine.run()
+    assert not any(request.HasField("event_time") for request in server.prediction.requests)
+    server.prediction.requests.clear()
+    make_rig(FRAME[: WARM + 2], event_times=True).engine.run()
+    closes = [request.event_time.ToDatetime() for request in server.prediction.requests]
+    assert closes == [
+        (time + timedelta(minutes=15)).tz_localize(None).to_pydatetime()
+        for time in FRAME.index[WARM : WARM + 2]
+    ]
+
+
+def test_holes_are_counted_and_the_rows_are_consecutive_as_in_training(make_rig):
+    rig = make_rig(FRAME.drop(FRAME.index[[50, 51, 52, 240]]))
+    result = rig.engine.run()
+    checked(rig, result)
+    rig.check_scores(result.records)
+    assert (result.counts.gaps, result.counts.missing_bars) == (2, 4)
+    assert result.records[239].note == ""
+    assert result.records[237].note == "1 bars are missing before this one"
+    assert result.records[50].note == "3 bars are missing before this one; warm-up of the features"
+
+
+def test_a_bar_that_comes_twice_or_out_of_order_is_ignored(make_rig):
+    rig = make_rig(FRAME)
+    bars = rig.source._bars
+    rig.source._bars = [*bars[:250], bars[249], bars[100], *bars[250:]]
+    result = rig.engine.run()
+    assert result.counts.ignored_bars == 2
+    assert [record.bar_time for record in result.records] == [bar.time for bar in bars]
+    rig.check_scores(result.records)
+
+
+def test_a_bar_without_features_is_held_and_the_engine_goes_on(make_rig):
+    rig = make_rig(FRAME)
+    bars = rig.source._bars
+    broken = bars[-1].__class__(bars[-1].time, 1.0, 1.0, 1.0, float("nan"), 1.0)
+    rig.source._bars = [*bars[:-1], broken]
+    result = rig.engine.run()
+    assert result.records[-1].probability is None
+    assert "held: no features" in result.records[-1].note
+    assert (result.counts.holds, result.counts.errors, result.unanswered) == (1, 1, 0)
+
+
+def test_a_server_that_is_killed_and_comes_back_costs_no_bar_and_invents_no_signal(make_rig, server):
+    def outage(record):
+        if len(rig.calls) == WARM + 30:
+            server.stop()
+        elif len(rig.calls) == WARM + 50:
+            server.start()
+            rig.wait_connected()
+
+    rig = make_rig(FRAME, deadline_ms=AWAY_MS, on_bar=outage)
+    result = rig.engine.run()
+    checked(rig, result)
+    rig.check_scores(result.records)
+    held = [number for number, record in enumerate(result.records) if record.late]
+    assert held == list(range(WARM + 30, WARM + 50))
+    assert (result.counts.holds, result.counts.late, result.counts.answers) == (20, 20, SCORED)
+    assert result.counts.reconnects >= 1
+    assert result.counts.errors >= 1
+    assert all("held: UNAVAILABLE" in result.records[number].note for number in held)
+    assert result.unanswered == 0
+    # each held bar was told twice: when it was held, and with its score
+    assert len(rig.calls) == len(FRAME) + 20
+
+
+def test_a_server_that_was_away_between_two_bars_only_costs_nothing(make_rig, server):
+    def restart(record):
+        if len(rig.calls) == WARM + 30:
+            server.stop()
+            server.start()
+
+    rig = make_rig(FRAME, on_bar=restart)
+    result = rig.engine.run()
+    checked(rig, result)
+    rig.check_scores(result.records)
+    assert result.counts.holds == 0
+    assert result.counts.reconnects >= 1
+
+
+def test_a_server_that_comes_up_after_the_last_bar_still_scores_them_all(make_rig, server):
+    server.stop()
+    rig = make_rig(FRAME, deadline_ms=AWAY_MS)
+    rig.hook = lambda _: server.start() if len(rig.calls) == len(FRAME) else None
+    result = rig.engine.run()
+    checked(rig, result)
+    rig.check_scores(result.records)
+    assert (result.counts.holds, result.counts.late) == (SCORED, SCORED)
+    assert result.unanswered == 0
+
+
+def test_a_server_that_never_comes_leaves_every_bar_held_and_says_how_many(make_rig, server):
+    server.stop()
+    rig = make_rig(FRAME, deadline_ms=100.0, settle_seconds=0.05)
+    result = rig.engine.run()
+    checked(rig, result)
+    assert (result.counts.holds, result.counts.answers, result.counts.signals) == (SCORED, 0, 0)
+    assert result.unanswered == SCORED
+    assert (result.position, result.equity, result.used_model_id) == ("flat", 1000.0, None)
+
+
+def test_an_answer_beyond_the_deadline_never_trades_and_goes_to_its_bar(make_rig, server):
+    def block(record):
+        if len(rig.calls) == WARM + 10:
+            server.prediction.gate.clear()
+        elif len(rig.calls) == WARM + 13:
+            server.prediction.gate.set()
+
+    rig = make_rig(FRAME, deadline_ms=500.0, on_bar=block)
+    result = rig.engine.run()
+    checked(rig, result)
+    rig.check_scores(result.records)
+    assert [record.late for record in result.records[WARM + 10 : WARM + 13]] == [True] * 3
+    assert "held: no answer within 500 ms" in result.records[WARM + 10].note
+    assert result.counts.errors == 0
+
+
+def test_a_server_that_still_loads_its_models_is_asked_again_until_it_answers(make_rig, server):
+    server.prediction.refuse = lambda count, _: (
+        server.refusal("NOT_FOUND", "UNKNOWN_KEY") if count <= 3 else None
+    )
+    rig = make_rig(FRAME)
+    result = rig.engine.run()
+    checked(rig, result)
+    rig.check_scores(result.records)
+    assert (result.counts.errors, result.counts.holds) == (3, 0)
+
+
+@pytest.mark.parametrize(("code", "errors"), [("INVALID_ARGUMENT", 1), ("INTERNAL", 3)])
+def test_a_row_that_the_server_cannot_score_keeps_no_other_from_its_score(make_rig, server, code, errors):
+    bad = PIPELINE.transform(FRAME).to_numpy()[WARM + 20][0]
+    server.prediction.refuse = lambda _, request: (
+        server.refusal(code, "WHY") if request.values[0] == bad else None
+    )
+    rig = make_rig(FRAME)
+    result = rig.engine.run()
+    checked(rig, result)
+    rig.expected[WARM + 20] = None
+    rig.check_scores(result.records)
+    assert "WHY" in result.records[WARM + 20].note
+    assert (result.counts.errors, result.unanswered) == (errors, 0)
+
+
+def test_stop_ends_a_run_that_waits_for_scores(make_rig, server):
+    server.stop()
+    rig = make_rig(FRAME, deadline_ms=100.0, settle_seconds=3600.0)
+    rig.hook = lambda _: rig.engine.stop() if len(rig.calls) == len(FRAME) else None
+    result = rig.engine.run()
+    assert result.stopped
+    assert result.unanswered == SCORED
+
+
+def test_a_backlog_longer_than_a_burst_is_answered_in_order(client, server):
+    server.stop()
+    rows = PIPELINE.transform(synthetic_bars("SYNTH", WARM + 90, seed=4)).to_numpy()[WARM:]
+    scorer = StreamScorer(client, "SYNTH", "15m", PIPELINE.names, deadline_ms=100.0)
+    for number in range(90):
+        assert scorer.score(number, rows[number]).prediction is None
+    server.prediction.refuse = lambda count, _: server.refusal("UNAVAILABLE", "STILL") if count == 1 else None
+    server.start()
+    late = []
+    while scorer.wait_late(1.0):
+        late += scorer.late()
+    scorer.close()
+    assert BURST < 90
+    assert [score.number for score in late] == list(range(90))
+    assert [score.prediction.score for score in late] == [server.model(row) for row in rows[:90]]
+
+
+def test_the_newest_bar_goes_before_what_waits(client, server):
+    server.prediction.gate.clear()
+    scorer = StreamScorer(client, "SYNTH", "15m", ["a"], deadline_ms=700.0)
+
+    def release():
+        while scorer.report().outstanding < 5:
+            scorer.wait_late(0.01)
+        server.prediction.gate.set()
+
+    helper = threading.Thread(target=release)
+    helper.start()
+    scores = [scorer.score(number, np.array([float(number)])) for number in range(5)]
+    helper.join()
+    late = []
+    while scorer.wait_late(1.0):
+        late += scorer.late()
+    scorer.close()
+    assert [score.prediction is None for score in scores] == [True] * 4 + [False]
+    assert [score.number for score in late] == [0, 1, 2, 3]
+    assert [request.values[0] for request in server.prediction.requests] == [0.0, 4.0, 1.0, 2.0, 3.0]
+
+
+def test_a_fault_in_the_scorers_thread_is_raised_where_the_engine_asks(server):
+    client = SignalClient(server.target, deadline_ms=LONG_MS)
+    scorer = StreamScorer(client, "SYNTH", "15m", ["a"])
+    client.close()
+    with pytest.raises(RuntimeError, match="ended through a fault") as caught:
+        scorer.score(0, np.array([1.0]))
+    assert "the client is closed" in str(caught.value.__cause__)
+    scorer.close()
+    scorer.close()
+
+
+def test_pauses_double_up_to_the_longest_and_start_over_after_a_success():
+    backoff = Backoff(1.0, 5.0, chance=lambda: 0.0)
+    assert [backoff.pause() for _ in range(5)] == [1.0, 2.0, 4.0, 5.0, 5.0]
+    backoff.reset()
+    assert backoff.pause() == 1.0
+    assert Backoff(1.0, 5.0, chance=lambda: 1.0).pause() == 0.5
+    with pytest.raises(ValueError, match="make no sense"):
+        Backoff(2.0, 1.0)

@@ -1,0 +1,121 @@
+import json
+import os
+import signal
+import threading
+
+import pytest
+import typer
+import yaml
+from typer.testing import CliRunner
+
+from cli import live
+from features.synthetic import synthetic_bars
+
+
+@pytest.fixture
+def app():
+    made = typer.Typer(pretty_exceptions_enable=False)
+    made.callback()(lambda: None)
+    live.register(made)
+    return made
+
+
+@pytest.fixture
+def invoke(app, server, tmp_path):
+    bars = tmp_path / "SYNTH_15m.csv"
+    synthetic_bars("SYNTH", 260, seed=4).to_csv(bars)
+    config = tmp_path / "system.yml"
+    settings = {
+        "data": {"ohlcv_path": str(tmp_path / "{symbol}_{timeframe}.csv")},
+        "live": {"snapshot_dir": str(tmp_path / "live")},
+        "client": {"target": server.target, "deadline_ms": 60_000},
+    }
+
+    def run(*arguments, **changes):
+        for section, values in changes.items():
+            settings[section] |= values
+        config.write_text(yaml.safe_dump(settings))
+        return CliRunner().invoke(app, ["live", "--config", str(config), *arguments])
+
+    return run
+
+
+def test_a_replay_prints_a_line_a_bar_and_a_summary(invoke, tmp_path):
+    result = invoke("--symbol", "SYNTH")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert len(lines) == 1 + 1 + 60  # the head, the warm-up, the bars
+    assert "warm-up of the features" in lines[1]
+    assert lines[-1].startswith("2024-01-03 16:45")
+    assert lines[-1].endswith(" first")
+    assert "260 bars (200 of warm-up), 60 scores (0 late), 0 held" in result.stderr
+    assert json.loads((tmp_path / "live" / "SYNTH_15m.json").read_text())["state"] == "stopped"
+
+
+def test_json_gives_one_object_a_line_and_bar_and_nothing_else_on_stdout(invoke):
+    result = invoke("--symbol", "SYNTH", "--bars", "20", "--json", "--model-id", "challenger")
+    assert result.exit_code == 0, result.output
+    bars = [json.loads(line) for line in result.stdout.splitlines()]
+    assert len(bars) == 20
+    assert bars[-1]["bar_time"] == "2024-01-03T16:45:00+00:00"
+    assert {bar["model_id"] for bar in bars} == {"challenger"}
+    assert all(0.0 <= bar["probability"] <= 1.0 for bar in bars)
+
+
+def test_start_replays_the_bars_from_a_time_on(invoke):
+    result = invoke("--symbol", "SYNTH", "--start", "2024-01-03T16:00:00", "--json")
+    assert [json.loads(line)["bar_time"][11:16] for line in result.stdout.splitlines()] == [
+        "16:00",
+        "16:15",
+        "16:30",
+        "16:45",
+    ]
+
+
+def test_ctrl_c_ends_a_replay_with_a_summary_and_exit_code_0(invoke, server):
+    def interrupt():
+        server.prediction.asked.wait(60)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    helper = threading.Thread(target=interrupt)
+    helper.start()
+    result = invoke("--symbol", "SYNTH", "--bars", "30", "--pace", "3600")
+    helper.join()
+    assert result.exit_code == 0, result.output
+    assert "stopped: 1 bars" in result.stderr
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_dead_server_is_said_and_the_bars_are_held(invoke, server):
+    server.stop()
+    result = invoke("--symbol", "SYNTH", "--settle", "0", client={"deadline_ms": 50})
+    assert result.exit_code == 3, result.output
+    assert "is away (UNAVAILABLE" in result.stderr
+    assert "holding until it answers, with feature preset core" in result.stderr
+    assert "0 scores (0 late), 60 held, 0 signals" in result.stderr
+    assert "60 bars have no score" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("--symbol", "OTHER"), 1, "OTHER_15m.csv: no such file"),
+        (("--symbol", "SYNTH", "--preset", "none"), 2, "there are core, extended"),
+        (("--symbol", "SYNTH", "--timeframe", "x"), 2, "is no timeframe"),
+        (("--symbol", "SYNTH", "--bars", "0"), 2, "--bars"),
+        (("--symbol", "a/b", "--ohlcv", "{bars}"), 1, "no model of a/b/15m is in production"),
+        (("--symbol", "a/b", "--ohlcv", "{bars}", "--model-id", "m"), 2, "make no file name"),
+    ],
+)
+def test_what_cannot_be_run_is_one_line_and_an_exit_code(invoke, tmp_path, arguments, code, says):
+    result = invoke(*(item.format(bars=tmp_path / "SYNTH_15m.csv") for item in arguments))
+    assert result.exit_code == code, result.output
+    assert says in " ".join(result.stderr.split())
+
+
+def test_a_model_that_needs_other_features_is_refused_before_the_first_bar(invoke, server):
+    server.registry.feature_names += ["moon_phase"]
+    result = invoke("--symbol", "SYNTH")
+    assert result.exit_code == 1
+    assert "preset core does not give: moon_phase" in " ".join(result.stderr.split())
+    assert server.prediction.requests == []

@@ -1,0 +1,52 @@
+import pytest
+
+from client import NotFound
+from features.errors import UnknownPresetError
+from live.served_model import FeaturesMissingError, NotServedError, choose_pipeline, served_model
+
+
+def test_the_model_in_production_and_its_preset_decide(client, server):
+    server.registry.metadata["feature_preset"] = "extended"
+    details = served_model(client, "SYNTH", "15m")
+    assert details.model.model_id == "first"
+    chosen = choose_pipeline(details)
+    assert (chosen.pipeline.preset, chosen.warning) == ("extended", "")
+
+
+def test_a_pinned_model_is_looked_up_by_its_id(client):
+    assert served_model(client, "SYNTH", "15m", "challenger").model.model_id == "challenger"
+    with pytest.raises(NotFound):
+        served_model(client, "SYNTH", "15m", "gone")
+
+
+def test_a_server_that_still_loads_is_waited_for(client, server):
+    server.prediction.ready = False
+    assert served_model(client, "SYNTH", "15m").model.model_id == "first"
+
+
+def test_a_key_with_nothing_in_production_says_what_to_do(client):
+    with pytest.raises(NotServedError, match="no model of OTHER/15m is in production; `signalserve models"):
+        served_model(client, "OTHER", "15m")
+
+
+@pytest.mark.parametrize("preset", ["of_old", None])
+def test_a_model_of_an_unknown_preset_gets_one_that_has_its_columns(client, server, preset):
+    server.registry.metadata = {"feature_preset": preset}
+    server.registry.feature_names = server.registry.feature_names[5:9]
+    assert choose_pipeline(served_model(client, "SYNTH", "15m")).pipeline.preset == "core"
+
+
+def test_a_feature_that_the_preset_does_not_give_is_named(client, server):
+    server.registry.feature_names += ["moon_phase"]
+    details = served_model(client, "SYNTH", "15m")
+    with pytest.raises(
+        FeaturesMissingError, match="needs 1 features that preset core does not give: moon_phase"
+    ):
+        choose_pipeline(details)
+    with pytest.raises(UnknownPresetError, match="there are core, extended"):
+        choose_pipeline(details, "none")
+
+
+def test_another_feature_version_is_warned_of(client, server):
+    server.registry.metadata["pipeline_version"] = "0"
+    assert "live scores differ" in choose_pipeline(served_model(client, "SYNTH", "15m")).warning

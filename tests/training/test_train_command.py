@@ -1,0 +1,120 @@
+"""`signalserve train` and scripts/run_ml_train_15m.py: what is printed, and which exit code."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+import typer
+from typer.testing import CliRunner
+
+import cli.train
+from registry import list_models, load_registry
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def app() -> Iterator[typer.Typer]:
+    app = typer.Typer()
+    cli.train.register(app)
+    app.command("other")(lambda: None)  # with a single command typer would drop the command's name
+    yield app
+    structlog.reset_defaults()  # the command pointed the log at the runner's stderr, which is gone by now
+
+
+def arguments(config: Path, bars: Path, base: Path, *more: str) -> list[str]:
+    given = ["--symbol", "SYNTH", "--config", config, "--ohlcv", bars, "--output-dir", base]
+    return ["train", *map(str, given), *more]
+
+
+def test_a_run_prints_its_metrics_and_where_things_landed(
+    app: typer.Typer, config_file: Path, bar_file: Path, tmp_path: Path
+) -> None:
+    base = tmp_path / "models"
+    answer = CliRunner().invoke(app, arguments(config_file, bar_file, base))
+    assert answer.exit_code == 0, answer.output
+    [entry] = list_models(base)
+    for text in (
+        "cum_return",
+        "sharpe",
+        "auc",
+        entry.model_id,
+        str(base / entry.model_id),
+        "signalserve promote",
+    ):
+        assert text in answer.stdout
+    assert answer.stderr == ""
+
+
+def test_json_is_one_object_with_the_choices_of_the_command_line(
+    app: typer.Typer, config_file: Path, bar_file: Path, tmp_path: Path
+) -> None:
+    base = tmp_path / "models"
+    more = ["--json", "--model-type", "LogReg", "--preset", "extended", "--seed", "4", "--timeframe", "15m"]
+    answer = CliRunner().invoke(app, arguments(config_file, bar_file, base, *more))
+    assert answer.exit_code == 0, answer.output
+    result = json.loads(answer.stdout)
+    assert result["status"] == "success"
+    assert result["model_id"].startswith("SYNTH_15m_logreg_")
+    meta = json.loads((Path(result["path"]) / "meta.json").read_text(encoding="utf-8"))
+    assert (meta["feature_preset"], meta["random_state"]) == ("extended", 4)
+    assert result["metrics"] == meta["metrics"]
+
+
+def test_a_failed_run_exits_1_with_one_line_and_names_its_entry(
+    app: typer.Typer, config_file: Path, tmp_path: Path
+) -> None:
+    base = tmp_path / "models"
+    answer = CliRunner().invoke(app, arguments(config_file, tmp_path / "absent.csv", base))
+    assert answer.exit_code == 1
+    [entry] = load_registry(base)
+    assert entry.status == "failed"
+    assert answer.stderr.count("\n") == 1
+    assert "no such file" in answer.stderr
+    assert entry.model_id in answer.stderr
+    assert answer.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "more", [["--preset", "all"], ["--model-type", "svm"], ["--timeframe", "soon"], ["--seed", "-1"]]
+)
+def test_a_request_that_cannot_be_run_exits_2(
+    app: typer.Typer, config_file: Path, bar_file: Path, tmp_path: Path, more: list[str]
+) -> None:
+    answer = CliRunner().invoke(app, arguments(config_file, bar_file, tmp_path / "models", *more))
+    assert answer.exit_code == 2
+    assert answer.stderr.startswith("error: ")
+    assert not (tmp_path / "models").exists()
+
+
+def run_script(*given: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    script = str(ROOT / "scripts" / "run_ml_train_15m.py")
+    return subprocess.run(
+        [sys.executable, script, *given], capture_output=True, text=True, check=False, cwd=cwd
+    )
+
+
+def test_the_script_trains_under_its_old_name(config_file: Path, bar_file: Path, tmp_path: Path) -> None:
+    base = tmp_path / "models"
+    given = arguments(config_file, bar_file, base, "--model-type", "logreg", "--json")[1:]
+    done = run_script(*given, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert [entry.model_id for entry in list_models(base)] == [json.loads(done.stdout)["model_id"]]
+
+
+def test_a_configuration_that_cannot_be_used_exits_2_with_the_keys_path(
+    bar_file: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "system.yml"
+    config.write_text("ml: {label: {horizon: 4}}", encoding="utf-8")
+    done = run_script(*arguments(config, bar_file, tmp_path / "models")[1:], cwd=tmp_path)
+    assert done.returncode == 2
+    assert "ml.label.horizon: unknown key" in done.stderr
+    assert done.stdout == ""

@@ -1,0 +1,1 @@
+"""From bars to a registered model: labels, a forward split, estimators, metrics, the run."""

@@ -1,0 +1,19 @@
+"""What can go wrong with a training run.
+
+TrainingError              the run failed; where the registry could be written, a `failed` entry keeps the text
+└── TrainingRequestError   the request itself can't be run; nothing was written
+"""
+
+from __future__ import annotations
+
+
+class TrainingError(Exception):
+    """A training run failed. `model_id` names its `failed` entry in the registry; None where there is none."""
+
+    def __init__(self, message: str, *, model_id: str | None = None) -> None:
+        super().__init__(message)
+        self.model_id = model_id
+
+
+class TrainingRequestError(TrainingError):
+    """The request can't be run: an unknown preset, model type or parameter. Nothing was written."""
