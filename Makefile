@@ -50,16 +50,23 @@ format: setup  ## rewrite the code in the project's format
 
 .PHONY: protos
 protos: setup  ## generate signalserve/v1 from protos/
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/generate_protos.py
+	$(BIN)/python scripts/generate_protos.py
 
 .PHONY: bench
 bench: setup  ## measure, as ratios against peers in the same run
 	$(BIN)/python -m benchmarks
 
 .PHONY: pin
-pin: setup  ## renew constraints.txt (needs uv on the PATH)
+pin: setup  ## renew the pinned versions (needs uv on the PATH)
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev --extra lab --extra bench \
 		--generate-hashes --no-emit-index-url --no-header --no-annotate -o constraints.txt pyproject.toml
+	uv pip compile --quiet --universal --python-version 3.11 --constraint constraints.txt \
+		--no-emit-package nvidia-nccl-cu12 --no-emit-package nvidia-nccl-cu13 \
+		--generate-hashes --no-emit-index-url --no-header --no-annotate -o deploy/requirements.txt pyproject.toml
+
+.PHONY: wheel
+wheel: setup  ## build the wheel into dist/
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation -w dist .
 
 .PHONY: docker
 docker:  ## build the image (needs a Docker engine)

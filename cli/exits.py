@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import click
 from rich.console import Console
 
 from client import (
@@ -59,8 +58,6 @@ def telling_exits() -> Iterator[None]:
         sys.exit(_registry_code(error))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
 
 
 def _server_text(error: SignalServeError) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli import demo, lifecycle, live, predict, registry, serve, train
+from cli import demo, health, lifecycle, live, predict, registry, serve, train
 from cli.exits import EPILOG, telling_exits
 
 app = typer.Typer(
@@ -18,20 +18,24 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for group in (serve, train, lifecycle, predict, live, registry, demo):
+for group in (serve, train, lifecycle, predict, live, registry, health, demo):
     group.register(app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"signalserve {version('signalserve')}")
+        raise typer.Exit
 
 
 @app.callback()
 def root(
-    show_version: Annotated[
-        bool, typer.Option("--version", help="Print the version and end.", is_eager=True)
+    _version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and end.", is_eager=True, callback=_print_version),
     ] = False,
 ) -> None:
     """The whole life of a trading model: train, register, promote, serve over gRPC, roll back."""
-    if show_version:
-        typer.echo(f"signalserve {version('signalserve')}")
-        raise typer.Exit
 
 
 def main() -> None:

@@ -15,7 +15,8 @@ from predictors.convert import conversions
 from predictors.engine import input_dtype, onnx_scorer, open_session
 from predictors.errors import UnsupportedModelError
 from predictors.golden import ROWS, GoldenRows, golden_inputs
-from predictors.native import Kind, Matrix, NativeModel, walk
+from predictors.kinds import Kind, Matrix
+from predictors.native import NativeModel, walk
 from predictors.thresholds import Splits, split_points
 
 Engine = Literal["onnx", "native"]

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
 
 from predictors.errors import IntegrityError
-from predictors.native import Kind, Matrix
+from predictors.kinds import Kind, Matrix
 
 
 def open_session(content: bytes) -> onnxruntime.InferenceSession:
@@ -57,6 +56,8 @@ def refuse_external_data(content: bytes) -> None:
     Raises:
         IntegrityError: it has such references, or is no ONNX.
     """
+    import onnx  # the server, which opens what the registry vouches for, never needs it
+
     try:
         model = onnx.load_model_from_string(content)
     except Exception as error:

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from predictors.errors import GoldenMismatchError, IntegrityError
-from predictors.native import Kind, Matrix
-from predictors.thresholds import Splits
+from predictors.kinds import Kind, Matrix
 
 ROWS = 256
 TOLERANCE = 1e-6
@@ -80,7 +79,9 @@ class GoldenRows:
             )
 
 
-def golden_inputs(reference: Matrix, splits: Splits, *, seed: int, with_nan: bool) -> Matrix:
+def golden_inputs(
+    reference: Matrix, splits: Sequence[tuple[int, float]], *, seed: int, with_nan: bool
+) -> Matrix:
     """The rows to ask: drawn from `reference`, the second half moved onto splits and one ulp beside."""
     random = np.random.default_rng(seed)
     rows = reference[random.choice(len(reference), ROWS, replace=len(reference) < ROWS)].astype(np.float64)

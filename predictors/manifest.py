@@ -13,11 +13,13 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from predictors.compile import CompiledModel
 from predictors.errors import IntegrityError
 from predictors.schema import schema_hash
+
+if TYPE_CHECKING:
+    from predictors.compile import CompiledModel
 
 MANIFEST_FILE = "manifest.json"
 MODEL_FILE, ONNX_FILE, GOLDEN_FILE = "model.joblib", "model.onnx", "golden.npz"

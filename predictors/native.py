@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,9 +13,7 @@ from sklearn.base import is_classifier, is_regressor
 from threadpoolctl import ThreadpoolController
 
 from predictors.errors import UnsupportedModelError
-
-Kind = Literal["classifier", "regressor"]
-Matrix = np.ndarray[Any, Any]
+from predictors.kinds import Kind, Matrix
 
 _INNER = (
     "estimator",

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import joblib
 import numpy as np
 
 from predictors.engine import input_dtype, onnx_scorer, open_session, refuse_external_data
 from predictors.errors import IntegrityError, PredictorError, UnpickleRefusedError
 from predictors.golden import GoldenRows
+from predictors.kinds import Kind
 from predictors.manifest import (
     GOLDEN_FILE,
     MANIFEST_FILE,
@@ -30,7 +30,6 @@ from predictors.manifest import (
     read_manifest,
     read_verified,
 )
-from predictors.native import Kind, NativeModel
 from predictors.predictor import Predictor
 
 
@@ -90,6 +89,8 @@ def _onnx_predictor(content: bytes, manifest: Manifest, digest: str) -> Predicto
 
 
 def _native_predictor(model: Any, manifest: Manifest, digest: str) -> Predictor:
+    from predictors.native import NativeModel  # brings scikit-learn and xgboost, which ONNX models do without
+
     native = NativeModel(model, manifest.feature_names)
     return Predictor(native.scores, manifest.feature_names, dtype=np.float64, **_facts(manifest, digest))
 
@@ -114,6 +115,8 @@ def _open_legacy(run_dir: Path, unpickle: str, feature_names: Sequence[str] | No
         )
     if not feature_names:
         raise IntegrityError(f"{run_dir} has no manifest, and its meta.json does not name the columns")
+    from predictors.native import NativeModel  # as above
+
     native = NativeModel(_unpickle(read_file(run_dir, MODEL_FILE), run_dir), feature_names)
     return Predictor(
         native.scores,
@@ -128,6 +131,8 @@ def _open_legacy(run_dir: Path, unpickle: str, feature_names: Sequence[str] | No
 
 
 def _unpickle(content: bytes, run_dir: Path) -> Any:
+    import joblib  # as above
+
     try:
         return joblib.load(io.BytesIO(content))
     except PredictorError:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from predictors.errors import InputError
-from predictors.native import Kind, Matrix
+from predictors.kinds import Kind, Matrix
 from predictors.schema import schema_hash
 
 

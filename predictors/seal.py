@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from predictors.compile import CompiledModel, compile_model
+from predictors.kinds import Matrix
 from predictors.manifest import GOLDEN_FILE, ONNX_FILE, write_manifest
-from predictors.native import Matrix
 
 
 @dataclass(frozen=True)

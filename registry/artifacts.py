@@ -7,19 +7,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import joblib
 import numpy as np
 
 from predictors.errors import PredictorError
 from predictors.manifest import Manifest, changed_files, read_manifest, verify_files
 from predictors.opening import open_predictor
 from predictors.predictor import Predictor
-from predictors.seal import Sealed, seal_run_dir
 from registry.entry import ModelRegistryEntry, Status
 from registry.errors import ArtifactError, NotAdoptedError
 from registry.metadata import META_FILE, ModelMetadata
+
+if TYPE_CHECKING:
+    from predictors.seal import Sealed
 
 MODEL_FILE = "model.joblib"
 MANIFEST_FILE = "manifest.json"
@@ -165,6 +166,8 @@ def seal(folder: Path, meta: ModelMetadata, model: Any, reference: np.ndarray | 
         ArtifactError: the model can't be served at all (more than two classes, say), or its columns are
             not named.
     """
+    from predictors.seal import seal_run_dir  # brings the converters, which a server never needs
+
     if not meta.feature_cols:
         raise ArtifactError(f"{meta.model_id}: {META_FILE} has no feature_cols, so nobody knows its columns")
     with _as_artifact_error(meta.model_id):
@@ -201,6 +204,8 @@ def load_pickle(path: Path) -> Any:
     Raises:
         ArtifactError: it can't be opened here (a missing library, a truncated file).
     """
+    import joblib  # as above
+
     try:
         return joblib.load(path)
     except Exception as error:

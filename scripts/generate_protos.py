@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import filecmp
+import os
 import sys
 import tempfile
 from importlib.resources import files
@@ -26,6 +27,8 @@ def _include_dirs() -> list[str]:
 
 def generate(target: Path) -> None:
     """Write the stubs for every .proto below `protos/` into `target`."""
+    # protoc looks its plugins up on the PATH; ours are beside this interpreter
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     sources = [str(path.relative_to(PROTOS)) for path in sorted(PROTOS.rglob("*.proto"))]
     status = protoc.main(
         [

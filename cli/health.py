@@ -1,0 +1,47 @@
+"""`signalserve health`: one look at the gRPC health service, for containers and load balancers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import grpc
+import typer
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from cli.exits import FAILED, SERVER_AWAY, say_error
+from cli.options import ConfigOption, TargetOption
+from cli.output import console
+from config.settings import load_settings
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(health)
+
+
+def health(
+    service: Annotated[
+        str, typer.Option(help="A service's full name; the default is the whole server.")
+    ] = "",
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long to wait.")] = 3.0,
+    config: ConfigOption = None,
+    target: TargetOption = None,
+) -> None:
+    """Ask whether the server serves: exit code 0 only for SERVING."""
+    address = target or _target(config)
+    with grpc.insecure_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        try:
+            answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=seconds)
+        except grpc.RpcError as error:
+            say_error(f"{address}: {error.details()}")
+            raise typer.Exit(SERVER_AWAY) from None
+    status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+    console.print(status)
+    if status != "SERVING":
+        raise typer.Exit(FAILED)
+
+
+def _target(config: Path | None) -> str:
+    return load_settings(config).client.target
