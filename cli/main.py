@@ -9,6 +9,8 @@ import typer
 
 from cli import demo, health, lifecycle, live, predict, registry, serve, train
 from cli.exits import EPILOG, telling_exits
+from config.logs import configure_logs
+from config.settings import LoggingSettings
 
 app = typer.Typer(
     name="signalserve",
@@ -36,6 +38,8 @@ def root(
     ] = False,
 ) -> None:
     """The whole life of a trading model: train, register, promote, serve over gRPC, roll back."""
+    # a command that reads the configuration may say otherwise; stdout belongs to the command's answer
+    configure_logs(LoggingSettings(level="warning"))
 
 
 def main() -> None:

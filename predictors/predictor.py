@@ -35,6 +35,7 @@ class Predictor:
     ) -> None:
         self._score = score
         self._dtype = dtype
+        self._largest = float(np.finfo(dtype).max)
         self.feature_names = tuple(feature_names)
         self.schema_hash = schema_hash(self.feature_names)
         self.digest = digest
@@ -57,15 +58,15 @@ class Predictor:
             )
         if len(matrix) == 0:
             raise InputError("NO_ROWS", "the matrix has no row")
-        with np.errstate(over="ignore"):
-            # a number beyond float32 is infinite to a model that computes in it
-            cast = np.ascontiguousarray(matrix, dtype=self._dtype)
-        # one pass; only what is refused is looked at closely
-        if not np.isfinite(cast).all():
-            self._refuse(cast)
-        return self._score(cast)
+        # one pass over what is almost always fine: NaN and infinities fail the comparison, as does a number
+        # beyond float32, which is infinite to a model that computes in it
+        if not np.abs(matrix).max() <= self._largest:
+            self._refuse(matrix)
+        return self._score(np.ascontiguousarray(matrix, dtype=self._dtype))
 
-    def _refuse(self, cast: Matrix) -> None:
+    def _refuse(self, matrix: Matrix) -> None:
+        with np.errstate(over="ignore"):
+            cast = matrix.astype(self._dtype)
         missing = np.isnan(cast)
         infinite = np.isinf(cast)
         if infinite.any():

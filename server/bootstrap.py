@@ -33,10 +33,9 @@ from signalserve.v1 import (
     registry_service_pb2_grpc,
 )
 
-SERVICES = (
-    prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"].full_name,
-    registry_service_pb2.DESCRIPTOR.services_by_name["RegistryService"].full_name,
-)
+_PREDICTION = prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"]
+_REGISTRY = registry_service_pb2.DESCRIPTOR.services_by_name["RegistryService"]
+SERVICES = (_PREDICTION.full_name, _REGISTRY.full_name)
 
 _log = structlog.get_logger("server")
 
@@ -133,7 +132,6 @@ def _build(
 ) -> tuple[grpc.aio.Server, int]:
     limit = settings.server.max_message_mb * 1024 * 1024
     server = grpc.aio.server(
-        interceptors=[guard],
         options=[
             ("grpc.max_receive_message_length", limit),
             ("grpc.max_send_message_length", limit),
@@ -144,10 +142,10 @@ def _build(
         ],
     )
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-        PredictionServicer(state, watcher, guard), server
+        guard.cover(PredictionServicer(state, watcher, guard), _PREDICTION), server
     )
     registry_service_pb2_grpc.add_RegistryServiceServicer_to_server(
-        RegistryServicer(store, state, watcher), server
+        guard.cover(RegistryServicer(store, state, watcher), _REGISTRY), server
     )
     reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     host = f"[{settings.server.host}]" if ":" in settings.server.host else settings.server.host
