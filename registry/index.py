@@ -83,11 +83,13 @@ def parse_index(content: bytes) -> Index:
 def render_index(entries: Iterable[ModelRegistryEntry], raw_rows: Iterable[str] = ()) -> bytes:
     """The file's bytes: header, entries, then the unreadable rows as they stood."""
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    plain = csv.writer(buffer, lineterminator="\n")
+    quoted = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    plain.writerow(COLUMNS)
     for entry in entries:
-        row = entry.to_row()
-        writer.writerow([row[name] for name in COLUMNS])
+        cells = list(entry.to_row().values())
+        # the csv module quotes a bare carriage return only where it is part of the line end
+        (quoted if any("\r" in cell for cell in cells) else plain).writerow(cells)
     for text in raw_rows:
         buffer.write(text + "\n")
     return buffer.getvalue().encode("utf-8", errors="surrogateescape")

@@ -166,11 +166,8 @@ def _taken(host: str, port: int) -> PortTakenError:
 async def _follow(watcher: RegistryWatcher, state: ServingState, checker: health.aio.HealthServicer) -> None:
     following = asyncio.create_task(watcher.run())
     try:
-        version = -1
-        await watcher.refresh()
         while not state.snapshot.complete:
-            version = watcher.version
-            await watcher.wait_for_change(version)
+            await watcher.wait_for_change(watcher.version)
         await _set_health(checker, health_pb2.HealthCheckResponse.SERVING)
         _log.info("server.ready", revision=state.snapshot.revision, models=len(state.snapshot.by_key))
         await following

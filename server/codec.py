@@ -7,6 +7,7 @@ is kept per model and order of names.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -32,7 +33,6 @@ def read_rows(request: prediction_pb2.PredictRequest, predictor: Predictor, max_
         RequestError: no names and no hash, both, missing or duplicate names, wrong width, no or too many rows.
         NothingToServeError: the schema hash is not the model's.
     """
-    count = len(request.values)
     if request.schema_hash:
         if request.feature_names:
             raise RequestError(
@@ -48,18 +48,19 @@ def read_rows(request: prediction_pb2.PredictRequest, predictor: Predictor, max_
                 field="schema_hash",
                 metadata={"schema_hash": request.schema_hash, "model_schema_hash": predictor.schema_hash},
             )
-        return _shape(np.array(request.values), count, len(predictor.feature_names), max_rows)
+        return _shape(request.values, len(predictor.feature_names), max_rows)
     names = tuple(request.feature_names)
     if not names:
         raise RequestError(
             "SCHEMA_REQUIRED", "name the columns with feature_names or schema_hash", field="feature_names"
         )
     order = _order(names, predictor)
-    matrix = _shape(np.array(request.values), count, len(names), max_rows)
+    matrix = _shape(request.values, len(names), max_rows)
     return matrix if order is None else np.ascontiguousarray(matrix[:, order])
 
 
-def _shape(values: Matrix, count: int, width: int, max_rows: int) -> Matrix:
+def _shape(values: Sequence[float], width: int, max_rows: int) -> Matrix:
+    count = len(values)
     if count == 0:
         raise RequestError("NO_ROWS", "values is empty: send at least one row", field="values")
     rows, rest = divmod(count, width)
@@ -77,7 +78,7 @@ def _shape(values: Matrix, count: int, width: int, max_rows: int) -> Matrix:
             field="values",
             metadata={"rows": str(rows), "max_rows": str(max_rows)},
         )
-    return values.reshape(rows, width)
+    return np.array(values).reshape(rows, width)
 
 
 def _order(names: tuple[str, ...], predictor: Predictor) -> np.ndarray | None:

@@ -6,6 +6,7 @@ ServingError
 ├── NothingToServeError        FAILED_PRECONDITION  no production model, or one that can't be served
 ├── OverloadedError            RESOURCE_EXHAUSTED   with RetryInfo
 ├── LateError                  DEADLINE_EXCEEDED    no work was done
+├── StartingError              UNAVAILABLE          with RetryInfo; no model was loaded yet
 └── DrainingError              UNAVAILABLE
 
 The registry's and the predictors' errors have their own trees; `status_of` maps all three.
@@ -32,6 +33,7 @@ from registry.errors import (
 )
 
 DOMAIN = "signalserve"
+_LONGEST_TEXT = 700
 
 _log = structlog.get_logger("server")
 
@@ -80,6 +82,13 @@ class LateError(ServingError):
     """The deadline was gone before the work began."""
 
     code = grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+class StartingError(ServingError):
+    """The registry was not read yet, so nobody can say what it holds."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    retry_seconds = 0.25
 
 
 class DrainingError(ServingError):
@@ -147,8 +156,10 @@ def _status(
     field: str = "",
     retry_seconds: float | None = None,
 ) -> status_pb2.Status:
+    message = _clip(message)
+    facts = {name: _clip(value) for name, value in metadata.items()}
     status = status_pb2.Status(code=code.value[0], message=message)
-    _pack(status, error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=dict(metadata)))
+    _pack(status, error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=facts))
     if field:
         violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=message)
         _pack(status, error_details_pb2.BadRequest(field_violations=[violation]))
@@ -156,6 +167,14 @@ def _status(
         delay = duration_pb2.Duration(nanos=int(retry_seconds * 1e9) % 10**9, seconds=int(retry_seconds))
         _pack(status, error_details_pb2.RetryInfo(retry_delay=delay))
     return status
+
+
+def _clip(text: str) -> str:
+    """A text that fits: an error travels in the trailing metadata, which a client takes up to 8 KiB of."""
+    content = text.encode("utf-8", "replace")
+    if len(content) <= _LONGEST_TEXT:
+        return content.decode()
+    return content[: _LONGEST_TEXT - 3].decode("utf-8", "ignore") + "..."
 
 
 def _pack(status: status_pb2.Status, detail: object) -> None:

@@ -164,7 +164,8 @@ def failure_is_new(failure: LoadFailure, previous: ServingSnapshot) -> bool:
 
 
 def _unknown_pin(key: Key, model_id: str, setting: str, state: RegistryState) -> LoadFailure:
-    why = f"{setting} names {model_id}, which is no model of {key}" if key.symbol else f"{setting} is unknown"
+    owner = f"no model of {key}" if key.symbol else "not in the registry"
+    why = f"{setting} names {model_id}, which is {owner}"
     return LoadFailure(key, model_id, f"{why}; `signalserve models` lists what there is", state.revision)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from registry.errors import UnknownModelError
 from registry.identifiers import Key, name_problem
-from server.errors import NothingToServeError, RequestError, UnknownServingKeyError
+from server.errors import NothingToServeError, RequestError, StartingError, UnknownServingKeyError
 from server.snapshot import ServedModel, ServingSnapshot
 from signalserve.v1 import prediction_pb2
 
@@ -16,6 +16,7 @@ def resolve(snapshot: ServingSnapshot, request: prediction_pb2.PredictRequest) -
         RequestError: symbol or timeframe can't be a name.
         UnknownServingKeyError, UnknownModelError: the registry has no such key or id.
         NothingToServeError: the key has nothing in production, or the model is of another key.
+        StartingError: the snapshot is the empty one of a server that has not read the registry yet.
     """
     key = Key(request.symbol, request.timeframe)
     if not request.model_id:
@@ -28,6 +29,7 @@ def resolve(snapshot: ServingSnapshot, request: prediction_pb2.PredictRequest) -
     owner = served.key if served is not None else snapshot.known_ids.get(request.model_id)
     if owner is None:
         _check(request)
+        _check_started(snapshot)
         raise UnknownModelError(request.model_id)
     if owner != key:
         _check(request)
@@ -47,7 +49,16 @@ def _check(request: prediction_pb2.PredictRequest) -> None:
             raise RequestError(f"INVALID_{field.upper()}", f"{field} {value!r} {problem}", field=field)
 
 
+def _check_started(snapshot: ServingSnapshot) -> None:
+    if snapshot.revision < 0:
+        raise StartingError(
+            "STARTING",
+            "the server has not loaded its models yet; try again shortly (its log says what keeps it)",
+        )
+
+
 def _nothing(snapshot: ServingSnapshot, key: Key) -> Exception:
+    _check_started(snapshot)
     facts = {"symbol": key.symbol, "timeframe": key.timeframe}
     for failure in snapshot.failures:
         if failure.key == key:

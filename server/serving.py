@@ -21,7 +21,6 @@ from signalserve.v1 import prediction_pb2
 
 # below this many values a one-threaded answer is cheaper than handing the work to another thread
 _INLINE_VALUES = 8_192
-_INLINE_BATCH = 4
 
 LoadById = Callable[[str], ServedModel]
 

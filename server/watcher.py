@@ -64,15 +64,15 @@ class RegistryWatcher:
         await self._swap(snapshot)
 
     async def run(self) -> None:
-        """Follow the registry until cancelled."""
+        """Follow the registry until cancelled; the only caller of `refresh`, so that swaps keep their order."""
         while True:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._nudge.wait(), self._poll_seconds)
-            self._nudge.clear()
             try:
                 await self.refresh()
             except Exception as error:  # noqa: BLE001 - the watcher must outlive a bug
                 _log.error("watcher.crashed", exc_info=error)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._nudge.wait(), self._poll_seconds)
+            self._nudge.clear()
 
     async def wait_for_revision(self, revision: int, seconds: float) -> ServingSnapshot:
         """The snapshot once it was built from `revision` or a later one; the present one when time is up."""
@@ -105,6 +105,8 @@ class RegistryWatcher:
 
     async def _swap(self, snapshot: ServingSnapshot) -> None:
         previous = self._state.snapshot
+        if snapshot == previous:
+            return  # a retry that changed nothing is no news to those who watch
         self._state.snapshot = snapshot
         _log_changes(previous, snapshot)
         async with self._changed:

@@ -23,6 +23,7 @@ from config.settings import Settings
 from server.bootstrap import reserve_port, serve
 
 _FIRST_PAUSE, _LONGEST_PAUSE, _LONG_LIFE = 0.5, 30.0, 60.0
+_STOP_CHECK_SECONDS = 0.1
 
 _log = structlog.get_logger("server")
 
@@ -89,6 +90,8 @@ class _Supervisor:
         process.start()
         sender.close()
         self._workers[process] = (receiver, time.monotonic())
+        if self._stopping:  # the signal came while the worker was being started
+            process.terminate()
 
     def _stop(self, *_: object) -> None:
         self._stopping = True
@@ -123,6 +126,7 @@ class _Supervisor:
     def _bury(self, process: BaseProcess, started: float, settings: Settings) -> None:
         process.join()
         self._workers.pop(process)[0].close()
+        self._ready.discard(process.pid or 0)
         if self._stopping:
             if process.exitcode != 0:
                 _log.error("worker.did_not_drain", pid=process.pid, exit_code=process.exitcode)
@@ -130,7 +134,9 @@ class _Supervisor:
         if time.monotonic() - started > _LONG_LIFE:
             self._pause = _FIRST_PAUSE
         _log.error("worker.died", pid=process.pid, exit_code=process.exitcode, restart_in=self._pause)
-        time.sleep(self._pause)
+        until = time.monotonic() + self._pause
+        while not self._stopping and time.monotonic() < until:  # a signal does not end a sleep
+            time.sleep(_STOP_CHECK_SECONDS)
         self._pause = min(self._pause * 2, _LONGEST_PAUSE)
         if not self._stopping:
             self._start(settings)

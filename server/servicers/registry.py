@@ -40,6 +40,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 DEFAULT_PAGE, LARGEST_PAGE = 100, 1000
 ACTOR_HEADER = "signalserve-actor"
 _LONGEST_WAIT = 60.0
+_LONGEST_TOKEN = 18
 
 _STATUS_TO_WIRE = {
     "failed": registry_pb2.MODEL_STATUS_FAILED,
@@ -291,7 +292,7 @@ def _wire_status(status: str | None) -> registry_pb2.ModelStatus.ValueType:
 def _page(size: int, token: str, total: int) -> tuple[int, int]:
     if not 0 <= size <= LARGEST_PAGE:
         raise RequestError("INVALID_PAGE", f"page_size is 0 to {LARGEST_PAGE}, not {size}", field="page_size")
-    if token and not (token.isascii() and token.isdecimal()):
+    if token and not (token.isascii() and token.isdecimal() and len(token) <= _LONGEST_TOKEN):
         raise RequestError("INVALID_PAGE", "page_token is not one that this server gave", field="page_token")
     start = min(int(token or 0), total)
     return start, min(start + (size or DEFAULT_PAGE), total)

@@ -1,0 +1,109 @@
+"""A writer that is killed at any instant leaves a registry that opens, with the old state or the new."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from registry import Promotion, archive, list_models, make_candidate, promote, rollback, verify_log
+from registry.errors import CallerError
+from registry.store import Store
+from tests.small_models import register_copy, sealed_template
+
+KILLS = 200
+
+
+def write_for_ever(template: Path, base: Path, round_number: int) -> None:
+    """Register, promote, roll back and prune, one after the other, until killed."""
+    dice = random.Random(round_number)
+    number = 0
+    while True:
+        number += 1
+        model_id = f"BTCUSDT_15m_logreg_{round_number}_{number}"
+        try:
+            register_copy(template, base, model_id, max_models=dice.choice([3, 5]))
+            promote(base, [Promotion(model_id)], reason="test")
+            if dice.random() < 0.4:
+                rollback(base, [("BTCUSDT", "15m")], reason="test")
+            if dice.random() < 0.2:
+                make_candidate(base, f"BTCUSDT_15m_logreg_{round_number}_{number - 1}")
+            if dice.random() < 0.2:
+                archive(base, [model_id], reason="test", allow_unserved=True)
+        except CallerError:
+            continue
+
+
+@pytest.mark.filterwarnings(
+    "ignore:This process.*multi-threaded:DeprecationWarning"
+)  # the child only writes files
+def test_two_hundred_kills_leave_a_registry_that_opens_and_a_log_that_verifies(tmp_path: Path) -> None:
+    base, template = tmp_path / "registry", sealed_template(tmp_path / "template")
+    register_copy(template, base, "BTCUSDT_15m_logreg_first")
+    dice = random.Random(0)
+    committed = 1
+    for round_number in range(KILLS):
+        child = os.fork()
+        if child == 0:
+            try:
+                write_for_ever(template, base, round_number)
+            finally:
+                os._exit(1)
+        time.sleep(dice.uniform(0.0, 0.12))  # the instant of the kill, not a synchronisation
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        report = verify_log(base)
+        assert report.ok, (round_number, report.problems)
+        assert report.events >= committed
+        committed = report.events
+        view = Store(base).view()
+        assert view.state.revision == report.events
+        assert not view.edited_outside
+        assert not view.unreadable
+    # the next writer mends whatever the last kill left
+    register_copy(template, base, "BTCUSDT_15m_logreg_last")
+    report = verify_log(base)
+    assert report.ok
+    assert not report.notes
+    assert committed > KILLS / 4
+    productions = [entry for entry in list_models(base) if entry.status == "production"]
+    assert len(productions) <= 1
+
+
+def test_a_torn_last_line_was_never_committed_and_the_next_writer_drops_it(tmp_path: Path) -> None:
+    base, template = tmp_path / "registry", sealed_template(tmp_path / "template")
+    register_copy(template, base, "first")
+    log = base / "registry_events.jsonl"
+    whole = log.read_bytes()
+    for cut in (1, len(whole) // 2, len(whole) - 1):
+        log.write_bytes(whole + whole[:cut].replace(b"\n", b""))
+        assert Store(base).view().state.revision == 1
+        report = verify_log(base)
+        assert report.ok
+        assert "torn" in report.notes[0]
+    register_copy(template, base, "second")
+    assert [json.loads(line)["revision"] for line in log.read_bytes().splitlines()] == [1, 2]
+
+
+def test_an_index_that_is_late_or_missing_is_projected_again_from_the_log(tmp_path: Path) -> None:
+    base, template = tmp_path / "registry", sealed_template(tmp_path / "template")
+    index = base / "registry_index.csv"
+    register_copy(template, base, "first")
+    old = index.read_bytes()
+    register_copy(template, base, "second")
+    new = index.read_bytes()
+    for content in (old, None):
+        index.unlink()
+        if content is not None:
+            index.write_bytes(content)
+        assert {entry.model_id for entry in list_models(base)} == {"first", "second"}
+        assert verify_log(base).ok
+        promote(base, [Promotion("first")])
+        assert b"first" in index.read_bytes()
+        assert b"second" in index.read_bytes()
+    assert new != index.read_bytes()

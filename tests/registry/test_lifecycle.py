@@ -1,0 +1,291 @@
+"""The lifecycle through its front door, and a state machine over it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from registry import (
+    Promotion,
+    archive,
+    clean,
+    list_models,
+    make_candidate,
+    open_store,
+    plan_clean,
+    promote,
+    promote_model,
+    rollback,
+    verify_log,
+)
+from registry.errors import (
+    ArtifactError,
+    CallerError,
+    InProductionError,
+    InvalidArgumentError,
+    NothingToRollBackToError,
+    QuarantinedError,
+    RequestIdReusedError,
+    StaleExpectationError,
+    UnknownModelError,
+    WrongStatusError,
+)
+from registry.events import EventLog
+from registry.identifiers import Key
+from registry.store import Store
+from tests.small_models import register_copy, sealed_template
+
+KEY = Key("BTCUSDT", "15m")
+
+
+@pytest.fixture
+def template(tmp_path: Path) -> Path:
+    return sealed_template(tmp_path / "template")
+
+
+@pytest.fixture
+def base(tmp_path: Path, template: Path) -> Path:
+    """Models a, b, c of one key, promoted in turn; d is registered."""
+    base = tmp_path / "registry"
+    for name in "abcd":
+        register_copy(template, base, name)
+    for name in "abc":
+        promote(base, [Promotion(name)])
+    return base
+
+
+def production(base: Path, key: Key = KEY) -> str | None:
+    return open_store(base).view().state.production(key)
+
+
+def last_event(base: Path):  # noqa: ANN201 - an Event
+    return EventLog(base / "registry_events.jsonl").read_new()[1][-1]
+
+
+def test_rolling_back_twice_goes_two_back_and_never_forth(base: Path) -> None:
+    first = rollback(base, [KEY], reason="bad day")
+    assert [(t.model_id, t.previous_model_id) for t in first.transitions] == [("b", "c")]
+    assert rollback(base, [KEY], reason="worse").transitions[0].model_id == "a"
+    with pytest.raises(NothingToRollBackToError):
+        rollback(base, [KEY], reason="no more")
+    assert production(base) == "a"
+
+
+def test_the_model_left_behind_needs_force_to_come_back(base: Path) -> None:
+    rollback(base, [KEY], reason="bad day")
+    with pytest.raises(QuarantinedError, match="force"):
+        promote(base, [Promotion("c")])
+    with pytest.raises(QuarantinedError):
+        make_candidate(base, "c")
+    with pytest.raises(InvalidArgumentError, match="reason"):
+        promote(base, [Promotion("c")], force=True)
+    promote(base, [Promotion("c")], force=True, reason="the data was wrong, not the model")
+    assert production(base) == "c"
+    assert last_event(base).forced
+
+
+def test_a_rollback_passes_over_a_model_that_no_longer_verifies_and_the_event_says_so(base: Path) -> None:
+    (base / "b" / "model.onnx").write_bytes(b"damaged")
+    assert rollback(base, [KEY], reason="bad day").transitions[0].model_id == "a"
+    assert "model.onnx" in last_event(base).detail["skipped"]["b"]
+
+
+def test_a_promote_with_a_stale_expectation_changes_nothing(base: Path) -> None:
+    for expected in ("a", ""):
+        with pytest.raises(StaleExpectationError, match="found c"):
+            promote(base, [Promotion("d", expected)])
+    assert production(base) == "c"
+    assert promote(base, [Promotion("d", "c")]).transitions[0].previous_model_id == "c"
+
+
+def test_a_basket_is_promoted_whole_or_not_at_all(base: Path, template: Path) -> None:
+    register_copy(template, base, "eth", symbol="ETHUSDT")
+    with pytest.raises(UnknownModelError):
+        promote(base, [Promotion("eth"), Promotion("nobody")])
+    with pytest.raises(InvalidArgumentError, match="more than once"):
+        promote(base, [Promotion("d"), Promotion("b")])
+    assert production(base, Key("ETHUSDT", "15m")) is None
+    committed = promote(base, [Promotion("eth", ""), Promotion("d", "c")])
+    assert committed.revision == last_event(base).revision
+    assert {(t.model_id, t.previous_model_id) for t in committed.transitions} == {("eth", ""), ("d", "c")}
+
+
+def test_a_retry_with_the_same_request_id_gets_the_first_answer(base: Path) -> None:
+    first = promote(base, [Promotion("d")], request_id="r1")
+    rollback(base, [KEY], reason="bad day")
+    again = promote(base, [Promotion("d")], request_id="r1")
+    assert (again.revision, again.transitions, again.repeated) == (first.revision, first.transitions, True)
+    assert production(base) == "c"
+    with pytest.raises(RequestIdReusedError):
+        promote(base, [Promotion("a")], request_id="r1")
+
+
+def test_a_production_model_is_archived_only_on_an_explicit_word(base: Path) -> None:
+    with pytest.raises(InProductionError):
+        archive(base, ["c"])
+    with pytest.raises(InvalidArgumentError, match="reason"):
+        archive(base, ["c"], allow_unserved=True)
+    archive(base, ["c"], allow_unserved=True, reason="delisted")
+    assert production(base) is None
+    rollback(base, [KEY], reason="listed again")
+    assert production(base) == "b"
+
+
+def test_stages_move_as_the_lifecycle_says(base: Path) -> None:
+    assert promote_model("d", "candidate", base).status == "candidate"
+    assert promote_model("d", "archived", base).status == "archived"
+    with pytest.raises(WrongStatusError, match="roll back"):
+        promote_model("d", "production", base)
+    assert promote_model("d", "candidate", base).status == "candidate"
+    assert promote_model("d", "production", base).status == "production"
+    with pytest.raises(InvalidArgumentError):
+        promote_model("d", "staging", base)
+
+
+def test_a_damaged_model_is_not_promoted_with_force_either(base: Path) -> None:
+    (base / "d" / "golden.npz").unlink()
+    with pytest.raises(ArtifactError, match=r"golden\.npz"):
+        promote(base, [Promotion("d")], force=True, reason="try")
+    assert production(base) == "c"
+
+
+def test_retention_keeps_production_the_rollback_target_and_pins(tmp_path: Path, template: Path) -> None:
+    base = tmp_path / "kept"
+    for name in ("old", "older_production", "production"):
+        register_copy(template, base, name)
+    promote(base, [Promotion("older_production")])
+    promote(base, [Promotion("production")])
+    for number in range(5):
+        register_copy(template, base, f"new{number}", created_at=f"2026-02-0{number + 1}", max_models=2)
+    assert {entry.model_id for entry in list_models(base)} == {
+        "older_production",
+        "production",
+        "new3",
+        "new4",
+    }
+    assert (base / "old").is_dir()
+    assert rollback(base, [KEY], reason="it is still there").transitions[0].model_id == "older_production"
+
+
+def test_clean_drops_what_has_no_artefacts_and_deletes_only_when_asked(base: Path, template: Path) -> None:
+    shutil.rmtree(base / "d")
+    shutil.rmtree(base / "c")
+    register_copy(template, base, "e", max_models=1)
+    register_copy(template, base, "f", max_models=1)
+    plan = plan_clean(base, ())
+    assert set(plan.entries) == {"d"} - {e.model_id for e in []} or "d" not in {
+        m.model_id for m in list_models(base)
+    }
+    assert "in production" in clean(base, ()).kept["c"]
+    assert (base / "e").is_dir()
+    assert "e" not in {entry.model_id for entry in list_models(base)}
+    done = clean(base, (), delete_dirs=True)
+    assert base / "e" in done.folders
+    assert not (base / "e").exists()
+    assert (base / "f").is_dir()
+    assert verify_log(base).ok
+
+
+class Lifecycle(RuleBasedStateMachine):
+    """Any order of calls, sane or not, keeps the invariants."""
+
+    models = st.sampled_from([f"{symbol}{number}" for symbol in "XY" for number in range(4)])
+    symbols = st.sampled_from("XY")
+
+    @initialize()
+    def start(self) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.base = self.folder / "registry"
+        self.template = sealed_template(self.folder / "template")
+        self.rolled_back_from: set[str] = set()
+
+    def teardown(self) -> None:
+        shutil.rmtree(self.folder)
+
+    @rule(model=models)
+    def register(self, model: str) -> None:
+        if not (self.base / model).exists():
+            register_copy(self.template, self.base, model, symbol=model[0])
+
+    @rule(model=models, force=st.booleans())
+    def promote(self, model: str, force: bool) -> None:
+        was = self.status(model)
+        try:
+            promote(self.base, [Promotion(model)], force=force, reason="test")
+        except CallerError:
+            assert was in (None, "archived") or model in self.rolled_back_from
+        else:
+            assert production(self.base, Key(model[0], "15m")) == model
+            self.rolled_back_from.discard(model)
+
+    @rule(symbol=symbols)
+    def roll_back(self, symbol: str) -> None:
+        key = Key(symbol, "15m")
+        before = production(self.base, key)
+        try:
+            result = rollback(self.base, [key], reason="test")
+        except CallerError:
+            assert production(self.base, key) == before
+        else:
+            assert result.transitions[0].model_id not in self.rolled_back_from
+            if before:
+                self.rolled_back_from.add(before)
+
+    @rule(model=models)
+    def archive(self, model: str) -> None:
+        try:
+            archive(self.base, [model], reason="test", allow_unserved=True)
+        except CallerError:
+            assert self.status(model) is None
+
+    @rule(model=models)
+    def restore(self, model: str) -> None:
+        try:
+            make_candidate(self.base, model)
+        except CallerError:
+            assert self.status(model) in (None, "production") or model in self.rolled_back_from
+
+    @rule(model=models, status=st.sampled_from(["archived", "production", "success"]))
+    def edit_by_hand(self, model: str, status: str) -> None:
+        path = self.base / "registry_index.csv"
+        if self.status(model) is None or not path.exists():
+            return
+        lines = path.read_text().splitlines()
+        changed = [
+            line.rsplit(",", 1)[0] + "," + status if line.startswith(f"{model},") else line for line in lines
+        ]
+        path.write_text("\n".join(changed) + "\n")
+        # a hand that puts a model back into production takes it out of quarantine
+        if status == "production":
+            self.rolled_back_from.discard(model)
+
+    def status(self, model: str) -> str | None:
+        entry = open_store(self.base).view().state.entries.get(model)
+        return entry.status if entry else None
+
+    @invariant()
+    def a_fresh_reader_sees_the_same_and_the_chain_is_whole(self) -> None:
+        if not (self.base / "registry_events.jsonl").exists():
+            return
+        state = Store(self.base).view().state
+        mine = open_store(self.base).view().state
+        assert {m: e.to_row() for m, e in state.entries.items()} == {
+            m: e.to_row() for m, e in mine.entries.items()
+        }
+        for key, model in state.productions().items():
+            assert state.entries[model].status == "production"
+            assert model not in state.rollback_targets(key)
+        report = verify_log(self.base)
+        assert report.ok or all("edited outside" in problem for problem in report.problems)
+
+
+Lifecycle.TestCase.settings = settings(
+    max_examples=12, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestLifecycle = Lifecycle.TestCase

@@ -1,0 +1,49 @@
+"""Eight processes write at once; no row and no event is lost."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+
+from registry import Promotion, load_registry, promote, verify_log
+from registry.events import EventLog
+from registry.store import Store
+from tests.small_models import register_copy, sealed_template
+
+PROCESSES, EACH = 8, 50
+
+
+def write(template: Path, base: Path, number: int) -> None:
+    """Register and promote, 25 times each, on a key that two processes share."""
+    for turn in range(EACH // 2):
+        model_id = f"model_{number}_{turn}"
+        register_copy(template, base, model_id, symbol=f"SYMBOL{number // 2}")
+        promote(base, [Promotion(model_id)], reason="test", request_id=f"{number}-{turn}")
+
+
+def test_eight_processes_lose_no_row_and_no_event(tmp_path: Path) -> None:
+    base, template = tmp_path / "registry", sealed_template(tmp_path / "template")
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=write, args=(template, base, number)) for number in range(PROCESSES)]
+    for process in processes:
+        process.start()
+    reader = Store(base)
+    last = 0
+    while any(process.is_alive() for process in processes):
+        view = reader.view()
+        assert view.state.revision >= last
+        assert not view.edited_outside
+        assert len(view.state.productions()) <= PROCESSES // 2
+        last = view.state.revision
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    report = verify_log(base)
+    assert report.ok
+    assert report.events == PROCESSES * EACH
+    assert {entry.model_id for entry in load_registry(base)} == {
+        f"model_{number}_{turn}" for number in range(PROCESSES) for turn in range(EACH // 2)
+    }
+    _, events = EventLog(base / "registry_events.jsonl").read_new()
+    assert sum(event.action == "register" for event in events) == PROCESSES * EACH // 2
+    assert sum(event.action == "promote" for event in events) == PROCESSES * EACH // 2
