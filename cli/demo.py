@@ -115,7 +115,10 @@ def _prepare_bars(folder: Path, ohlcv: Path | None, key: Key) -> tuple[Path, Pat
     if whole is None:
         whole = folder / f"{key.symbol}_{key.timeframe}.csv"
         synthetic_bars(key.symbol, _SYNTHETIC_BARS, seed=_SEED, timeframe=key.timeframe).to_csv(whole)
-        console.print(f"  {_SYNTHETIC_BARS:,} SYNTHETIC bars (made up, seed {_SEED}; no market's) in {whole}")
+        console.print(
+            f"  {_SYNTHETIC_BARS:,} SYNTHETIC bars (made up, seed {_SEED}; no market's) in {whole}",
+            soft_wrap=True,
+        )
     read = read_bars(whole, timeframe=key.timeframe)
     frame = read.frame
     for warning in read.warnings:
@@ -125,7 +128,8 @@ def _prepare_bars(folder: Path, ohlcv: Path | None, key: Key) -> tuple[Path, Pat
     frame.iloc[:cut].to_csv(earlier)
     console.print(
         f"  {key}: the models train on {cut:,} bars up to {frame.index[cut - 1]:%Y-%m-%d %H:%M}Z; "
-        f"{len(frame) - cut:,} later ones are left for the replay"
+        f"{len(frame) - cut:,} later ones are left for the replay",
+        soft_wrap=True,
     )
     return whole, earlier
 
@@ -247,9 +251,8 @@ def _replay(
         result = engine.run()
     console.rule()
     for model_id, count in seen.items():
-        console.print(
-            f"  {count:>6} bars answered by {model_id}" if model_id != "none" else f"  {count:>6} held"
-        )
+        text = f"bars answered by {model_id}" if model_id != "none" else "held"
+        console.print(f"  {count:>6} {text}", soft_wrap=True)
     counts = result.counts
     console.print(
         f"  {counts.bars} bars, {counts.answers} answers, {counts.holds} held, {counts.signals} signals, "

@@ -17,7 +17,7 @@ from cli.options import ConfigOption, TargetOption
 from cli.output import console, notes, plain
 from client import DeadlineExceeded, SignalClient, Unavailable
 from config.logs import configure_logs
-from config.settings import ConfigError, Settings, load_settings
+from config.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from features.pipeline import FeaturePipeline
@@ -178,12 +178,7 @@ class BarPrinter:
 def _bar_file(settings: Settings, symbol: str, timeframe: str) -> Path:
     if settings.live.ohlcv_path is None:
         return settings.data.ohlcv_file(symbol, timeframe)
-    try:
-        return Path(settings.live.ohlcv_path.format(symbol=symbol, timeframe=timeframe))
-    except (KeyError, IndexError, ValueError):
-        raise ConfigError(
-            f"live.ohlcv_path: {settings.live.ohlcv_path!r} may hold {{symbol}} and {{timeframe}}, no other braces"
-        ) from None
+    return Path(settings.live.ohlcv_path.format(symbol=symbol, timeframe=timeframe))
 
 
 def _pipeline(

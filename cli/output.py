@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 console = Console(highlight=False)
@@ -35,9 +36,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
         table.add_column(column, no_wrap=True)
     for row in rows:
         table.add_row(*(escape(cell(value)) for value in row))
-    width = console.width if console.is_terminal else _WIDEST
-    needed = console.measure(table, options=console.options.update_width(_WIDEST)).maximum
-    console.print(table, width=max(width, needed), crop=False, overflow="ignore", soft_wrap=True)
+    wide = Console(highlight=False, width=_WIDEST)
+    needed = Measurement.get(wide, wide.options, table).maximum
+    Console(highlight=False, width=max(needed, 1)).print(table, crop=False)
 
 
 def cell(value: object) -> str:

@@ -8,10 +8,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -29,19 +37,21 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _placeholders_are_known(value: str) -> str:
+    try:
+        value.format(symbol="S", timeframe="T")
+    except (KeyError, IndexError, ValueError) as error:
+        raise ValueError("may hold {symbol} and {timeframe}, no other braces") from error
+    return value
+
+
+PathTemplate = Annotated[str, AfterValidator(_placeholders_are_known)]
+
+
 class DataSettings(_Section):
     """Where bars come from."""
 
-    ohlcv_path: str = "data/{symbol}_{timeframe}.csv"
-
-    @field_validator("ohlcv_path")
-    @classmethod
-    def _placeholders_are_known(cls, value: str) -> str:
-        try:
-            value.format(symbol="S", timeframe="T")
-        except (KeyError, IndexError, ValueError) as error:
-            raise ValueError("may hold {symbol} and {timeframe}, no other braces") from error
-        return value
+    ohlcv_path: PathTemplate = "data/{symbol}_{timeframe}.csv"
 
     def ohlcv_file(self, symbol: str, timeframe: str) -> Path:
         """The bar file of a key."""
@@ -131,6 +141,7 @@ class ServerSettings(_Section):
     drain_seconds: float = Field(default=10.0, ge=0.0)
     poll_ms: int = Field(default=250, ge=10)
     stale_bar_factor: float | None = Field(default=3.0, gt=0.0)
+    metrics_port: int | None = Field(default=None, ge=0, le=65535)
 
 
 class ClientSettings(_Section):
@@ -143,7 +154,7 @@ class ClientSettings(_Section):
 class LiveSettings(_Section):
     """The live engine and its paper position."""
 
-    ohlcv_path: str | None = None
+    ohlcv_path: PathTemplate | None = None
     snapshot_dir: Path = Path("outputs/live")
     proba_entry: float = Field(default=0.55, ge=0.0, le=1.0)
     proba_exit: float = Field(default=0.45, ge=0.0, le=1.0)

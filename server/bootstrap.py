@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 
 import grpc
@@ -22,6 +22,7 @@ from config.settings import Settings
 from registry.store import Store
 from server.guard import CallGuard
 from server.loader import Loader
+from server.metrics import Gauges, ServerMetrics, metrics_endpoint
 from server.servicers.prediction import PredictionServicer
 from server.servicers.registry import RegistryServicer
 from server.serving import ServingState
@@ -36,6 +37,8 @@ from signalserve.v1 import (
 _PREDICTION = prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"]
 _REGISTRY = registry_service_pb2.DESCRIPTOR.services_by_name["RegistryService"]
 SERVICES = (_PREDICTION.full_name, _REGISTRY.full_name)
+
+_LAST_ANSWERS_SECONDS = 0.25
 
 _log = structlog.get_logger("server")
 
@@ -52,6 +55,7 @@ class RunningServer:
     state: ServingState
     watcher: RegistryWatcher
     guard: CallGuard
+    metrics_port: int | None = None
 
 
 @asynccontextmanager
@@ -66,9 +70,13 @@ async def running_server(settings: Settings, *, reuse_port: bool = False) -> Asy
     """
     store = Store(settings.ml.models_dir.resolve())
     loader = Loader(store.base_dir, settings)
-    state = ServingState(settings.server, lambda model_id: loader.load_by_id(store.view().state, model_id))
+    metrics = ServerMetrics()
+    state = ServingState(
+        settings.server, lambda model_id: loader.load_by_id(store.view().state, model_id), metrics
+    )
     watcher = RegistryWatcher(store, loader, state, settings.server.poll_ms / 1000)
-    guard = CallGuard(settings.server.max_in_flight)
+    guard = CallGuard(settings.server.max_in_flight, metrics)
+    metrics.follow(lambda: Gauges(state.snapshot, watcher.seen_revision, guard.in_flight, len(guard.streams)))
     async with AsyncExitStack() as stack:
         stack.callback(state.close)
         server, port = _build(settings, state, watcher, guard, store, reuse_port=reuse_port)
@@ -76,11 +84,12 @@ async def running_server(settings: Settings, *, reuse_port: bool = False) -> Asy
         health_pb2_grpc.add_HealthServicer_to_server(checker, server)
         await _set_health(checker, health_pb2.HealthCheckResponse.NOT_SERVING)
         await server.start()
+        metrics_port = stack.enter_context(_metrics(settings, metrics))
         _log.info("server.listening", address=f"{settings.server.host}:{port}", registry=str(store.base_dir))
         follower = asyncio.create_task(_follow(watcher, state, checker), name="registry-watcher")
         stack.push_async_callback(_cancel, follower)
         stack.push_async_callback(_drain, server, checker, guard, settings.server.drain_seconds)
-        yield RunningServer(port, state, watcher, guard)
+        yield RunningServer(port, state, watcher, guard, metrics_port)
 
 
 async def serve(
@@ -109,11 +118,20 @@ async def serve(
 
 
 def reserve_port(host: str, port: int) -> socket.socket:
-    """Bind a port without listening, for workers that share it; hold the socket until they run."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    holder = socket.socket(family, socket.SOCK_STREAM)
+    """Bind a port without listening, for workers that share it; hold the socket until they run.
+
+    Raises:
+        PortTakenError: the address can't be bound.
+    """
+    # SO_REUSEPORT alone would let a second server take half of the first one's connections in silence
+    _bound(host, port, socket.SO_REUSEADDR).close()
+    return _bound(host, port, socket.SO_REUSEPORT)
+
+
+def _bound(host: str, port: int, option: int) -> socket.socket:
+    holder = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        holder.setsockopt(socket.SOL_SOCKET, option, 1)
         holder.bind((host, port))
     except OSError as error:
         holder.close()
@@ -148,6 +166,8 @@ def _build(
         guard.cover(RegistryServicer(store, state, watcher), _REGISTRY), server
     )
     reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    if not reuse_port:  # gRPC would print a stack of its own before it refuses
+        _bound(settings.server.host, settings.server.port, socket.SO_REUSEADDR).close()
     host = f"[{settings.server.host}]" if ":" in settings.server.host else settings.server.host
     try:
         port = server.add_insecure_port(f"{host}:{settings.server.port}")
@@ -156,10 +176,26 @@ def _build(
     return server, port
 
 
-def _taken(host: str, port: int) -> PortTakenError:
+@contextmanager
+def _metrics(settings: Settings, metrics: ServerMetrics) -> Iterator[int | None]:
+    """The metrics endpoint, where one is configured; gives its port."""
+    host, port = settings.server.host, settings.server.metrics_port
+    if port is None:
+        yield None
+        return
+    with ExitStack() as stack:
+        try:
+            bound = stack.enter_context(metrics_endpoint(metrics, host, port))
+        except OSError as error:
+            raise _taken(host, port, "server.metrics_port") from error
+        _log.info("metrics.listening", address=f"http://{host}:{bound}/metrics")
+        yield bound
+
+
+def _taken(host: str, port: int, setting: str = "server.port") -> PortTakenError:
     return PortTakenError(
         f"{host}:{port} can't be bound: another program has the port, or the address is not this machine's; "
-        "stop it, or set server.port (0 takes a free one)"
+        f"stop it, or set {setting} (0 takes a free one)"
     )
 
 
@@ -192,7 +228,13 @@ async def _drain(
 ) -> None:
     await checker.enter_graceful_shutdown()
     guard.drain()
-    await server.stop(seconds)
+    stopping = asyncio.create_task(server.stop(seconds))
+    emptied = asyncio.create_task(guard.wait_until_empty())
+    await asyncio.wait({stopping, emptied}, return_when=asyncio.FIRST_COMPLETED)
+    emptied.cancel()
+    # what is open now is a health watch or reflection, which would hold the drain up to its end
+    await server.stop(_LAST_ANSWERS_SECONDS)
+    await stopping
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -10,25 +11,42 @@ import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
 from server.errors import DrainingError, OverloadedError, code_of, status_of
+from server.metrics import ServerMetrics
 
 T = TypeVar("T")
 Servicer = TypeVar("Servicer")
 
 
+# a message that is here is read in far less; one that waits for our answer takes a round trip
+_LAST_LOOK_SECONDS = 0.02
+_PATIENCE_SECONDS = 0.25
+
+
 class CallGuard:
     """Counts calls in flight, refuses when draining or full, and turns errors into status codes."""
 
-    def __init__(self, max_in_flight: int) -> None:
+    def __init__(self, max_in_flight: int, metrics: ServerMetrics) -> None:
         self._max_in_flight = max_in_flight
+        self._metrics = metrics
         self.in_flight = 0
         self.draining = False
         self.streams: set[OpenStream] = set()
+        self._emptied = asyncio.Event()
 
     def drain(self) -> None:
         """Refuse new calls; open streams end after the answers that they owe."""
         self.draining = True
         for stream in list(self.streams):
             stream.wake_if_idle()
+        self._tell_if_empty()
+
+    async def wait_until_empty(self) -> None:
+        """Wait until every call has ended; `drain` was called before."""
+        await self._emptied.wait()
+
+    def _tell_if_empty(self) -> None:
+        if self.draining and not self.in_flight and not self.streams:
+            self._emptied.set()
 
     def cover(self, servicer: Servicer, service: ServiceDescriptor) -> Servicer:
         """Put the guard around each of a servicer's methods, in place, and give the servicer.
@@ -45,9 +63,9 @@ class CallGuard:
     def _unary(self, behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             if self.draining:
-                await _abort(context, _draining())
+                await self._abort(context, _draining())
             if self.in_flight >= self._max_in_flight:
-                await _abort(
+                await self._abort(
                     context,
                     OverloadedError(
                         "TOO_MANY_IN_FLIGHT",
@@ -60,31 +78,42 @@ class CallGuard:
             except grpc.aio.AbortError:
                 raise
             except Exception as error:  # noqa: BLE001 - status_of tells refusals from bugs
-                await _abort(context, error)
+                await self._abort(context, error)
             finally:
                 self.in_flight -= 1
+                self._tell_if_empty()
 
         return guarded
 
     def _stream(self, behaviour: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
         async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
             if self.draining:
-                await _abort(context, _draining())
+                await self._abort(context, _draining())
             stream = OpenStream(self)
             self.streams.add(stream)
             try:
                 async for answer in behaviour(request, context, stream):
                     yield answer
                 if self.draining:
-                    await _abort(context, _draining())
+                    await self._abort(context, _draining())
             except grpc.aio.AbortError:
                 raise
             except Exception as error:  # noqa: BLE001 - as for a unary call
-                await _abort(context, error)
+                await self._abort(context, error)
             finally:
                 self.streams.discard(stream)
+                self._tell_if_empty()
 
         return guarded
+
+    async def _abort(self, context: grpc.aio.ServicerContext[Any, Any], error: BaseException) -> None:
+        status = status_of(error)
+        self._metrics.refused(status)
+        await context.abort(
+            code_of(status),
+            status.message,
+            trailing_metadata=(("grpc-status-details-bin", status.SerializeToString()),),
+        )
 
 
 class OpenStream:
@@ -94,6 +123,7 @@ class OpenStream:
         self._guard = guard
         self._task: asyncio.Task[Any] | None = asyncio.current_task()
         self._idle = False
+        self._patience = _PATIENCE_SECONDS
 
     @property
     def draining(self) -> bool:
@@ -108,10 +138,7 @@ class OpenStream:
         self._task = asyncio.current_task()
         self._idle = True
         try:
-            if self.draining:  # what is here already is still answered
-                async with asyncio.timeout(_LAST_LOOK_SECONDS):
-                    return await arrival
-            return await arrival
+            return await (self._last_look(arrival) if self.draining else arrival)
         except TimeoutError:
             return None
         except asyncio.CancelledError:
@@ -122,23 +149,20 @@ class OpenStream:
         finally:
             self._idle = False
 
+    async def _last_look(self, arrival: Awaitable[T]) -> T:
+        """What has arrived already is still answered; a peer that keeps sending can't hold up the drain."""
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(min(_LAST_LOOK_SECONDS, self._patience)):
+                return await arrival
+        finally:
+            self._patience -= time.monotonic() - started
+
     def wake_if_idle(self) -> None:
         """Interrupt `wait_for`; a stream that is answering looks at `draining` by itself."""
         if self._idle and self._task is not None:
             self._task.cancel()
 
 
-_LAST_LOOK_SECONDS = 0.02
-
-
 def _draining() -> DrainingError:
     return DrainingError("DRAINING", "the server is stopping; connect to another one or try again")
-
-
-async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: BaseException) -> None:
-    status = status_of(error)
-    await context.abort(
-        code_of(status),
-        status.message,
-        trailing_metadata=(("grpc-status-details-bin", status.SerializeToString()),),
-    )

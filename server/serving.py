@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from config.settings import ServerSettings
 from server.codec import now_timestamp, out_of_range, read_rows, stale_bar
 from server.errors import LateError, RequestError, status_of
+from server.metrics import ServerMetrics
 from server.resolver import resolve
 from server.snapshot import ServedModel, ServingSnapshot
 from signalserve.v1 import prediction_pb2
@@ -31,10 +32,11 @@ class ServingState:
     Only the watcher assigns `snapshot`; handlers take it once a call.
     """
 
-    def __init__(self, settings: ServerSettings, load_by_id: LoadById) -> None:
+    def __init__(self, settings: ServerSettings, load_by_id: LoadById, metrics: ServerMetrics) -> None:
         self.snapshot = ServingSnapshot()
         self._settings = settings
         self._load_by_id = load_by_id
+        self.metrics = metrics
         self._named: OrderedDict[str, ServedModel] = OrderedDict()
         self._named_lock = threading.Lock()
         self._loading: dict[str, threading.Lock] = {}
@@ -67,14 +69,18 @@ class ServingState:
         """
         if remaining is not None and remaining <= 0:
             raise _late()
+        started = time.perf_counter()
         snapshot = self.snapshot
         served = resolve(snapshot, request) or self._named_model(request.model_id)
         if served is not None and served.inline and len(request.values) <= _INLINE_VALUES:
-            return self._answer(snapshot, served, request)
-        until = None if remaining is None else time.monotonic() + remaining
-        return await asyncio.get_running_loop().run_in_executor(
-            self._pool, self._answer_late, snapshot, request, until
-        )
+            response = self._answer(snapshot, served, request)
+        else:
+            until = None if remaining is None else time.monotonic() + remaining
+            response = await asyncio.get_running_loop().run_in_executor(
+                self._pool, self._answer_late, snapshot, request, until
+            )
+        self.metrics.seconds.observe(time.perf_counter() - started)
+        return response
 
     async def predict_batch(
         self, requests: Sequence[prediction_pb2.PredictRequest], remaining: float | None
@@ -103,7 +109,9 @@ class ServingState:
         try:
             return prediction_pb2.PredictBatchResult(response=self._answer_late(snapshot, request, until))
         except Exception as error:  # noqa: BLE001 - one bad item fails no other
-            return prediction_pb2.PredictBatchResult(error=status_of(error))
+            status = status_of(error)
+            self.metrics.refused(status)
+            return prediction_pb2.PredictBatchResult(error=status)
 
     def _answer_late(
         self, snapshot: ServingSnapshot, request: prediction_pb2.PredictRequest, until: float | None
@@ -137,6 +145,7 @@ class ServingState:
             response.flags.append(prediction_pb2.PREDICTION_FLAG_STALE_BAR)
         if out_of_range(matrix, predictor):
             response.flags.append(prediction_pb2.PREDICTION_FLAG_OUT_OF_RANGE)
+        self.metrics.answers.inc()
         return response
 
     def _named_model(self, model_id: str) -> ServedModel | None:

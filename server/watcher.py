@@ -108,10 +108,19 @@ class RegistryWatcher:
         if snapshot == previous:
             return  # a retry that changed nothing is no news to those who watch
         self._state.snapshot = snapshot
-        _log_changes(previous, snapshot)
+        self._tell_changes(previous, snapshot)
         async with self._changed:
             self.version += 1
             self._changed.notify_all()
+
+    def _tell_changes(self, previous: ServingSnapshot, snapshot: ServingSnapshot) -> None:
+        for key in {*previous.by_key, *snapshot.by_key}:
+            before, after = _name(previous.by_key.get(key)), _name(snapshot.by_key.get(key))
+            if before != after:
+                _log.info(
+                    "model.swapped", key=str(key), before=before, after=after, revision=snapshot.revision
+                )
+                self._state.metrics.swaps.inc()
 
     def _signature(self) -> Signature:
         return tuple(_stat(path) for path in (self._store.log_path, self._store.index_path))
@@ -125,11 +134,5 @@ def _stat(path: Path) -> tuple[int, int, int]:
     return (status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-def _log_changes(previous: ServingSnapshot, snapshot: ServingSnapshot) -> None:
-    def name(served: ServedModel | None) -> str | None:
-        return served.model_id if served is not None else None
-
-    for key in {*previous.by_key, *snapshot.by_key}:
-        before, after = name(previous.by_key.get(key)), name(snapshot.by_key.get(key))
-        if before != after:
-            _log.info("model.swapped", key=str(key), before=before, after=after, revision=snapshot.revision)
+def _name(served: ServedModel | None) -> str | None:
+    return served.model_id if served is not None else None

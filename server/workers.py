@@ -2,7 +2,8 @@
 
 1. The parent holds the port's reservation and serves nothing itself.
 2. A worker that dies is started again, after a pause that grows while it keeps dying.
-3. SIGTERM and SIGINT go to every worker; the parent exits 0 when all of them have drained.
+3. Worker i answers for its metrics on server.metrics_port + i.
+4. SIGTERM and SIGINT go to every worker; the parent exits 0 when all of them have drained.
 """
 
 from __future__ import annotations
@@ -49,7 +50,11 @@ def _run_loop(main: object) -> None:
         runner.run(main)  # type: ignore[arg-type]  # a coroutine; uvloop is untyped
 
 
-def _worker(settings: Settings, ready: Connection) -> None:
+def _worker(settings: Settings, number: int, ready: Connection) -> None:
+    if settings.server.metrics_port:  # 0 takes a free port in each
+        port = settings.server.metrics_port + number
+        changed = settings.server.model_copy(update={"metrics_port": port})
+        settings = settings.model_copy(update={"server": changed})
     configure_logs(settings.logging)
 
     def tell(port: int) -> None:
@@ -63,7 +68,7 @@ class _Supervisor:
         self._settings = settings
         self._on_ready = on_ready
         self._context = multiprocessing.get_context("spawn")
-        self._workers: dict[BaseProcess, tuple[Connection, float]] = {}
+        self._workers: dict[BaseProcess, tuple[int, Connection, float]] = {}
         self._ready: set[int] = set()
         self._stopping = False
         self._pause = _FIRST_PAUSE
@@ -73,23 +78,25 @@ class _Supervisor:
         port = holder.getsockname()[1]
         server = self._settings.server.model_copy(update={"port": port})
         settings = self._settings.model_copy(update={"server": server})
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
+        for caught in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(caught, self._stop)
         try:
-            for _ in range(server.workers):
-                self._start(settings)
+            for number in range(server.workers):
+                self._start(settings, number)
             while self._workers:
                 self._watch(settings, port)
         finally:
             holder.close()
         return 0
 
-    def _start(self, settings: Settings) -> None:
+    def _start(self, settings: Settings, number: int) -> None:
         receiver, sender = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=_worker, args=(settings, sender), name="signalserve-worker")
+        process = self._context.Process(
+            target=_worker, args=(settings, number, sender), name="signalserve-worker"
+        )
         process.start()
         sender.close()
-        self._workers[process] = (receiver, time.monotonic())
+        self._workers[process] = (number, receiver, time.monotonic())
         if self._stopping:  # the signal came while the worker was being started
             process.terminate()
 
@@ -101,15 +108,15 @@ class _Supervisor:
 
     def _watch(self, settings: Settings, port: int) -> None:
         events = wait([*(process.sentinel for process in self._workers), *self._unheard()], timeout=1.0)
-        for process, (receiver, started) in list(self._workers.items()):
+        for process, (number, receiver, started) in list(self._workers.items()):
             if receiver in events:
                 self._hear(process, receiver, port)
             if process.sentinel in events:
-                self._bury(process, started, settings)
+                self._bury(process, number, started, settings)
 
     def _unheard(self) -> list[Connection]:
         return [
-            receiver for process, (receiver, _) in self._workers.items() if process.pid not in self._ready
+            receiver for process, (_, receiver, _) in self._workers.items() if process.pid not in self._ready
         ]
 
     def _hear(self, process: BaseProcess, receiver: Connection, port: int) -> None:
@@ -123,9 +130,9 @@ class _Supervisor:
             self._on_ready(port)
             self._on_ready = None
 
-    def _bury(self, process: BaseProcess, started: float, settings: Settings) -> None:
+    def _bury(self, process: BaseProcess, number: int, started: float, settings: Settings) -> None:
         process.join()
-        self._workers.pop(process)[0].close()
+        self._workers.pop(process)[1].close()
         self._ready.discard(process.pid or 0)
         if self._stopping:
             if process.exitcode != 0:
@@ -139,4 +146,4 @@ class _Supervisor:
             time.sleep(_STOP_CHECK_SECONDS)
         self._pause = min(self._pause * 2, _LONGEST_PAUSE)
         if not self._stopping:
-            self._start(settings)
+            self._start(settings, number)

@@ -57,6 +57,7 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
                 answer.response.CopyFrom(await self._state.predict(request, context.time_remaining()))
             except Exception as error:  # noqa: BLE001 - an item's error is an answer; the stream goes on
                 answer.error.CopyFrom(status_of(error))
+                self._state.metrics.refused(answer.error)
             yield answer
 
     async def GetServingStatus(  # noqa: N802 - as above

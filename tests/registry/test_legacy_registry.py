@@ -127,13 +127,13 @@ def test_unknown_keys_of_meta_json_survive_a_rewrite(tmp_path: Path) -> None:
     folder = tmp_path / "registry" / "m"
     write_run(folder, "BTCUSDT")
     values = json.loads((folder / "meta.json").read_text()) | {
-        "team": {"desk": "α"},
+        "team": {"desk": "Ü-Team"},
         "note": 'a "quoted", line\n',
     }
     (folder / "meta.json").write_text(json.dumps(values))
     register_model(ModelMetadata.read(folder / "meta.json"), tmp_path / "registry")
     after = json.loads((folder / "meta.json").read_text())
-    assert after["team"] == {"desk": "α"}
+    assert after["team"] == {"desk": "Ü-Team"}
     assert after["note"] == values["note"]
 
 

@@ -64,7 +64,7 @@ def production(base: Path, key: Key = KEY) -> str | None:
     return open_store(base).view().state.production(key)
 
 
-def last_event(base: Path):  # noqa: ANN201 - an Event
+def last_event(base: Path):
     return EventLog(base / "registry_events.jsonl").read_new()[1][-1]
 
 

@@ -44,7 +44,10 @@ def base(tmp_path: Path, templates: list[Path]) -> Path:
 
 def settings_of(base: Path, **sections: dict[str, Any]) -> Settings:
     """Settings for a server on a free port; `server={"max_rows": 5}` and the like change a section."""
-    values: dict[str, Any] = {"ml": {"models_dir": base}, "server": {"port": 0, "poll_ms": 20}}
+    values: dict[str, Any] = {
+        "ml": {"models_dir": base},
+        "server": {"port": 0, "poll_ms": 20, "drain_seconds": 3600.0},
+    }
     for section, changes in sections.items():
         values[section] = values.get(section, {}) | changes
     return Settings(**values)

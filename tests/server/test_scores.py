@@ -22,7 +22,7 @@ __all__ = ["fitted"]
 @pytest.fixture(scope="module")
 def every_model(
     tmp_path_factory: pytest.TempPathFactory, fitted: dict[str, Any]
-) -> tuple[Path, dict[str, Any]]:  # noqa: F811
+) -> tuple[Path, dict[str, Any]]:
     """A registry with one model type a symbol, all in production."""
     base = tmp_path_factory.mktemp("every") / "registry"
     ids = []

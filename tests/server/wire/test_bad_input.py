@@ -30,7 +30,8 @@ from client.errors import from_status
 from predictors.schema import schema_hash
 from server.errors import LateError
 from signalserve.v1 import prediction_pb2, registry_pb2
-from tests.server.conftest import NAMES, Registry, Server, refusal, request
+from tests.server.conftest import settings_of
+from tests.server.wire.conftest import NAMES, Registry, Server, refusal, request
 
 HASH = schema_hash(NAMES)
 GOOD = [0.1, 0.2, 0.3, 0.4]
@@ -48,7 +49,12 @@ CASES: dict[str, Case] = {
     "long symbol": ({"symbol": "X" * 20_000}, InvalidArgument, "INVALID_SYMBOL", "XXX..."),
     "long model_id": ({"model_id": "ü" * 20_000}, NotFound, "UNKNOWN_MODEL", "no model"),
     "path in model_id": ({"model_id": "../../etc"}, NotFound, "UNKNOWN_MODEL", "no model"),
-    "nothing in production": ({"symbol": "SOLUSDT"}, FailedPrecondition, "NO_PRODUCTION_MODEL", "promote one"),
+    "nothing in production": (
+        {"symbol": "SOLUSDT"},
+        FailedPrecondition,
+        "NO_PRODUCTION_MODEL",
+        "promote one",
+    ),
     "no names, no hash": ({"feature_names": []}, InvalidArgument, "SCHEMA_REQUIRED", "feature_names or"),
     "names and hash": (
         {"feature_names": NAMES, "schema_hash": HASH},
@@ -101,8 +107,6 @@ CASES: dict[str, Case] = {
 @pytest.fixture(scope="module")
 def shared(master: Registry, tmp_path_factory: pytest.TempPathFactory, loop: Any) -> Any:
     """A server that no test of this file changes."""
-    from tests.server.conftest import settings_of
-
     copy = master.copied_to(tmp_path_factory.mktemp("shared") / "models")
     server = Server(settings_of(copy.base), loop)
     server.until(lambda status: status.ready)
@@ -191,7 +195,13 @@ def test_a_model_that_takes_nan_gets_it(shared: Server, master: Registry) -> Non
     st.sampled_from(["", HASH, "junk"]),
 )
 def test_no_request_whatever_it_holds_is_an_internal_error(
-    shared: Server, symbol: str, timeframe: str, model_id: str, names: list[str], values: list[float], hash_: str
+    shared: Server,
+    symbol: str,
+    timeframe: str,
+    model_id: str,
+    names: list[str],
+    values: list[float],
+    hash_: str,
 ) -> None:
     for fields in ({"symbol": symbol, "timeframe": timeframe, "model_id": model_id}, {}):
         message = request(values, feature_names=names, schema_hash=hash_, **fields)
