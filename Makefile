@@ -58,7 +58,7 @@ bench: setup  ## measure, as ratios against peers in the same run
 
 .PHONY: pin
 pin: setup  ## renew the pinned versions (needs uv on the PATH)
-	uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev --extra lab --extra bench \
+	uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev --extra lab --extra bench --extra cluster \
 		--generate-hashes --no-emit-index-url --no-header --no-annotate -o constraints.txt pyproject.toml
 	uv pip compile --quiet --universal --python-version 3.11 --constraint constraints.txt \
 		--no-emit-package nvidia-nccl-cu12 --no-emit-package nvidia-nccl-cu13 \

@@ -8,23 +8,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
+
+from config.evidence import BacktestSettings, PromotionSettings, RetrainSettings
+from config.fields import PathTemplate, Section
+from config.ml import DataSettings, MlSettings
 
 DEFAULT_CONFIG = Path("config/system.yml")
 
@@ -33,101 +29,7 @@ class ConfigError(Exception):
     """The configuration can't be used; each line of the text names a key's path and what is wrong."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _placeholders_are_known(value: str) -> str:
-    try:
-        value.format(symbol="S", timeframe="T")
-    except (KeyError, IndexError, ValueError) as error:
-        raise ValueError("may hold {symbol} and {timeframe}, no other braces") from error
-    return value
-
-
-PathTemplate = Annotated[str, AfterValidator(_placeholders_are_known)]
-
-
-class DataSettings(_Section):
-    """Where bars come from."""
-
-    ohlcv_path: PathTemplate = "data/{symbol}_{timeframe}.csv"
-
-    def ohlcv_file(self, symbol: str, timeframe: str) -> Path:
-        """The bar file of a key."""
-        return Path(self.ohlcv_path.format(symbol=symbol, timeframe=timeframe))
-
-
-class LabelSettings(_Section):
-    """How a bar gets its class."""
-
-    method: Literal["fixed_horizon"] = "fixed_horizon"
-    horizon_bars: int = Field(default=4, ge=1, le=10_000)
-    up_threshold: float = 0.002
-    down_threshold: float = -0.002
-
-    @model_validator(mode="after")
-    def _thresholds_are_ordered(self) -> LabelSettings:
-        if self.down_threshold > self.up_threshold:
-            raise ValueError("down_threshold must not be above up_threshold")
-        return self
-
-
-_DEFAULT_MODELS: dict[str, dict[str, Any]] = {
-    "logreg": {"C": 0.1},
-    "rf": {"n_estimators": 200, "max_depth": 6, "min_samples_leaf": 50},
-    "extra_trees": {"n_estimators": 200, "max_depth": 6, "min_samples_leaf": 50},
-    "gb": {"n_estimators": 150, "max_depth": 3, "learning_rate": 0.05},
-    "hist_gb": {"max_iter": 150, "max_depth": 4, "learning_rate": 0.05},
-    "xgb": {"n_estimators": 300, "max_depth": 4, "learning_rate": 0.05},
-    "calibrated_rf": {"n_estimators": 100, "max_depth": 6, "min_samples_leaf": 50},
-}
-
-
-class MlSettings(_Section):
-    """The registry, what to train, and which model answers."""
-
-    models_dir: Path = Path("outputs/ml_models")
-    production_model: str = Field(default="auto", min_length=1)
-    pins: dict[str, str] = Field(default_factory=dict)
-    max_models_per_symbol_tf: int | None = Field(default=20, ge=1)
-    feature_preset: str = "core"
-    model_type: str = "rf"
-    seed: int = Field(default=42, ge=0, le=2**32 - 1)
-    test_fraction: float = Field(default=0.25, gt=0.0, lt=0.9)
-    label: LabelSettings = LabelSettings()
-    models: dict[str, dict[str, Any]] = Field(default_factory=lambda: dict(_DEFAULT_MODELS))
-
-    @field_validator("pins")
-    @classmethod
-    def _pins_name_keys(cls, pins: dict[str, str]) -> dict[str, str]:
-        for key, model_id in pins.items():
-            symbol, _, timeframe = key.rpartition("/")
-            if not symbol or not timeframe or not model_id:
-                raise ValueError(f"{key!r}: a pin is written 'SYMBOL/TIMEFRAME: model_id'")
-        return pins
-
-    def pin_for(self, symbol: str, timeframe: str) -> str | None:
-        """The model_id that the configuration pins for a key; None means `auto`."""
-        pinned = self.pins.get(f"{symbol}/{timeframe}")
-        if pinned is not None:
-            return pinned
-        return None if self.production_model == "auto" else self.production_model
-
-    def pinned_ids(self) -> frozenset[str]:
-        """Every model_id that the configuration pins; retention and clean never remove them."""
-        always = set() if self.production_model == "auto" else {self.production_model}
-        return frozenset(self.pins.values()) | always
-
-
-class BacktestSettings(_Section):
-    """Costs of a simulated trade, in basis points a side."""
-
-    fee_bps: float = Field(default=5.0, ge=0.0)
-    slippage_bps: float = Field(default=2.0, ge=0.0)
-
-
-class ServerSettings(_Section):
+class ServerSettings(Section):
     """The gRPC server."""
 
     host: str = "127.0.0.1"
@@ -144,14 +46,14 @@ class ServerSettings(_Section):
     metrics_port: int | None = Field(default=None, ge=0, le=65535)
 
 
-class ClientSettings(_Section):
+class ClientSettings(Section):
     """How the command line and the live engine reach the server."""
 
     target: str = "127.0.0.1:50051"
     deadline_ms: int = Field(default=250, ge=1)
 
 
-class LiveSettings(_Section):
+class LiveSettings(Section):
     """The live engine and its paper position."""
 
     ohlcv_path: PathTemplate | None = None
@@ -168,13 +70,13 @@ class LiveSettings(_Section):
         return self
 
 
-class SecuritySettings(_Section):
+class SecuritySettings(Section):
     """What the server may open."""
 
     unpickle: Literal["never", "verified", "always"] = "verified"
 
 
-class LoggingSettings(_Section):
+class LoggingSettings(Section):
     """Log lines."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -195,6 +97,8 @@ class Settings(BaseSettings):
     data: DataSettings = DataSettings()
     ml: MlSettings = MlSettings()
     backtest: BacktestSettings = BacktestSettings()
+    promotion: PromotionSettings = PromotionSettings()
+    retrain: RetrainSettings = RetrainSettings()
     server: ServerSettings = ServerSettings()
     client: ClientSettings = ClientSettings()
     live: LiveSettings = LiveSettings()

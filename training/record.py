@@ -67,7 +67,7 @@ def base_metadata(run: RunDirectory, request: TrainRequest, **more: Any) -> Mode
         model_type=request.model_type,
         created_at=run.created_at,
         feature_preset=request.preset,
-        label_config=request.label.model_dump(mode="json"),
+        label_config=request.label.model_dump(mode="json", exclude_none=True),
         meta_path=str(run.final_path / "meta.json"),
         pipeline_version=PIPELINE_VERSION,
         python_version=platform.python_version(),

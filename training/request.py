@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from config.settings import LabelSettings, Settings
+from config.ml import LabelSettings
+from config.settings import Settings
 from features.errors import FeatureError
 from features.pipeline import FeaturePipeline
 from features.timeframe import bars_per_year

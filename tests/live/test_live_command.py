@@ -73,6 +73,8 @@ def test_start_replays_the_bars_from_a_time_on(invoke):
 
 
 def test_ctrl_c_ends_a_replay_with_a_summary_and_exit_code_0(invoke, server):
+    before = signal.getsignal(signal.SIGINT)
+
     def interrupt():
         server.prediction.asked.wait(60)
         os.kill(os.getpid(), signal.SIGINT)
@@ -83,7 +85,7 @@ def test_ctrl_c_ends_a_replay_with_a_summary_and_exit_code_0(invoke, server):
     helper.join()
     assert result.exit_code == 0, result.output
     assert "stopped: 1 bars" in result.stderr
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_dead_server_is_said_and_the_bars_are_held(invoke, server):

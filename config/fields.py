@@ -1,0 +1,52 @@
+"""What the sections of the configuration are made of."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_DURATION = re.compile(r"(?P<amount>\d+(\.\d+)?)\s*(?P<unit>[smhdw])")
+
+
+class Section(BaseModel):
+    """A part of the file: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _placeholders_are_known(value: str) -> str:
+    try:
+        value.format(symbol="S", timeframe="T")
+    except (KeyError, IndexError, ValueError) as error:
+        raise ValueError("may hold {symbol} and {timeframe}, no other braces") from error
+    return value
+
+
+def _duration(value: Any) -> Any:
+    if isinstance(value, str) and (match := _DURATION.fullmatch(value.strip())):
+        return timedelta(**{_UNITS[match["unit"]]: float(match["amount"])})
+    return value
+
+
+def _above_zero(value: timedelta) -> timedelta:
+    if value <= timedelta(0):
+        raise ValueError("must be above zero")
+    return value
+
+
+def _in_utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC) if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+PathTemplate = Annotated[str, AfterValidator(_placeholders_are_known)]
+"""A path that may hold `{symbol}` and `{timeframe}`."""
+
+Duration = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_above_zero)]
+"""`90m`, `36h`, `14d`, `2w`: an amount and its unit, or ISO 8601; above zero."""
+
+UtcTime = Annotated[datetime, AfterValidator(_in_utc)]
+"""A time; without a zone it is UTC."""
