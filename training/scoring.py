@@ -1,0 +1,77 @@
+"""Probabilities of a registered model over bars, through the predictor that would serve them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.bars import Bars
+from features.errors import FeatureError
+from features.pipeline import PIPELINE_VERSION, FeaturePipeline
+from predictors.predictor import Predictor
+from registry import ModelMetadata
+from registry.artifacts import open_entry, read_meta, run_dir
+from registry.entry import ModelRegistryEntry
+from registry.lifecycle import entry_of
+from registry.store import View
+from training.errors import TrainingRequestError
+
+
+@dataclass(frozen=True)
+class ScoringModel:
+    """A registered model, opened and proven, with what computes its features."""
+
+    entry: ModelRegistryEntry
+    meta: ModelMetadata
+    digest: str
+    predictor: Predictor
+    pipeline: FeaturePipeline
+
+    def score(self, bars: Bars) -> NDArray[np.float64]:
+        """P(class 1) of every bar, float64 [n]; NaN where the features are not warm yet."""
+        matrix = self.pipeline.transform(bars.frame).to_numpy()
+        warm = min(self.pipeline.warmup_bars, len(matrix))
+        probability = np.full(len(matrix), np.nan)
+        if warm < len(matrix):
+            probability[warm:] = self.predictor.predict(np.ascontiguousarray(matrix[warm:]))
+        return probability
+
+
+def open_scoring_model(
+    base_dir: Path, view: View, model_id: str, *, unpickle: str = "verified"
+) -> ScoringModel:
+    """Open a model to score bars with.
+
+    Raises:
+        UnknownModelError, NotAdoptedError, ArtifactError: there is none, or it may not be opened.
+        TrainingRequestError: its features are not those of a preset of ours.
+    """
+    entry = entry_of(view.state, model_id)
+    meta = read_meta(run_dir(base_dir, entry), entry)
+    digest = view.state.digests.get(model_id, "")
+    predictor = open_entry(base_dir, entry, digest, unpickle=unpickle)
+    return ScoringModel(entry, meta, digest, predictor, _pipeline(meta, predictor))
+
+
+def _pipeline(meta: ModelMetadata, predictor: Predictor) -> FeaturePipeline:
+    if not meta.feature_preset:
+        raise TrainingRequestError(
+            f"{meta.model_id}: meta.json names no feature_preset, so its features can't be computed from bars"
+        )
+    try:
+        pipeline = FeaturePipeline(meta.feature_preset)
+    except FeatureError as error:
+        raise TrainingRequestError(f"{meta.model_id}: {error}") from error
+    if tuple(predictor.feature_names) != tuple(pipeline.names):
+        raise TrainingRequestError(
+            f"{meta.model_id}: its features are not those of preset {meta.feature_preset} any more"
+        )
+    if meta.pipeline_version and meta.pipeline_version != PIPELINE_VERSION:
+        raise TrainingRequestError(
+            f"{meta.model_id}: trained on features of pipeline version {meta.pipeline_version}; this is "
+            f"{PIPELINE_VERSION}: train it again"
+        )
+    return pipeline
