@@ -270,6 +270,12 @@ def status(
             ],
         )
         for item in found.models:
+            if item.stale:
+                notes.print(
+                    f"[yellow]stale:[/] {item.model_id} is older than ml.max_model_age since "
+                    f"{item.stale_time:%Y-%m-%d %H:%M}Z; train and promote a newer one",
+                    soft_wrap=True,
+                )
             if item.engine_reason:
                 notes.print(f"{item.model_id} is served natively: {item.engine_reason}")
         for failure in found.load_errors:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
+from pydantic import TypeAdapter, ValidationError
 
-from cli.exits import FAILED, USAGE, say_error
+from cli.exits import FAILED, USAGE, say_error, telling_exits
 from cli.options import ConfigOption, JsonOption, ReasonOption, RegistryOption, registry_dir
 from cli.output import console, notes, print_json, print_table
+from config.fields import Duration
 from config.settings import load_settings
+from registry import CleanPlan, Selection, load_registry, open_store, plan_clean, validate_registry_entry
 from registry import adopt as adopt_model
 from registry import clean as clean_registry
-from registry import load_registry, open_store, plan_clean, validate_registry_entry
 from registry import verify_log as check_log
 from registry.errors import RegistryError
 
@@ -25,6 +28,14 @@ def register(app: typer.Typer) -> None:
     group.command()(adopt)
     group.command("verify-log")(verify_log)
     app.add_typer(group, name="registry")
+
+
+def clean_main() -> None:
+    """Run `clean` on its own, as `scripts/run_clean_registry.py` does."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(clean)
+    with telling_exits():
+        app()
 
 
 def validate(
@@ -67,35 +78,73 @@ def validate(
 
 
 def clean(
+    older_than: Annotated[
+        str | None, typer.Option("--older-than", help="Also drop models older than this: 90d, 36h, 12w.")
+    ] = None,
+    keep: Annotated[
+        int | None,
+        typer.Option("--keep", min=0, help="Also drop all but the newest so many a key and model type."),
+    ] = None,
+    status: Annotated[
+        list[str] | None,
+        typer.Option("--status", help="Only models of this status (never production); may be repeated."),
+    ] = None,
     delete_dirs: Annotated[
         bool, typer.Option("--delete-dirs", help="Also delete the folders of entries that left the registry.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be done.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask on a terminal.")] = False,
     reason: ReasonOption = "",
     config: ConfigOption = None,
     registry: RegistryOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Drop entries whose artefacts are missing; never production, pinned or the rollback target."""
+    """Drop entries whose artefacts are missing, and those that the options select.
+
+    The conditions are met together: --status failed --older-than 30d drops failed runs of more than a month.
+    Production, pinned models and rollback targets always stay. The plan is printed before anything is done,
+    and each thing removed has an event in the log.
+    """
     settings = load_settings(config)
     base = registry_dir(settings, registry)
     pins = settings.ml.pinned_ids()
-    if dry_run:
-        plan = plan_clean(base, pins, delete_dirs=delete_dirs)
-    else:
-        plan = clean_registry(base, pins, delete_dirs=delete_dirs, reason=reason, via="cli")
+    selection = _selection(older_than, keep, status)
+    plan = plan_clean(base, pins, selection=selection, delete_dirs=delete_dirs)
+    if not json_output:
+        _show_plan(plan)
+    idle = not plan.entries and not plan.folders
+    if not dry_run and not idle:
+        if sys.stdin.isatty() and not yes:
+            typer.confirm("Remove these?", abort=True, err=True)
+        plan = clean_registry(
+            base, pins, selection=selection, delete_dirs=delete_dirs, reason=reason, via="cli"
+        )
     if json_output:
         print_json(plan)
-        return
-    would = "would drop" if dry_run else "dropped"
-    for model_id, why in plan.entries.items():
-        console.print(f"{would} {model_id}: {why}")
-    for folder in plan.folders:
-        console.print(f"{'would delete' if dry_run else 'deleted'} {folder}")
-    for model_id, why in plan.kept.items():
-        notes.print(f"[yellow]kept[/] {model_id}: {why}")
-    if not plan.entries and not plan.folders:
+    elif idle:
         console.print("nothing to clean")
+    elif dry_run:
+        console.print("dry run: nothing was changed")
+    else:
+        console.print(f"dropped {len(plan.entries)} entries, deleted {len(plan.folders)} folders")
+
+
+def _selection(older_than: str | None, keep: int | None, status: list[str] | None) -> Selection:
+    try:
+        age = None if older_than is None else TypeAdapter(Duration).validate_python(older_than)
+    except ValidationError:
+        say_error(f"--older-than {older_than!r}: an age is written 90d, 36h or 12w")
+        raise typer.Exit(USAGE) from None
+    return Selection(age, keep, frozenset(status or ()))
+
+
+def _show_plan(plan: CleanPlan) -> None:
+    for model_id, why in plan.entries.items():
+        console.print(f"drop {model_id}: {why}", soft_wrap=True)
+    for folder in plan.folders:
+        console.print(f"delete {folder}", soft_wrap=True)
+    for model_id, why in plan.kept.items():
+        notes.print(f"[yellow]keep[/] {model_id}: {why}", soft_wrap=True)
 
 
 def adopt(

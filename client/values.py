@@ -107,7 +107,10 @@ class StreamItem(BatchItem):
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """One key's model as a server has it loaded."""
+    """One key's model as a server has it loaded.
+
+    `stale`: it is older than `ml.max_model_age`; `stale_time`: when it became or becomes so, in UTC.
+    """
 
     symbol: str
     timeframe: str
@@ -117,6 +120,8 @@ class ServedModel:
     engine: str
     engine_reason: str
     pinned: bool
+    stale: bool
+    stale_time: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +167,8 @@ class ServingStatus:
                     engine=model.engine,
                     engine_reason=model.engine_reason,
                     pinned=model.pinned,
+                    stale=model.stale,
+                    stale_time=utc_time(model.stale_time) if model.HasField("stale_time") else None,
                 )
                 for model in message.models
             ),

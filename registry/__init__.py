@@ -5,6 +5,8 @@
 
 from registry.artifacts import LoadedModel, Validation, validate_registry_entry
 from registry.entry import ModelRegistryEntry, Status
+from registry.evidence import Evidence, Measured
+from registry.gate import Decision
 from registry.identifiers import Key
 from registry.lifecycle import Promotion, Transition
 from registry.metadata import ModelMetadata
@@ -15,6 +17,7 @@ from registry.operations import (
     make_candidate,
     promote,
     promote_model,
+    record_evaluation,
     register_model,
     rollback,
 )
@@ -25,7 +28,7 @@ from registry.queries import (
     load_model_by_id,
     load_registry,
 )
-from registry.retention import CleanPlan, clean, plan_clean
+from registry.retention import CleanPlan, Selection, clean, plan_clean
 from registry.runs import RunDirectory, new_run
 from registry.store import open_store
 from registry.verify_log import LogReport, verify_log
@@ -33,13 +36,17 @@ from registry.verify_log import LogReport, verify_log
 __all__ = [
     "CleanPlan",
     "Committed",
+    "Decision",
+    "Evidence",
     "Key",
     "LoadedModel",
     "LogReport",
+    "Measured",
     "ModelMetadata",
     "ModelRegistryEntry",
     "Promotion",
     "RunDirectory",
+    "Selection",
     "Status",
     "Transition",
     "Validation",
@@ -57,6 +64,7 @@ __all__ = [
     "plan_clean",
     "promote",
     "promote_model",
+    "record_evaluation",
     "register_model",
     "rollback",
     "validate_registry_entry",

@@ -3,11 +3,12 @@
     from                  to           action               guards
     -                     success      register             id unused
     -                     failed       register             id unused
-    success               candidate    candidate            digest taken
+    success               candidate    evaluate             digest taken, gate
+    success               candidate    candidate            digest taken, gate on stored evidence
     success, candidate    production   promote              compare-and-set, digest taken, gate
     production            archived     promote (of another), archive (allow_unserved and a reason)
     success, candidate    archived     archive
-    archived              candidate    restore              not quarantined
+    archived              candidate    evaluate, restore    as from success; not quarantined
     archived, quarantined production   promote              as above, and force
     archived              production   rollback             was production of the key, not quarantined
     any but production    (deleted)    clean, retention     neither pinned nor the rollback target
@@ -21,8 +22,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
+from config.evidence import PromotionSettings
 from registry.entry import ModelRegistryEntry, Status
 from registry.errors import (
     GateRefusedError,
@@ -30,6 +33,7 @@ from registry.errors import (
     InvalidArgumentError,
     NotAdoptedError,
     NothingToRollBackToError,
+    PreconditionError,
     QuarantinedError,
     StaleExpectationError,
     UnknownKeyError,
@@ -37,7 +41,7 @@ from registry.errors import (
     WrongStatusError,
 )
 from registry.events import StatusChange
-from registry.gate import decide
+from registry.gate import Decision, decide
 from registry.identifiers import Key
 from registry.state import RegistryState
 from registry.store import Draft
@@ -48,12 +52,32 @@ class Promotion:
     """One model of a promote.
 
     `expected_production_model_id`: the model that must be in production now; None: not checked; empty: the
-    key must have none. `evidence` is recorded in the event.
+    key must have none.
     """
 
     model_id: str
     expected_production_model_id: str | None = None
-    evidence: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What the gate decides by: the bounds, and the time of the decision."""
+
+    policy: PromotionSettings
+    now: datetime
+
+    def judge(self, state: RegistryState, entry: ModelRegistryEntry, *, force: bool) -> Decision:
+        """Hold a model's stored evidence against the rules."""
+        return decide(
+            challenger=entry.model_id,
+            champion=state.production(entry.key),
+            digests=state.digests,
+            quarantined=entry.model_id in state.quarantined,
+            evidence=state.evidence.get(entry.model_id),
+            policy=self.policy,
+            now=self.now,
+            force=force,
+        )
 
 
 @dataclass(frozen=True)
@@ -102,7 +126,7 @@ def plan_register(
 
 
 def plan_promote(
-    state: RegistryState, promotions: Sequence[Promotion], *, reason: str, force: bool
+    state: RegistryState, promotions: Sequence[Promotion], gate: Gate, *, reason: str, force: bool
 ) -> tuple[Draft, list[Transition]]:
     """Put models into production, at most one a key."""
     if not promotions:
@@ -114,6 +138,7 @@ def plan_promote(
     changes: list[StatusChange] = []
     results: list[Transition] = []
     records: list[Mapping[str, Any]] = []
+    refused: list[tuple[str, Decision]] = []
     for promotion, entry in zip(promotions, entries, strict=True):
         current = state.production(entry.key)
         _expected(promotion, entry.key, current)
@@ -134,15 +159,9 @@ def plan_promote(
         digest = state.digests.get(entry.model_id)
         if not digest:
             raise NotAdoptedError(entry.model_id)
-        decision = decide(
-            challenger=entry.model_id,
-            champion=current,
-            quarantined=quarantined,
-            evidence=promotion.evidence,
-            force=force,
-        )
+        decision = gate.judge(state, entry, force=force)
         if not decision.allowed:
-            _refuse(entry.model_id, decision.failed_rules)
+            refused.append((entry.model_id, decision))
         records.append(decision.record)
         # every production row of the key leaves, a second one that a hand edit made included
         changes += [
@@ -151,6 +170,8 @@ def plan_promote(
             if other != entry.model_id
         ]
         changes.append(_change(state, entry, Status.PRODUCTION))
+    if refused:
+        raise _refusal(refused)
     evidence = {"decisions": records} if records else None
     detail = {"result": [result.to_dict() for result in results]}
     return Draft("promote", tuple(changes), detail, evidence, forced=force), results
@@ -248,8 +269,40 @@ def plan_archive(
     return Draft("archive", tuple(changes), {"result": [result.to_dict() for result in results]}), results
 
 
-def plan_candidate(state: RegistryState, model_id: str) -> tuple[Draft, list[Transition]]:
-    """Propose a model, or bring an archived one back to be judged anew."""
+def plan_evaluate(
+    state: RegistryState, model_id: str, evidence: Mapping[str, Any], gate: Gate
+) -> tuple[Draft, Decision]:
+    """Keep an evaluation, and make the model a candidate where it passes the gate."""
+    entry = entry_of(state, model_id)
+    _may_be_evaluated(state, entry)
+    judged = state.copy()
+    judged.evidence[model_id] = evidence
+    decision = gate.judge(judged, entry, force=False)
+    rises = decision.allowed and entry.status in (Status.SUCCESS, Status.ARCHIVED)
+    changes = (_change(state, entry, Status.CANDIDATE),) if rises else ()
+    return Draft("evaluate", changes, {"key": list(entry.key)}, decision.record), decision
+
+
+def _may_be_evaluated(state: RegistryState, entry: ModelRegistryEntry) -> None:
+    if entry.status not in (Status.SUCCESS, Status.CANDIDATE, Status.ARCHIVED):
+        hint = {
+            Status.FAILED.value: "a failed training run has nothing to measure",
+            Status.PRODUCTION.value: "it is the champion that others are compared with",
+        }[entry.status]
+        raise WrongStatusError(
+            f"{entry.model_id} is {entry.status}: {hint}",
+            metadata={"model_id": entry.model_id, "status": entry.status},
+        )
+    if not state.digests.get(entry.model_id):
+        raise NotAdoptedError(entry.model_id)
+
+
+def plan_candidate(
+    state: RegistryState, model_id: str, gate: Gate, *, reason: str, force: bool
+) -> tuple[Draft, list[Transition]]:
+    """Propose a model whose evidence passes, or bring an archived one back."""
+    if force and not reason.strip():
+        raise InvalidArgumentError("a forced candidate needs a reason", reason="REASON_REQUIRED")
     entry = entry_of(state, model_id)
     current = state.production(entry.key)
     results = [Transition(entry.symbol, entry.timeframe, model_id, current or "")]
@@ -269,8 +322,12 @@ def plan_candidate(state: RegistryState, model_id: str) -> tuple[Draft, list[Tra
         )
     if not state.digests.get(model_id):
         raise NotAdoptedError(model_id)
+    decision = gate.judge(state, entry, force=force)
+    if not decision.allowed:
+        raise _refusal([(model_id, decision)])
     action = "candidate" if entry.status == Status.SUCCESS else "restore"
-    return Draft(action, (_change(state, entry, Status.CANDIDATE),), detail), results
+    changes = (_change(state, entry, Status.CANDIDATE),)
+    return Draft(action, changes, detail, {"decisions": [decision.record]}, forced=force), results
 
 
 def plan_removal(
@@ -334,13 +391,17 @@ def _expected(promotion: Promotion, key: Key, current: str | None) -> None:
         )
 
 
-def _refuse(model_id: str, failed_rules: Sequence[str]) -> None:
-    if "quarantined" in failed_rules:
-        raise QuarantinedError(
-            f"{model_id} was rolled back from and is quarantined; to promote it again say force and a reason",
-            metadata={"model_id": model_id},
-        )
-    raise GateRefusedError(
-        f"{model_id}: the promote gate refused: {', '.join(failed_rules)}",
-        metadata={"model_id": model_id, "failed_rules": ",".join(failed_rules)},
+def _refusal(refused: Sequence[tuple[str, Decision]]) -> PreconditionError:
+    """The error for models that the gate refused; each failed rule with its numbers."""
+    texts = [
+        f"{model_id}: " + "; ".join(f"{rule.name}: {rule.text}" for rule in decision.failed)
+        for model_id, decision in refused
+    ]
+    failed = {rule.name: rule.text for _, decision in refused for rule in decision.failed}
+    metadata = {"model_id": ",".join(model_id for model_id, _ in refused), "failed_rules": ",".join(failed)}
+    if list(failed) == ["quarantined"]:
+        return QuarantinedError("; ".join(texts), metadata=metadata)
+    return GateRefusedError(
+        f"the promote gate refused {'; '.join(texts)}",
+        metadata=metadata | {f"rule_{k}": v for k, v in failed.items()},
     )

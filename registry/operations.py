@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import structlog
 
+from config.evidence import PromotionSettings
 from config.settings import load_settings
 from registry.artifacts import (
     MANIFEST_FILE,
@@ -32,15 +33,19 @@ from registry.errors import (
     RequestIdReusedError,
 )
 from registry.events import Event, StatusChange, canonical, json_safe
+from registry.evidence import Evidence
 from registry.files import sha256_hex
+from registry.gate import Decision
 from registry.identifiers import Key, check_name
 from registry.lifecycle import (
+    Gate,
     Promotion,
     Transition,
     entry_of,
     nothing_to_roll_back_to,
     plan_archive,
     plan_candidate,
+    plan_evaluate,
     plan_promote,
     plan_register,
     plan_rollback,
@@ -79,6 +84,7 @@ def register_model(
     reference: np.ndarray | None = None,
     error: str | None = None,
     pins: Iterable[str] | None = None,
+    request_id: str = "",
     actor: str = "",
     via: str = "python",
 ) -> ModelRegistryEntry:
@@ -99,6 +105,8 @@ def register_model(
         reference: training rows.
         error: what went wrong, for a failed run.
         pins: model_ids that retention keeps; None asks the configuration.
+        request_id: a job's own id: where it has registered a model already, that model's entry is the answer
+            and nothing changes.
         actor: who registers; the default is user@host.
         via: cli, rpc, lab or python.
 
@@ -119,6 +127,11 @@ def register_model(
     if keep is not None and keep < 1:
         raise InvalidArgumentError("max_models_per_symbol_tf must be at least 1", reason="INVALID_LIMIT")
     base = Path(base_dir)
+    store = open_store(base)
+    request = [meta.symbol, meta.timeframe]
+    earlier = _registered(store.view().state, request_id, request)
+    if earlier is not None:
+        return earlier
     folder = base / meta.model_id
     entry = ModelRegistryEntry(
         model_id=meta.model_id,
@@ -136,12 +149,24 @@ def register_model(
         digest, detail = _take_digest(folder, entry, meta, model, reference)
     else:
         detail = {"error": error or str(meta.extra.get("error", ""))}
-    with open_store(base).transaction(Origin(actor, via)) as transaction:
+    if request_id:
+        detail["request_sha256"] = _fingerprint("register", request)
+    with store.transaction(Origin(actor, via, request_id=request_id)) as transaction:
+        earlier = _registered(transaction.state, request_id, request)
+        if earlier is not None:
+            return earlier
         transaction.commit(plan_register(transaction.state, entry, digest, detail))
         if keep is not None:
             retain(transaction, base, entry, keep, _pins(pins))
     _log.info("registry.registered", model_id=entry.model_id, status=status, digest=digest[:12])
     return entry
+
+
+def _registered(state: RegistryState, request_id: str, request: Any) -> ModelRegistryEntry | None:
+    """What an earlier register of this request_id made; None where there was none."""
+    if _answered(state, request_id, "register", request) is None:
+        return None
+    return entry_of(state, state.requests[request_id].transitions[0].model_id)
 
 
 def _take_digest(
@@ -174,23 +199,24 @@ def promote(
     *,
     reason: str = "",
     force: bool = False,
+    policy: PromotionSettings | None = None,
     request_id: str = "",
     actor: str = "",
     via: str = "python",
 ) -> Committed:
     """Put models into production: all or none, in one revision.
 
-    Every model's files are verified now, against the digest in the log. A repeat with the same `request_id`
-    gets the first answer.
+    Every model's files are verified now, against the digest in the log, and the gate (`registry.gate`) judges
+    the evidence of its last evaluation by `policy`; None asks the configuration. A repeat with the same
+    `request_id` gets the first answer.
 
     Raises:
         UnknownModelError, StaleExpectationError, WrongStatusError, QuarantinedError, GateRefusedError,
         NotAdoptedError, ArtifactError, InvalidArgumentError, StorageError: nothing changed.
     """
     base, store = Path(base_dir), open_store(base_dir)
-    request = [
-        [item.model_id, item.expected_production_model_id, json_safe(item.evidence)] for item in promotions
-    ]
+    request = [[item.model_id, item.expected_production_model_id] for item in promotions]
+    gate = _gate(policy)
     known = store.view().state
     if (answer := _answered(known, request_id, "promote", [request, force])) is not None:
         return answer
@@ -203,7 +229,7 @@ def promote(
             proven[item.model_id] = digest
 
     def decide(state: RegistryState) -> tuple[Draft, list[Transition]]:
-        draft, results = plan_promote(state, promotions, reason=reason, force=force)
+        draft, results = plan_promote(state, promotions, gate, reason=reason, force=force)
         for item in promotions:
             digest = state.digests.get(item.model_id, "")
             if proven.get(item.model_id) != digest:
@@ -273,14 +299,57 @@ def archive(
         return _decide_and_commit(transaction, "archive", [list(model_ids), allow_unserved], decide)
 
 
+def record_evaluation(
+    base_dir: Path | str,
+    evidence: Evidence,
+    *,
+    policy: PromotionSettings | None = None,
+    reason: str = "",
+    actor: str = "",
+    via: str = "python",
+) -> Decision:
+    """Keep an evaluation in the log, passed or not, and make its challenger a candidate where it passes.
+
+    Raises:
+        UnknownModelError, WrongStatusError, NotAdoptedError, ArtifactError, StorageError: nothing was kept.
+    """
+    base, gate = Path(base_dir), _gate(policy)
+    model_id = evidence.challenger.model_id
+    with open_store(base).transaction(Origin(actor, via, reason)) as transaction:
+        state = transaction.state
+        draft, decision = plan_evaluate(state, model_id, json_safe(evidence.to_dict()), gate)
+        verify(base, entry_of(state, model_id), state.digests.get(model_id, ""))
+        event = transaction.commit(draft)
+    _log.info(
+        "registry.evaluated",
+        revision=event.revision,
+        model_id=model_id,
+        passed=decision.allowed,
+        failed_rules=[rule.name for rule in decision.failed],
+    )
+    return decision
+
+
 def make_candidate(
-    base_dir: Path | str, model_id: str, *, reason: str = "", actor: str = "", via: str = "python"
+    base_dir: Path | str,
+    model_id: str,
+    *,
+    reason: str = "",
+    force: bool = False,
+    policy: PromotionSettings | None = None,
+    actor: str = "",
+    via: str = "python",
 ) -> Committed:
-    """Propose a registered model for production, or restore an archived one to that."""
-    base = Path(base_dir)
+    """Propose a model for production on its stored evidence, or restore an archived one to that.
+
+    Raises:
+        UnknownModelError, WrongStatusError, QuarantinedError, GateRefusedError, NotAdoptedError, ArtifactError,
+        StorageError: nothing changed.
+    """
+    base, gate = Path(base_dir), _gate(policy)
 
     def decide(state: RegistryState) -> tuple[Draft, list[Transition]]:
-        draft, results = plan_candidate(state, model_id)
+        draft, results = plan_candidate(state, model_id, gate, reason=reason, force=force)
         verify(base, entry_of(state, model_id), state.digests.get(model_id, ""))
         return draft, results
 
@@ -296,6 +365,7 @@ def promote_model(
     reason: str = "",
     force: bool = False,
     allow_unserved: bool = False,
+    policy: PromotionSettings | None = None,
     actor: str = "",
     via: str = "python",
 ) -> ModelRegistryEntry:
@@ -305,9 +375,10 @@ def promote_model(
         InvalidArgumentError: another stage; and the errors of `promote`, `make_candidate`, `archive`.
     """
     if stage == Status.PRODUCTION:
-        promote(base_dir, [Promotion(model_id)], reason=reason, force=force, actor=actor, via=via)
+        promotion = Promotion(model_id)
+        promote(base_dir, [promotion], reason=reason, force=force, policy=policy, actor=actor, via=via)
     elif stage == Status.CANDIDATE:
-        make_candidate(base_dir, model_id, reason=reason, actor=actor, via=via)
+        make_candidate(base_dir, model_id, reason=reason, force=force, policy=policy, actor=actor, via=via)
     elif stage == Status.ARCHIVED:
         archive(base_dir, [model_id], reason=reason, allow_unserved=allow_unserved, actor=actor, via=via)
     else:
@@ -420,6 +491,10 @@ def _pins(pins: Iterable[str] | None) -> frozenset[str]:
     if pins is not None:
         return frozenset(pins)
     return load_settings().ml.pinned_ids()
+
+
+def _gate(policy: PromotionSettings | None) -> Gate:
+    return Gate(policy if policy is not None else load_settings().promotion, datetime.now(UTC))
 
 
 def _utc_now() -> str:

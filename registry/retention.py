@@ -3,30 +3,79 @@
 1. Never: the production model of a key, a pinned model, the rollback target of a key.
 2. Retention counts per symbol, timeframe and model_type; failed runs are counted apart, so that a streak of
    failures pushes out no good model. The entries leave the index; their folders stay until `clean`.
-3. Clean drops entries whose artefacts are missing. Folders are deleted only when asked, and only those that
-   the registry knows, or once knew.
+3. Clean drops entries whose artefacts are missing, and those that a `Selection` asks for. Folders are deleted
+   only when asked, and only those that the registry knows, or once knew.
+4. Each thing that is removed has an event of its own; a folder's event is written before the folder goes.
 """
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from registry.artifacts import run_dir
 from registry.entry import ModelRegistryEntry, Status
-from registry.errors import ArtifactError
+from registry.errors import ArtifactError, InvalidArgumentError
 from registry.identifiers import Key
 from registry.lifecycle import plan_removal
 from registry.metadata import META_FILE, ModelMetadata
 from registry.runs import BUILDING_PREFIX
 from registry.state import RegistryState
-from registry.store import Origin, Transaction, open_store
+from registry.store import Draft, Origin, Transaction, open_store
 
 _ABANDONED_SECONDS = 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which whole entries a clean removes: those that meet every condition that is given; none given, none.
+
+    `older_than`: by `created_at`; `keep`: beyond the newest so many of a symbol, timeframe and model_type;
+    `statuses`: any but production.
+    """
+
+    older_than: timedelta | None = None
+    keep: int | None = None
+    statuses: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.keep is not None and self.keep < 0:
+            raise InvalidArgumentError("keep must be 0 or more", reason="INVALID_LIMIT")
+        odd = self.statuses - (set(Status) - {Status.PRODUCTION})
+        if odd:
+            raise InvalidArgumentError(
+                f"clean removes failed, success, candidate or archived models, not {', '.join(sorted(odd))}",
+                reason="INVALID_STATUS",
+            )
+
+    def find(self, state: RegistryState, now: datetime) -> dict[str, str]:
+        """model_id -> why it is selected."""
+        if self.older_than is None and self.keep is None and not self.statuses:
+            return {}
+        groups: dict[tuple[Key, str], list[ModelRegistryEntry]] = {}
+        for entry in state.entries.values():
+            if not self.statuses or entry.status in self.statuses:
+                groups.setdefault((entry.key, entry.model_type.casefold()), []).append(entry)
+        found: dict[str, str] = {}
+        for peers in groups.values():
+            for entry in _newest_first(peers)[self.keep or 0 :]:
+                if self.older_than is None or now - entry.created > self.older_than:
+                    found[entry.model_id] = self._why(entry, now)
+        return found
+
+    def _why(self, entry: ModelRegistryEntry, now: datetime) -> str:
+        texts = [entry.status]
+        if self.older_than is not None:
+            texts.append(f"{(now - entry.created).days} days old")
+        if self.keep is not None:
+            texts.append(f"beyond the newest {self.keep}")
+        return ", ".join(texts)
 
 
 @dataclass(frozen=True)
@@ -63,10 +112,10 @@ def retain(
         and entry.model_type.casefold() == newest.model_type.casefold()
         and (entry.status == Status.FAILED) == (newest.status == Status.FAILED)
     ]
-    positions = {entry.model_id: position for position, entry in enumerate(peers)}
-    peers.sort(key=lambda entry: (entry.created, positions[entry.model_id]), reverse=True)
     surplus = [
-        entry for entry in peers[keep:] if entry.model_id not in stays and entry.model_id != newest.model_id
+        entry
+        for entry in _newest_first(peers)[keep:]
+        if entry.model_id not in stays and entry.model_id != newest.model_id
     ]
     if surplus:
         _remove(
@@ -78,46 +127,62 @@ def retain(
     return [entry.model_id for entry in surplus]
 
 
-def plan_clean(base_dir: Path | str, pins: Collection[str], *, delete_dirs: bool = False) -> CleanPlan:
+def _newest_first(entries: Iterable[ModelRegistryEntry]) -> list[ModelRegistryEntry]:
+    numbered = sorted(enumerate(entries), key=lambda item: (item[1].created, item[0]), reverse=True)
+    return [entry for _, entry in numbered]
+
+
+def plan_clean(
+    base_dir: Path | str,
+    pins: Collection[str],
+    *,
+    selection: Selection = Selection(),
+    delete_dirs: bool = False,
+) -> CleanPlan:
     """What `clean` would do now."""
-    return _plan(Path(base_dir), open_store(base_dir).view(wait=True).state, pins, delete_dirs=delete_dirs)
+    state = open_store(base_dir).view(wait=True).state
+    return _plan(Path(base_dir), state, pins, selection, delete_dirs=delete_dirs)
 
 
 def clean(
     base_dir: Path | str,
     pins: Collection[str],
     *,
+    selection: Selection = Selection(),
     delete_dirs: bool = False,
     actor: str = "",
     via: str = "python",
     reason: str = "",
 ) -> CleanPlan:
-    """Drop entries whose artefacts are missing; with `delete_dirs`, delete what the registry dropped.
+    """Drop entries whose artefacts are missing, and the selected ones; with `delete_dirs`, also their folders.
 
     Gives what was done.
     """
     base = Path(base_dir)
     with open_store(base).transaction(Origin(actor, via, reason)) as transaction:
-        plan = _plan(base, transaction.state, pins, delete_dirs=delete_dirs)
-        if plan.entries:
-            _remove(transaction, "clean", base, plan.entries)
+        plan = _plan(base, transaction.state, pins, selection, delete_dirs=delete_dirs)
+        _remove(transaction, "clean", base, plan.entries)
         for folder in plan.folders:
+            transaction.commit(Draft("delete_dir", (), {"folder": folder.name}))
             shutil.rmtree(folder)
     return plan
 
 
-def _plan(base: Path, state: RegistryState, pins: Collection[str], *, delete_dirs: bool) -> CleanPlan:
+def _plan(
+    base: Path, state: RegistryState, pins: Collection[str], selection: Selection, *, delete_dirs: bool
+) -> CleanPlan:
     stays = protected(state, pins, state.keys())
     entries: dict[str, str] = {}
     kept: dict[str, str] = {}
+    selected = selection.find(state, datetime.now(UTC))
     for entry in state.entries.values():
-        missing = _missing(base, entry)
-        if missing is None:
+        why = _missing(base, entry) or selected.get(entry.model_id)
+        if why is None:
             continue
         if entry.model_id in stays:
-            kept[entry.model_id] = f"{missing}, but it is {stays[entry.model_id]}"
+            kept[entry.model_id] = f"{why}, but it is {stays[entry.model_id]}"
         else:
-            entries[entry.model_id] = missing
+            entries[entry.model_id] = why
     folders = _folders(base, state, entries) if delete_dirs else ()
     return CleanPlan(entries, folders, kept)
 
@@ -157,4 +222,6 @@ def _remove(transaction: Transaction, action: str, base: Path, why: dict[str, st
             ).to_dict()
         except ArtifactError:
             metadata[model_id] = None
-    transaction.commit(plan_removal(state, action, why, metadata, why))
+    for model_id, reason in why.items():
+        draft = plan_removal(transaction.state, action, [model_id], metadata, {model_id: reason})
+        transaction.commit(draft, follows=True)

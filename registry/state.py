@@ -9,13 +9,16 @@ The rules that this module keeps:
 4. `digests` holds the artefact digest that register or adopt took; no other digest counts.
 5. Where an index edited from outside has two production rows of one key, the one that the log put there
    last wins, then the newest; the others are flagged in `conflicts`.
-6. Nothing here reads a file or a clock.
+6. `evidence` holds the record of each model's last evaluation, `windows` the spans of bars that a key's
+   evaluations looked at.
+7. Nothing here reads a file or a clock.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from registry.entry import ModelRegistryEntry, Status
@@ -37,6 +40,8 @@ class RegistryState:
     put_in_production: dict[str, int] = field(default_factory=dict)
     requests: dict[str, Event] = field(default_factory=dict)
     used_ids: set[str] = field(default_factory=set)
+    evidence: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    windows: dict[Key, list[tuple[str, str]]] = field(default_factory=dict)
 
     def copy(self) -> RegistryState:
         """An independent copy; entries and events are frozen and shared."""
@@ -50,6 +55,8 @@ class RegistryState:
             dict(self.put_in_production),
             dict(self.requests),
             set(self.used_ids),
+            dict(self.evidence),
+            {key: list(windows) for key, windows in self.windows.items()},
         )
 
     def production(self, key: Key) -> str | None:
@@ -100,6 +107,14 @@ class RegistryState:
         """Every key that has an entry."""
         return {entry.key for entry in self.entries.values()}
 
+    def tries(self, key: Key, window_start: str, window_end: str) -> int:
+        """How many evaluations of a key looked at bars of this span: each was a chance to be lucky on them."""
+        start, end = datetime.fromisoformat(window_start), datetime.fromisoformat(window_end)
+        return sum(
+            datetime.fromisoformat(first) <= end and datetime.fromisoformat(last) >= start
+            for first, last in self.windows.get(key, ())
+        )
+
     def render(self) -> bytes:
         """The index file of this state."""
         return render_index(self.entries.values(), self.raw_rows)
@@ -118,6 +133,11 @@ class RegistryState:
             self._apply_change(event, change.model_id, Key(change.symbol, change.timeframe), change.after)
             if change.digest:
                 self.digests[change.model_id] = change.digest
+        if event.action == "evaluate" and event.evidence is not None:
+            record = event.evidence["evidence"]
+            self.evidence[event.evidence["challenger"]] = record
+            window = (record["window_start"], record["window_end"])
+            self.windows.setdefault(Key(*detail["key"]), []).append(window)
         self.quarantined |= set(detail.get("quarantined", ()))
         if event.request_id:
             self.requests[event.request_id] = event
@@ -127,6 +147,7 @@ class RegistryState:
         if after is None:
             self.entries.pop(model_id, None)
             self.digests.pop(model_id, None)
+            self.evidence.pop(model_id, None)
             self.quarantined.discard(model_id)
             self.history[key] = [other for other in stack if other != model_id]
             return

@@ -263,13 +263,16 @@ class Transaction:
         """The state that the next commit builds on."""
         return self._store._state
 
-    def commit(self, draft: Draft) -> Event:
+    def commit(self, draft: Draft, *, follows: bool = False) -> Event:
         """Make a change durable; it is committed when this returns.
+
+        `follows`: it is a consequence of the change that was asked for, so a retry's answer is not in it.
 
         Raises:
             StorageError: nothing was committed.
         """
-        return self._store._commit(draft, self.origin)
+        origin = replace(self.origin, request_id="") if follows else self.origin
+        return self._store._commit(draft, origin)
 
 
 _stores: dict[Path, Store] = {}

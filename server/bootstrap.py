@@ -72,7 +72,10 @@ async def running_server(settings: Settings, *, reuse_port: bool = False) -> Asy
     loader = Loader(store.base_dir, settings)
     metrics = ServerMetrics()
     state = ServingState(
-        settings.server, lambda model_id: loader.load_by_id(store.view().state, model_id), metrics
+        settings.server,
+        lambda model_id: loader.load_by_id(store.view().state, model_id),
+        metrics,
+        refuse_stale=settings.ml.stale_models == "refuse",
     )
     watcher = RegistryWatcher(store, loader, state, settings.server.poll_ms / 1000)
     guard = CallGuard(settings.server.max_in_flight, metrics)
@@ -163,7 +166,7 @@ def _build(
         guard.cover(PredictionServicer(state, watcher, guard), _PREDICTION), server
     )
     registry_service_pb2_grpc.add_RegistryServiceServicer_to_server(
-        guard.cover(RegistryServicer(store, state, watcher), _REGISTRY), server
+        guard.cover(RegistryServicer(store, state, watcher, settings.promotion), _REGISTRY), server
     )
     reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     if not reuse_port:  # gRPC would print a stack of its own before it refuses

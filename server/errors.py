@@ -33,7 +33,7 @@ from registry.errors import (
 )
 
 DOMAIN = "signalserve"
-_LONGEST_TEXT = 700
+_LONGEST_TEXT = 1_000
 
 _log = structlog.get_logger("server")
 

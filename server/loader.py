@@ -153,7 +153,13 @@ class Loader:
             since_revision=state.revision,
             pinned=pinned,
             inline=row_seconds <= _INLINE_SECONDS,
+            stale_at=self._stale_at(entry),
         )
+
+    def _stale_at(self, entry: ModelRegistryEntry) -> float | None:
+        """Unix time from which a model is stale; one that does not say when it was made is so at once."""
+        age = self._settings.ml.max_model_age
+        return None if age is None else entry.created.timestamp() + age.total_seconds()
 
 
 def failure_is_new(failure: LoadFailure, previous: ServingSnapshot) -> bool:

@@ -9,6 +9,7 @@
 | signalserve_registry_revision         | gauge     | the revision that is served                                |
 | signalserve_registry_seen_revision    | gauge     | the newest revision that was seen                          |
 | signalserve_models{engine}            | gauge     | keys that are served, by engine                            |
+| signalserve_stale_models              | gauge     | keys whose model is older than `ml.max_model_age`          |
 | signalserve_load_failures             | gauge     | models that should be served and could not be loaded       |
 | signalserve_calls_in_flight           | gauge     | unary calls that are being worked on                       |
 | signalserve_open_streams              | gauge     | streams                                                    |
@@ -17,6 +18,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter as Tally
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -82,6 +84,11 @@ class _GaugeCollector(Collector):  # type: ignore[misc]  # the library is untype
         for name, text, value in (
             ("registry_revision", "The revision that is served.", max(snapshot.revision, 0)),
             ("registry_seen_revision", "The newest revision that was seen.", now.seen_revision),
+            (
+                "stale_models",
+                "Keys whose model is older than ml.max_model_age.",
+                sum(served.is_stale(time.time()) for served in snapshot.by_key.values()),
+            ),
             ("load_failures", "Models that could not be loaded.", len(snapshot.failures)),
             ("calls_in_flight", "Unary calls that are being worked on.", now.in_flight),
             ("open_streams", "Open streams.", now.open_streams),

@@ -11,10 +11,11 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 from config.settings import ServerSettings
 from server.codec import now_timestamp, out_of_range, read_rows, stale_bar
-from server.errors import LateError, RequestError, status_of
+from server.errors import LateError, NothingToServeError, RequestError, status_of
 from server.metrics import ServerMetrics
 from server.resolver import resolve
 from server.snapshot import ServedModel, ServingSnapshot
@@ -32,10 +33,18 @@ class ServingState:
     Only the watcher assigns `snapshot`; handlers take it once a call.
     """
 
-    def __init__(self, settings: ServerSettings, load_by_id: LoadById, metrics: ServerMetrics) -> None:
+    def __init__(
+        self,
+        settings: ServerSettings,
+        load_by_id: LoadById,
+        metrics: ServerMetrics,
+        *,
+        refuse_stale: bool = False,
+    ) -> None:
         self.snapshot = ServingSnapshot()
         self._settings = settings
         self._load_by_id = load_by_id
+        self._refuse_stale = refuse_stale
         self.metrics = metrics
         self._named: OrderedDict[str, ServedModel] = OrderedDict()
         self._named_lock = threading.Lock()
@@ -124,6 +133,10 @@ class ServingState:
     def _answer(
         self, snapshot: ServingSnapshot, served: ServedModel, request: prediction_pb2.PredictRequest
     ) -> prediction_pb2.PredictResponse:
+        now = time.time()
+        stale = served.is_stale(now)
+        if stale and self._refuse_stale and not request.model_id:
+            raise _stale(served)
         predictor = served.predictor
         matrix = read_rows(request, predictor, self._settings.max_rows)
         scores = predictor.predict(matrix)
@@ -140,9 +153,11 @@ class ServingState:
         if (
             factor is not None
             and request.HasField("event_time")
-            and stale_bar(request.event_time, request.timeframe, factor, time.time())
+            and stale_bar(request.event_time, request.timeframe, factor, now)
         ):
             response.flags.append(prediction_pb2.PREDICTION_FLAG_STALE_BAR)
+        if stale:
+            response.flags.append(prediction_pb2.PREDICTION_FLAG_STALE_MODEL)
         if out_of_range(matrix, predictor):
             response.flags.append(prediction_pb2.PREDICTION_FLAG_OUT_OF_RANGE)
         self.metrics.answers.inc()
@@ -172,6 +187,16 @@ class ServingState:
         finally:
             with self._named_lock:
                 self._loading.pop(model_id, None)
+
+
+def _stale(served: ServedModel) -> NothingToServeError:
+    since = datetime.fromtimestamp(served.stale_at or 0.0, UTC)
+    return NothingToServeError(
+        "MODEL_STALE",
+        f"{served.model_id} of {served.key} is older than ml.max_model_age since {since:%Y-%m-%d %H:%M}Z and "
+        "ml.stale_models says refuse; train and promote a newer one",
+        metadata={"model_id": served.model_id, "stale_since": since.isoformat()},
+    )
 
 
 def _late() -> LateError:

@@ -27,6 +27,11 @@ class ServedModel:
     since_revision: int
     pinned: bool = False
     inline: bool = True
+    stale_at: float | None = None
+
+    def is_stale(self, now: float) -> bool:
+        """Whether it is older than `ml.max_model_age` at a Unix time."""
+        return self.stale_at is not None and now >= self.stale_at
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -93,8 +94,9 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
             version=self._version,
             process_id=os.getpid(),
         )
+        now = time.time()
         for key, served in sorted(snapshot.by_key.items()):
-            status.models.add(
+            model = status.models.add(
                 symbol=key.symbol,
                 timeframe=key.timeframe,
                 model_id=served.model_id,
@@ -103,7 +105,10 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
                 engine=served.predictor.engine,
                 engine_reason=served.predictor.engine_reason,
                 pinned=served.pinned,
+                stale=served.is_stale(now),
             )
+            if served.stale_at is not None:
+                model.stale_time.FromSeconds(int(served.stale_at))
         for failure in snapshot.failures:
             status.load_errors.add(
                 symbol=failure.key.symbol,

@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from config.evidence import PromotionSettings
 from predictors.errors import PredictorError
 from predictors.manifest import read_manifest
 from predictors.schema import schema_hash
@@ -55,8 +56,11 @@ _STATUS_FROM_WIRE = {number: name for name, number in _STATUS_TO_WIRE.items()}
 class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
     """The handlers; `server.guard` stands around each of them."""
 
-    def __init__(self, store: Store, state: ServingState, watcher: RegistryWatcher) -> None:
+    def __init__(
+        self, store: Store, state: ServingState, watcher: RegistryWatcher, promotion: PromotionSettings
+    ) -> None:
         self._store = store
+        self._promotion = promotion
         self._base = store.base_dir
         self._state = state
         self._watcher = watcher
@@ -92,6 +96,7 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
             promotions,
             reason=request.reason,
             force=request.force,
+            policy=self._promotion,
             request_id=request.request_id,
             actor=_actor(context),
             via="rpc",

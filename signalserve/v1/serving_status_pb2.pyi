@@ -93,6 +93,8 @@ class ServedModel(_message.Message):
     ENGINE_FIELD_NUMBER: _builtins.int
     ENGINE_REASON_FIELD_NUMBER: _builtins.int
     PINNED_FIELD_NUMBER: _builtins.int
+    STALE_FIELD_NUMBER: _builtins.int
+    STALE_TIME_FIELD_NUMBER: _builtins.int
     symbol: _builtins.str
     """The key's symbol."""
     timeframe: _builtins.str
@@ -109,6 +111,12 @@ class ServedModel(_message.Message):
     """Why the engine is native; empty for onnx."""
     pinned: _builtins.bool
     """True where a pin of the configuration chose it over the production model."""
+    stale: _builtins.bool
+    """True where it is older than `ml.max_model_age`."""
+    @_builtins.property
+    def stale_time(self) -> _timestamp_pb2.Timestamp:
+        """When it became or becomes stale; unset where no age is configured."""
+
     def __init__(
         self,
         *,
@@ -120,10 +128,12 @@ class ServedModel(_message.Message):
         engine: _builtins.str = ...,
         engine_reason: _builtins.str = ...,
         pinned: _builtins.bool = ...,
+        stale: _builtins.bool = ...,
+        stale_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["stale_time", b"stale_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "engine_reason", b"engine_reason", "model_digest", b"model_digest", "model_id", b"model_id", "pinned", b"pinned", "schema_hash", b"schema_hash", "symbol", b"symbol", "timeframe", b"timeframe"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "engine_reason", b"engine_reason", "model_digest", b"model_digest", "model_id", b"model_id", "pinned", b"pinned", "schema_hash", b"schema_hash", "stale", b"stale", "stale_time", b"stale_time", "symbol", b"symbol", "timeframe", b"timeframe"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
