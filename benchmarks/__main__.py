@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -15,6 +16,7 @@ import numpy as np
 import onnxruntime
 from rich.console import Console
 
+from benchmarks import retrain
 from benchmarks.setting import (
     NAMES,
     ServerProcess,
@@ -278,9 +280,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--calls", type=int, default=4000, help="calls a measurement of one row")
     parser.add_argument("--keys", type=int, default=1000, help="keys of the bar-close burst")
+    parser.add_argument("--only", choices=["serving", "retrain"], help="one of the two parts; default both")
     options = parser.parse_args()
     configure_logs(LoggingSettings(level="warning"))
-    asyncio.run(run(options.calls, options.keys))
+    # the models of a benchmark have no evidence, and their servers inherit this
+    os.environ["SIGNALSERVE__PROMOTION__GATE"] = "none"
+    if options.only != "retrain":
+        asyncio.run(run(options.calls, options.keys))
+    if options.only != "serving":
+        retrain.run(symbols=20, bars=3000)
 
 
 if __name__ == "__main__":

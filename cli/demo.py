@@ -17,10 +17,11 @@ import typer
 from cli.exits import FAILED, USAGE, say_error
 from cli.options import ConfigOption
 from cli.output import console, notes
-from client import SignalClient
+from client import FailedPrecondition, SignalClient
 from config.logs import configure_logs
 from config.settings import Settings, load_settings
 from registry import Key, ModelRegistryEntry, Promotion, Status, open_store, promote
+from registry.errors import GateRefusedError
 from registry.queries import select
 
 if TYPE_CHECKING:
@@ -28,11 +29,12 @@ if TYPE_CHECKING:
 
 SYNTHETIC_SYMBOL = "SYNTHETIC"
 _SYNTHETIC_BARS = 6_000
-_SEED = 7
+_SEED = 3
 # the rest is replayed, so that no model is shown bars that it was trained on
 _TRAIN_SHARE = 0.75
 _PROMOTE_AFTER = 20
 _READY_SECONDS = 120.0
+_OVERRIDE = "demo: shown in spite of the gate"
 
 
 def register(app: typer.Typer) -> None:
@@ -91,9 +93,9 @@ def _run(
     key = Key(symbol, timeframe)
     _step(1, "Bars")
     replayed, for_training = _prepare_bars(folder, ohlcv, key)
-    _step(2, "First model: train, register, promote")
+    _step(2, "First model: train, register, evaluate, promote")
     first = _champion(settings, key, for_training)
-    _step(3, "Second model: train and register; it waits for its promote")
+    _step(3, "Second model: train, register, evaluate; it waits for its promote")
     second = _challenger(settings, key, for_training, first)
     _step(4, "Server")
     with ExitStack() as stack:
@@ -140,9 +142,16 @@ def _champion(settings: Settings, key: Key, bars: Path) -> str:
     if current is not None:
         console.print(f"  {current} is in production already: no training")
         return current
-    model_id = _train(settings, key, bars, settings.ml.model_type)
-    promote(settings.ml.models_dir, [Promotion(model_id, "")], reason="demo: first model", via="cli")
-    console.print(f"  promoted {model_id}")
+    model_id = _train(settings, key, bars, _another_type(settings, settings.ml.model_type))
+    _evaluate(settings, model_id, bars)
+    promotion, base = [Promotion(model_id, "")], settings.ml.models_dir
+    try:
+        promote(base, promotion, reason="demo: first model", policy=settings.promotion, via="cli")
+        console.print(f"  promoted {model_id}", soft_wrap=True)
+    except GateRefusedError as error:
+        console.print(f"  {error}", soft_wrap=True, markup=False)
+        promote(base, promotion, reason=_OVERRIDE, force=True, policy=settings.promotion, via="cli")
+        console.print(f"  promoted {model_id} with force, as the event says", soft_wrap=True)
     return model_id
 
 
@@ -156,12 +165,54 @@ def _challenger(settings: Settings, key: Key, bars: Path, champion: str) -> str:
         if entry.model_id not in view.state.quarantined and view.state.digests.get(entry.model_id)
     ]
     if waiting:
-        console.print(f"  {waiting[0].model_id} is waiting already: no training")
+        console.print(f"  {waiting[0].model_id} is waiting already: no training", soft_wrap=True)
         return waiting[0].model_id
+    configured, trained = settings.ml.model_type, view.state.entries[champion].model_type
+    model_id = _train(
+        settings, key, bars, configured if trained != configured else _another_type(settings, trained)
+    )
+    _evaluate(settings, model_id, bars)
+    return model_id
+
+
+def _another_type(settings: Settings, model_type: str) -> str:
     types = list(settings.ml.models)
-    trained = view.state.entries[champion].model_type
-    other = next((name for name in ("xgb", "rf", *types) if name in types and name != trained), trained)
-    return _train(settings, key, bars, other)
+    return next((name for name in ("xgb", "rf", *types) if name in types and name != model_type), model_type)
+
+
+def _evaluate(settings: Settings, model_id: str, bars: Path) -> None:
+    """Compare a new model with what is in production, on bars that neither was trained on."""
+    from training.evaluation import evaluate
+
+    result = evaluate(settings, model_id, ohlcv=bars, via="cli")
+    evidence = result.evidence
+    against = (
+        f"P(better than {evidence.champion.model_id}) {evidence.probability_better:.2f}"
+        if evidence.champion is not None
+        else "no champion to compare with"
+    )
+    console.print(
+        f"  evaluated on {evidence.bars:,} bars: Sharpe {evidence.challenger.sharpe:.2f}, {against}; "
+        f"the gate says {'yes' if result.passed else 'no'}",
+        soft_wrap=True,
+    )
+
+
+def _promote_in_mid_run(client: SignalClient, model_id: str) -> None:
+    try:
+        result = client.promote(model_id, reason="demo: swap in mid-run")
+        how = ""
+    except FailedPrecondition as error:
+        if error.reason != "GATE_REFUSED":
+            raise
+        console.print(f"  {error.message}", soft_wrap=True, markup=False)
+        result = client.promote(model_id, reason=_OVERRIDE, force=True)
+        how = " with force"
+    console.print(
+        f"[bold green]promoted[/] {model_id}{how} over gRPC: registry revision {result.registry_revision}, "
+        f"served revision {result.served_revision}; the next bar is answered by it",
+        soft_wrap=True,
+    )
 
 
 def _train(settings: Settings, key: Key, bars: Path, model_type: str) -> str:
@@ -239,12 +290,7 @@ def _replay(
         printer(record)
         seen[record.model_id or "none"] += not record.late
         if sum(seen.values()) == promote_after and not record.late:
-            result = client.promote(second, reason="demo: swap in mid-run")
-            console.print(
-                f"[bold green]promoted[/] {second} over gRPC: registry revision {result.registry_revision}, "
-                f"served revision {result.served_revision}; the next bar is answered by it",
-                soft_wrap=True,
-            )
+            _promote_in_mid_run(client, second)
 
     engine = build_engine(settings, client, source, pipeline, *key, on_bar=on_bar)
     with ending_at_signals(engine):

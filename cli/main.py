@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli import demo, health, lifecycle, live, predict, registry, serve, train
+from cli import backtest, demo, evaluate, health, lifecycle, live, predict, registry, retrain, serve, train
 from cli.exits import EPILOG, telling_exits
 from config.logs import configure_logs
 from config.settings import LoggingSettings
@@ -20,7 +20,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for group in (serve, train, lifecycle, predict, live, registry, health, demo):
+for group in (serve, train, evaluate, backtest, retrain, lifecycle, predict, live, registry, health, demo):
     group.register(app)
 
 

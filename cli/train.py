@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,11 +36,32 @@ _SHOWN = (
 )
 
 
+def _moment(text: str) -> datetime:
+    """A time as people write it; without a zone it is UTC."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no time; write 2024-06-30 or 2024-06-30T12:00") from None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def _span(text: str) -> Any:
+    return typer.Option(help=text, parser=_moment, metavar="TIME", show_default=False)
+
+
 def train(
     symbol: Annotated[str, typer.Option(help="The symbol, such as BTCUSDT.")],
     timeframe: Annotated[str, typer.Option(help="Length of a bar: 15m, 1h, 1d.")] = "15m",
     preset: Annotated[str | None, typer.Option(help="Feature preset: core or extended.")] = None,
     model_type: Annotated[str | None, typer.Option(help="A key of ml.models: rf, xgb, logreg, ...")] = None,
+    grid: Annotated[
+        bool, typer.Option("--grid", help="Try ml.grids first and train the best of it.")
+    ] = False,
+    lookback_days: Annotated[float | None, typer.Option(help="Use the last days of the file only.")] = None,
+    train_start: Annotated[datetime | None, _span("First bar to train on (UTC).")] = None,
+    train_end: Annotated[datetime | None, _span("Last bar that the fit may read (UTC).")] = None,
+    test_start: Annotated[datetime | None, _span("First bar to test on (UTC).")] = None,
+    test_end: Annotated[datetime | None, _span("Last bar to test on (UTC).")] = None,
     seed: Annotated[int | None, typer.Option(help="random_state of the fit.")] = None,
     output_dir: Annotated[Path | None, typer.Option(help="The registry; default ml.models_dir.")] = None,
     ohlcv: Annotated[Path | None, typer.Option(help="Bar file; default data.ohlcv_path.")] = None,
@@ -48,8 +70,10 @@ def train(
 ) -> None:
     """Train a model, measure it out of sample, and register it.
 
-    What is not given comes from the configuration. Exit code 1: the run failed (the registry keeps a `failed`
-    entry with the reason); 2: the request or the configuration can't be used.
+    It walks forward over the earlier bars in folds, fits the model on them, and tests it on the last bars, which
+    no fold and no choice has seen. What is not given comes from the configuration. Exit code 1: the run failed
+    (the registry keeps a `failed` entry with the reason); 2: the request or the configuration can't be used; 130:
+    Ctrl-C, and nothing is left behind.
     """
     settings = load_settings(config)
     # these take seconds to import, and other commands don't need them
@@ -70,6 +94,12 @@ def train(
             seed=seed,
             output_dir=output_dir,
             ohlcv=ohlcv,
+            lookback_days=lookback_days,
+            train_start=train_start,
+            train_end=train_end,
+            test_start=test_start,
+            test_end=test_end,
+            grid=grid,
         )
         with steps() as report:
             result = run_training(request, report=report, via="cli")
@@ -112,24 +142,34 @@ def _as_json(result: TrainResult) -> dict[str, Any]:
         "test_start": result.metadata.extra["test_start"],
         "test_end": result.metadata.extra["test_end"],
         "metrics": result.metrics,
+        "walk_forward": result.metadata.extra["walk_forward"],
+        "trials": result.metadata.extra["trials"],
         "warnings": list(result.warnings),
     }
 
 
 def _print(result: TrainResult) -> None:
+    extra = result.metadata.extra
+    folds = extra["walk_forward"]["metrics"]
     rows = [
-        (name, None if (value := result.metrics[name]) is None else pattern.format(value))
+        (name, _shown(result.metrics.get(name), pattern), _shown(folds.get(name), pattern))
         for name, pattern in _SHOWN
     ]
-    print_table(("metric", "value"), rows, title="Out of sample")
-    extra = result.metadata.extra
+    print_table(("metric", "test span", "walk-forward"), rows, title="Out of sample")
+    trials = extra["trials"]
+    tried = f"{trials['count']} parameter sets, the best by {trials['metric']}; see {trials['file']}"
     for name, text in (
         ("tested on", f"{extra['test_start']} to {extra['test_end']}"),
+        *((("tried", tried),) if trials["file"] else ()),
         ("model_id", result.model_id),
         ("landed in", str(result.path.resolve())),
         ("engine", result.engine + (f" ({result.engine_reason})" if result.engine_reason else "")),
         *(("warning", note) for note in result.warnings),
-        ("next", f"signalserve promote {result.model_id}"),
+        ("next", f"signalserve evaluate {result.model_id}"),
     ):
         # an id or a path that is cut to the terminal's width can't be copied
         console.print(f"{name:<10} {text}", soft_wrap=True, markup=False)
+
+
+def _shown(value: Any, pattern: str) -> str | None:
+    return None if value is None else pattern.format(value)

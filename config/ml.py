@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from config.fields import Duration, PathTemplate, Section
 
@@ -91,6 +91,14 @@ class MlSettings(Section):
     grids: dict[str, dict[str, list[Any]]] = Field(default_factory=lambda: dict(_DEFAULT_GRIDS))
     max_model_age: Duration | None = None
     stale_models: Literal["serve", "refuse"] = "serve"
+
+    @field_validator("models", "grids")
+    @classmethod
+    def _of_each_type(
+        cls, given: dict[str, dict[str, Any]], info: ValidationInfo
+    ) -> dict[str, dict[str, Any]]:
+        """A type that is named replaces its default whole; the others keep theirs."""
+        return {**(_DEFAULT_MODELS if info.field_name == "models" else _DEFAULT_GRIDS), **given}
 
     @field_validator("pins")
     @classmethod

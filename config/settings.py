@@ -91,7 +91,6 @@ class Settings(BaseSettings):
         frozen=True,
         env_prefix="SIGNALSERVE__",
         env_nested_delimiter="__",
-        nested_model_default_partial_update=True,
     )
 
     data: DataSettings = DataSettings()

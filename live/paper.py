@@ -3,7 +3,8 @@
 The rules are the backtest's, so that both give the same figures for the same scores:
 
 1. A signal at the close of a bar fills at the open of the next one.
-2. Every fill costs `fee_bps + slippage_bps` of the position's value.
+2. A buy fills at the open times (1 + slippage), a sell at the open times (1 - slippage); each fill pays
+   `fee_bps` of its value.
 3. Long with all of the equity, or flat; equity is marked at each close. An open position stays open.
 """
 
@@ -44,7 +45,8 @@ class PaperPosition:
         self.equity = starting_equity
         """At the last mark or fill."""
         self.fills: list[Fill] = []
-        self._kept = 1.0 - (fee_bps + slippage_bps) / 10_000.0
+        self._fee = fee_bps / 10_000.0
+        self._slippage = slippage_bps / 10_000.0
         self._units = 0.0
         self._order: Signal | None = None
 
@@ -67,9 +69,14 @@ class PaperPosition:
         order, self._order = self._order, None
         if order is None or (order is Signal.LONG) == self.is_long:
             return None
-        value = self._units * price if self.is_long else self.equity
-        self.equity = value * self._kept
-        self._units = self.equity / price if order is Signal.LONG else 0.0
+        if order is Signal.LONG:
+            value = self.equity
+            self._units = value / (price * (1.0 + self._slippage) * (1.0 + self._fee))
+            self.equity = self._units * price
+        else:
+            value = self._units * price
+            self.equity = value * (1.0 - self._slippage) * (1.0 - self._fee)
+            self._units = 0.0
         fill = Fill(order, price, value - self.equity)
         self.fills.append(fill)
         return fill

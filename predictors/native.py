@@ -76,7 +76,8 @@ def _one_thread(part: Any) -> None:
         part.set_param({"nthread": 1})
     elif isinstance(part, xgboost.XGBModel):
         part.set_params(n_jobs=1)
-        part.get_booster().set_param({"nthread": 1})
+        if part.__sklearn_is_fitted__():  # a calibrated model keeps the estimator that it copied, unfitted
+            part.get_booster().set_param({"nthread": 1})
     elif getattr(part, "n_jobs", None) not in (None, 1):
         part.n_jobs = 1
 

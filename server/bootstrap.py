@@ -229,15 +229,14 @@ async def _set_health(checker: health.aio.HealthServicer, status: int) -> None:
 async def _drain(
     server: grpc.aio.Server, checker: health.aio.HealthServicer, guard: CallGuard, seconds: float
 ) -> None:
-    await checker.enter_graceful_shutdown()
     guard.drain()
-    stopping = asyncio.create_task(server.stop(seconds))
-    emptied = asyncio.create_task(guard.wait_until_empty())
-    await asyncio.wait({stopping, emptied}, return_when=asyncio.FIRST_COMPLETED)
-    emptied.cancel()
-    # what is open now is a health watch or reflection, which would hold the drain up to its end
+    await checker.enter_graceful_shutdown()
+    # gRPC's own stop would cancel a call that arrives just then; the guard answers it with UNAVAILABLE
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await guard.wait_until_empty()
+    # what is open still has had its time, or is a health watch, which would hold the drain up to its end
     await server.stop(_LAST_ANSWERS_SECONDS)
-    await stopping
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

@@ -4,14 +4,17 @@
 2. A worker that dies is started again, after a pause that grows while it keeps dying.
 3. Worker i answers for its metrics on server.metrics_port + i.
 4. SIGTERM and SIGINT go to every worker; the parent exits 0 when all of them have drained.
+5. A worker whose parent was killed drains too: nothing would start it again or pass signals on to it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
@@ -57,10 +60,20 @@ def _worker(settings: Settings, number: int, ready: Connection) -> None:
         settings = settings.model_copy(update={"server": changed})
     configure_logs(settings.logging)
 
+    threading.Thread(target=_drain_with_parent, name="parent-watch", daemon=True).start()
+
     def tell(port: int) -> None:
         ready.send(port)
 
     _run_loop(serve(settings, reuse_port=True, on_ready=tell))
+
+
+def _drain_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        _log.error("worker.parent_died")
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 class _Supervisor:

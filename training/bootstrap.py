@@ -1,4 +1,4 @@
-"""The stationary block bootstrap of a paired difference: is the challenger better, or was it lucky?
+"""The stationary block bootstrap of a paired difference: whether the challenger is better, or was lucky.
 
 Politis & Romano (1994): blocks of geometric length, so that a resample keeps the dependence between
 neighbouring bars. The mean length is that of Politis & White (2004), corrected by Patton, Politis & White
@@ -14,7 +14,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from arch.bootstrap import StationaryBootstrap, optimal_block_length
 from numpy.typing import NDArray
 
 
@@ -47,6 +46,10 @@ def probability_better(
     """
     if difference.size < 2 or not np.isfinite(difference).all():
         raise ValueError(f"the difference must be at least 2 finite numbers, not {difference.size} bars")
+    from arch.bootstrap import (
+        StationaryBootstrap,
+    )  # takes seconds, which who has no champion need not wait for
+
     length = _block_length(difference) if block_bars is None else max(1.0, block_bars)
     bootstrap = StationaryBootstrap(length, difference, seed=np.random.default_rng(seed))
     means = np.array([data[0][0].mean() for data in bootstrap.bootstrap(resamples)])
@@ -64,6 +67,8 @@ def probability_better(
 def _block_length(difference: NDArray[np.float64]) -> float:
     if np.ptp(difference) == 0.0:
         return 1.0  # a constant has no dependence to estimate
+    from arch.bootstrap import optimal_block_length
+
     estimate = float(optimal_block_length(difference)["stationary"].iloc[0])
     if not math.isfinite(estimate):
         return 1.0

@@ -1,35 +1,54 @@
-"""Bars as a model sees them: features, labels, and which bars are for the fit."""
+"""Bars as a model sees them: features, labels, and which bars are for the fit.
+
+Features are computed on every bar of the file before any is cut away, so the warm-up comes out of the bars
+before a span where there are some.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from features.bars import Bars
 from features.pipeline import FeaturePipeline
 from training.errors import TrainingError
-from training.labels import Labels, fixed_horizon
+from training.labels import Labels, make_labels
 from training.request import TrainRequest
-from training.split import Split, chronological_split
+from training.split import Spans, Split, chronological_split, final_window, purge, split_by_spans
 
-_MIN_ROWS_A_CLASS = 10
+MIN_ROWS_A_CLASS = 10
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Bars as a model sees them: `matrix` float64 [n, k] with its `names`, labels, and the split by position."""
+    """Bars as a model sees them: `matrix` float64 [n, k] with its `names`, labels, and the split by position.
+
+    `window` are the bars of the training part that the final model is fitted on.
+    """
 
     bars: Bars
     names: tuple[str, ...]
     matrix: NDArray[np.float64]
     labels: Labels
     split: Split
+    window: range
 
     def labelled(self, span: range) -> NDArray[np.intp]:
         """Positions of a span that have a class."""
         return span.start + np.flatnonzero(self.labels.known[span.start : span.stop])
+
+    def fit_rows(self, span: range, test: range) -> NDArray[np.intp]:
+        """Positions of a span that a fit may learn from: they have a class, and it has read no bar of `test`."""
+        return purge(self.labelled(span), self.labels.end, test.start)
+
+    def class_counts(self, rows: NDArray[np.intp]) -> tuple[int, int]:
+        """How many of some labelled bars are of class 0, and of class 1."""
+        ups = int(self.labels.classes[rows].sum())
+        return len(rows) - ups, ups
 
     def opened(self, position: int) -> str:
         """Open time of a bar, as ISO text."""
@@ -40,28 +59,35 @@ def prepare(bars: Bars, pipeline: FeaturePipeline, request: TrainRequest) -> Dat
     """Compute features and labels and split the bars.
 
     Raises:
-        TrainingError: there are too few bars, or too few of a class.
+        TrainingError: there are too few bars, in the file or in a span, or too few of a class.
     """
     label = request.label
-    split = chronological_split(
-        len(bars.frame),
-        first=pipeline.warmup_bars,
-        test_fraction=request.test_fraction,
-        embargo=label.horizon_bars,
-    )
-    labels = fixed_horizon(
-        bars.frame["close"].to_numpy(),
-        horizon_bars=label.horizon_bars,
-        up_threshold=label.up_threshold,
-        down_threshold=label.down_threshold,
-    )
+    split = _split(bars, pipeline.warmup_bars, request)
+    # label_config was checked with the request, so there are labels
+    labels = cast("Labels", make_labels(bars, label))
     matrix = np.ascontiguousarray(pipeline.transform(bars.frame).to_numpy())
-    dataset = Dataset(bars, pipeline.names, matrix, labels, split)
-    classes = labels.classes[dataset.labelled(split.train)]
-    ups, downs = int((classes == 1.0).sum()), int((classes == 0.0).sum())
-    if min(ups, downs) < _MIN_ROWS_A_CLASS:
+    window = final_window(split.train, request.walk_forward, horizon=label.horizon_bars)
+    dataset = Dataset(bars, pipeline.names, matrix, labels, split, window)
+    downs, ups = dataset.class_counts(dataset.fit_rows(window, split.test))
+    if min(ups, downs) < MIN_ROWS_A_CLASS:
         raise TrainingError(
             f"the training span has {ups} bars of class 1 and {downs} of class 0, and a fit needs"
-            f" {_MIN_ROWS_A_CLASS} of each; give a longer file or thresholds nearer zero (ml.label)"
+            f" {MIN_ROWS_A_CLASS} of each; give a longer file or thresholds nearer zero (ml.label)"
         )
     return dataset
+
+
+def _split(bars: Bars, warmup: int, request: TrainRequest) -> Split:
+    index = pd.DatetimeIndex(bars.frame.index)
+    embargo = request.label.horizon_bars
+    if len(index) <= warmup:
+        spans = Spans()
+    elif request.lookback_days is not None:
+        spans = Spans(train_start=index[-1] - pd.Timedelta(days=request.lookback_days))
+    else:
+        spans = request.spans
+    if spans == Spans():
+        return chronological_split(
+            len(index), first=warmup, test_fraction=request.test_fraction, embargo=embargo
+        )
+    return split_by_spans(index, spans, first=warmup, test_fraction=request.test_fraction, embargo=embargo)

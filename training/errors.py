@@ -1,6 +1,7 @@
 """What can go wrong with a training run.
 
 TrainingError              the run failed; where the registry could be written, a `failed` entry keeps the text
+├── LookAheadError         features read bars after their own (`training.leakage`)
 └── TrainingRequestError   the request itself can't be run; nothing was written
 """
 

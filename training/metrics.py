@@ -10,6 +10,8 @@ Strategy, on **all** test bars (`training.simulation`); r are its per-bar return
 
 - cum_return: prod(1 + r) - 1
 - sharpe: mean(r) / std(r, ddof=1) * sqrt(bars per year), bars of 365 days; 0 where nothing was traded
+- sortino: mean(r) / sqrt(mean(min(r, 0)^2)) * sqrt(bars per year); None where no bar lost
+- probabilistic_sharpe: P(true Sharpe ratio > 0), see `probabilistic_sharpe`
 - max_drawdown: the largest fall of the equity from an earlier high, as a share of that high (0 or positive)
 - trades: round trips; hit_rate: share of them with a net gain; exposure: share of bars held
 - turnover: fills a bar; buy_hold_return: last close / first close - 1, without costs
@@ -21,6 +23,7 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import kurtosis, norm, skew
 from sklearn.metrics import log_loss, precision_score, recall_score, roc_auc_score
 
 from training.simulation import Simulation
@@ -53,16 +56,17 @@ def strategy_metrics(simulation: Simulation, close: Array, *, bars_per_year: flo
     returns = simulation.returns
     equity = np.cumprod(1.0 + returns)
     high = np.maximum.accumulate(np.concatenate(([1.0], equity)))[1:]
-    trades = simulation.trade_returns
-    fills = np.abs(np.diff(simulation.position, prepend=0.0)).sum() + simulation.position[-1]
+    gains = np.array([trade.net_return for trade in simulation.trades])
     return {
         "cum_return": float(equity[-1] - 1.0),
         "sharpe": sharpe(returns, bars_per_year),
+        "sortino": sortino(returns, bars_per_year),
+        "probabilistic_sharpe": probabilistic_sharpe(returns),
         "max_drawdown": float((1.0 - equity / high).max()),
-        "trades": int(trades.size),
-        "hit_rate": float((trades > 0.0).mean()) if trades.size else None,
-        "exposure": float(simulation.position.mean()),
-        "turnover": float(fills / returns.size),
+        "trades": int(gains.size),
+        "hit_rate": float((gains > 0.0).mean()) if gains.size else None,
+        "exposure": float(np.abs(simulation.position).mean()),
+        "turnover": float(simulation.fills / returns.size),
         "buy_hold_return": float(close[-1] / close[0] - 1.0),
     }
 
@@ -75,3 +79,55 @@ def sharpe(returns: Array, bars_per_year: float) -> float:
     if spread <= 1e-15:
         return 0.0
     return float(returns.mean()) / spread * math.sqrt(bars_per_year)
+
+
+def sortino(returns: Array, bars_per_year: float) -> float | None:
+    """Annualised Sortino ratio against a target of 0 (Sortino & van der Meer, 1991)."""
+    downside = math.sqrt(float((np.minimum(returns, 0.0) ** 2).mean())) if returns.size else 0.0
+    if downside <= 1e-15:
+        return None
+    return float(returns.mean()) / downside * math.sqrt(bars_per_year)
+
+
+def probabilistic_sharpe(returns: Array, benchmark: float = 0.0) -> float | None:
+    """P(true Sharpe ratio > benchmark), both per bar (Bailey & Lopez de Prado, 2012, eq. 11).
+
+        PSR = Phi((SR - benchmark) * sqrt(n - 1) / sqrt(1 - skew * SR + (kurt - 1) / 4 * SR^2))
+
+    with SR = mean / std(ddof=1), the skewness and the (not excess) kurtosis of the returns. None where they
+    don't vary.
+    """
+    if returns.size < 3:
+        return None
+    spread = float(returns.std(ddof=1))
+    if spread <= 1e-15:
+        return None
+    ratio = float(returns.mean()) / spread
+    shape = (
+        1.0 - float(skew(returns)) * ratio + (float(kurtosis(returns, fisher=False)) - 1.0) / 4.0 * ratio**2
+    )
+    if shape <= 0.0:
+        return None
+    return float(norm.cdf((ratio - benchmark) * math.sqrt(returns.size - 1) / math.sqrt(shape)))
+
+
+def expected_max_sharpe(trials: int, variance: float) -> float:
+    """The best Sharpe ratio that `trials` without skill would show (Bailey & Lopez de Prado, 2014, eq. 1).
+
+        sqrt(V) * ((1 - g) * Phi^-1(1 - 1/N) + g * Phi^-1(1 - 1/(N e))),  g = 0.5772..., 0 for one trial
+
+    `variance` is that of the trials' Sharpe ratios; the answer has their unit (per bar).
+    """
+    if trials <= 1:
+        return 0.0
+    first = float(norm.ppf(1.0 - 1.0 / trials))
+    second = float(norm.ppf(1.0 - 1.0 / (trials * math.e)))
+    return math.sqrt(variance) * ((1.0 - np.euler_gamma) * first + np.euler_gamma * second)
+
+
+def deflated_sharpe(returns: Array, *, trials: int, variance: float | None = None) -> float | None:
+    """P(true Sharpe ratio > the best of `trials` without skill); `variance` None: that of no skill, 1 / (n - 1)."""
+    if returns.size < 3:
+        return None
+    spread = 1.0 / (returns.size - 1) if variance is None else variance
+    return probabilistic_sharpe(returns, expected_max_sharpe(trials, spread))

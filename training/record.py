@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import csv
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import joblib
+import numpy as np
 import pandas as pd
 import sklearn
 import xgboost
+from numpy.typing import NDArray
 
 from features.pipeline import PIPELINE_VERSION
 from registry.metadata import ModelMetadata
 from registry.runs import RunDirectory
 from training.dataset import Dataset
+from training.grid import Trials
 from training.importances import write_importances
 from training.metrics import Metrics
+from training.provenance import code_version, library_versions
 from training.request import TrainRequest
+from training.walk_forward import WalkForward
 
 
 def metadata_of(
@@ -26,19 +32,21 @@ def metadata_of(
     request: TrainRequest,
     dataset: Dataset,
     metrics: Metrics,
+    walk: WalkForward,
+    trials: Trials,
     notes: tuple[str, ...],
     importances: dict[str, float],
 ) -> ModelMetadata:
     """What meta.json holds of a run that went well; `notes` are what was tolerated on the way."""
-    rows = dataset.labelled(dataset.split.train)
+    rows = dataset.fit_rows(dataset.window, dataset.split.test)
     test = dataset.split.test
     return base_metadata(
         run,
         request,
         feature_cols=list(dataset.names),
         train_start=dataset.opened(int(rows[0])),
-        # the last bar whose close a label of the fit has read: evidence may start after it
-        train_end=dataset.opened(int(rows[-1]) + request.label.horizon_bars),
+        # the last bar whose prices a label of the fit has read: evidence may start after it
+        train_end=dataset.opened(int(dataset.labels.end[rows].max())),
         metrics=dict(metrics),
         model_path=str(run.final_path / "model.joblib"),
         metrics_path=str(run.final_path / "metrics.csv"),
@@ -47,18 +55,48 @@ def metadata_of(
             "test_start": dataset.opened(test.start),
             "test_end": dataset.opened(test.stop - 1),
             "model_params": dict(request.params),
+            "class_weight": request.class_weight,
+            "calibration": request.calibration,
             "data": {
                 "file": dataset.bars.path.name,
                 "sha256": dataset.bars.sha256,
                 "bars": len(dataset.bars.frame),
+                "span": [dataset.opened(dataset.split.train.start), dataset.opened(test.stop - 1)],
+                "rows": test.stop - dataset.split.train.start,
             },
+            "walk_forward": _walk_forward(dataset, request, walk),
+            "trials": trials.to_dict(),
             "warnings": list(notes),
             "xgboost_version": xgboost.__version__,
         },
     )
 
 
-def base_metadata(run: RunDirectory, request: TrainRequest, **more: Any) -> ModelMetadata:
+def _walk_forward(dataset: Dataset, request: TrainRequest, walk: WalkForward) -> dict[str, Any]:
+    return {
+        "mode": request.walk_forward.mode,
+        "embargo_bars": request.walk_forward.embargo_bars,
+        "folds": [
+            {
+                "fold": fold.number,
+                "train_start": dataset.opened(fold.train.start),
+                "train_end": dataset.opened(fold.train.stop - 1),
+                "test_start": dataset.opened(fold.test.start),
+                "test_end": dataset.opened(fold.test.stop - 1),
+                "train_rows": fold.rows,
+                "test_bars": len(fold.test),
+                "auc": fold.auc,
+                **({"skipped": fold.skipped} if fold.skipped else {}),
+            }
+            for fold in walk.folds
+        ],
+        "metrics": dict(walk.metrics),
+    }
+
+
+def base_metadata(
+    run: RunDirectory, request: TrainRequest, *, extra: Mapping[str, Any], **more: Any
+) -> ModelMetadata:
     """What is known of a run however it ends."""
     return ModelMetadata(
         model_id=run.model_id,
@@ -75,8 +113,39 @@ def base_metadata(run: RunDirectory, request: TrainRequest, **more: Any) -> Mode
         pandas_version=pd.__version__,
         random_state=request.seed,
         config_snapshot=dict(request.config_snapshot),
+        extra={
+            **extra,
+            "code_version": code_version(),
+            "library_versions": library_versions(),
+            # golden rows are drawn by a seed of their own, so that a folder can be sealed by anyone
+            "seeds": {"model": request.seed, "golden_rows": 0},
+            **({"request_id": request.request_id} if request.request_id else {}),
+        },
         **more,
     )
+
+
+def write_predictions(
+    path: Path, dataset: Dataset, walk: WalkForward, test_probability: NDArray[np.float64]
+) -> None:
+    """Write every out-of-sample probability: `timestamp,fold,probability,class`.
+
+    First the bars of the folds, by number, then those of the final model's test span, whose fold is `test`. A
+    bar without a class, or of a fold that gave no answer, has an empty cell.
+    """
+    parts = [
+        (str(fold.number), fold.test, walk.probability[fold.test.start : fold.test.stop])
+        for fold in walk.folds
+    ]
+    parts.append(("test", dataset.split.test, test_probability))
+    classes = dataset.labels.classes
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["timestamp", "fold", "probability", "class"])
+        for name, span, probability in parts:
+            for bar, value in zip(span, probability.tolist(), strict=True):
+                known = "" if np.isnan(classes[bar]) else int(classes[bar])
+                writer.writerow([dataset.opened(bar), name, "" if np.isnan(value) else repr(value), known])
 
 
 def write_artifacts(folder: Path, model: Any, meta: ModelMetadata) -> None:

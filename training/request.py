@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from config.ml import LabelSettings
+import pandas as pd
+
+from config.ml import LabelSettings, WalkForwardSettings
 from config.settings import Settings
 from features.errors import FeatureError
 from features.pipeline import FeaturePipeline
@@ -16,32 +21,44 @@ from registry.errors import RegistryError
 from registry.identifiers import check_name
 from training.errors import TrainingRequestError
 from training.models import build_model, canonical_type
+from training.simulation import Rules
+from training.split import Spans
+
+Params = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class TrainRequest:
     """One training run.
 
-    `test_fraction` is a share of the usable bars; costs are basis points a side; `config_snapshot` is what
-    meta.json keeps of the configuration.
+    Bars: all of the file, its last `lookback_days`, or the `spans`; where the spans don't say where training
+    ends, the last `test_fraction` is the test span. `grid` (parameter -> values) is tried over `params` first,
+    and the best by `grid_metric` is trained; None tries nothing. `request_id` is a job's own id: it registers
+    one model, however often it is run. `config_snapshot` is what meta.json keeps of the configuration.
     """
 
     symbol: str
     timeframe: str
     preset: str
     model_type: str
-    params: Mapping[str, Any]
+    params: Params
     seed: int
     base_dir: Path
     ohlcv: Path
     label: LabelSettings
+    class_weight: str
+    calibration: str
+    walk_forward: WalkForwardSettings
     test_fraction: float
-    fee_bps: float
-    slippage_bps: float
-    proba_entry: float
-    proba_exit: float
+    lookback_days: float | None
+    spans: Spans
+    rules: Rules
+    grid: Mapping[str, Sequence[Any]] | None
+    grid_metric: str
+    grid_jobs: int
     keep: int | None
     pins: frozenset[str]
+    request_id: str
     config_snapshot: Mapping[str, Any]
 
     @classmethod
@@ -53,37 +70,76 @@ class TrainRequest:
         *,
         preset: str | None = None,
         model_type: str | None = None,
+        params: Params | None = None,
         seed: int | None = None,
         output_dir: Path | str | None = None,
         ohlcv: Path | str | None = None,
+        lookback_days: float | None = None,
+        train_start: datetime | None = None,
+        train_end: datetime | None = None,
+        test_start: datetime | None = None,
+        test_end: datetime | None = None,
+        grid: bool = False,
+        request_id: str = "",
     ) -> TrainRequest:
         """Take from the configuration what is not given, and check what can be checked without bars.
 
+        Spans are open times of bars, both ends included; a time without a zone is UTC. `params` replaces
+        `ml.models` for the type; `grid` tries `ml.grids` for it.
+
         Raises:
-            TrainingRequestError: a name, the timeframe, the preset, the model type or a parameter can't be used.
+            TrainingRequestError: a name, a span, the timeframe, the preset, the model type or a parameter can't
+                be used.
         """
         ml = settings.ml
+        wanted = canonical_type(ml.model_type if model_type is None else model_type)
         request = cls(
             symbol=symbol,
             timeframe=timeframe,
             preset=ml.feature_preset if preset is None else preset,
-            model_type=canonical_type(ml.model_type if model_type is None else model_type),
-            params=_params(ml.models, ml.model_type if model_type is None else model_type),
+            model_type=wanted,
+            params=dict(_of_type(ml.models, wanted) or {}) if params is None else dict(params),
             seed=ml.seed if seed is None else seed,
             base_dir=ml.models_dir if output_dir is None else Path(output_dir),
             ohlcv=settings.data.ohlcv_file(symbol, timeframe) if ohlcv is None else Path(ohlcv),
             label=ml.label,
+            class_weight=ml.class_weight,
+            calibration=ml.calibration,
+            walk_forward=ml.walk_forward,
             test_fraction=ml.test_fraction,
-            fee_bps=settings.backtest.fee_bps,
-            slippage_bps=settings.backtest.slippage_bps,
-            proba_entry=settings.live.proba_entry,
-            proba_exit=settings.live.proba_exit,
+            lookback_days=lookback_days,
+            spans=Spans(_utc(train_start), _utc(train_end), _utc(test_start), _utc(test_end)),
+            rules=Rules.from_settings(settings),
+            grid=dict(_of_type(ml.grids, wanted) or {}) if grid else None,
+            grid_metric=ml.grid_metric,
+            grid_jobs=ml.grid_jobs,
             keep=ml.max_models_per_symbol_tf,
             pins=ml.pinned_ids(),
+            request_id=request_id,
             config_snapshot=settings.model_dump(mode="json", include={"data", "ml", "backtest", "live"}),
         )
         request.check()
         return request
+
+    @property
+    def balanced(self) -> bool:
+        """Whether the classes get equal weight."""
+        return self.class_weight == "balanced"
+
+    def model(self) -> Any:
+        """A new estimator, not fitted.
+
+        Raises:
+            TrainingRequestError: the type or a parameter is unknown.
+        """
+        return build_model(
+            self.model_type,
+            self.params,
+            seed=self.seed,
+            embargo=self.label.horizon_bars,
+            balanced=self.balanced,
+            calibration=self.calibration,
+        )
 
     def check(self) -> None:
         """Refuse what can't be run, before anything is written.
@@ -101,9 +157,47 @@ class TrainRequest:
             FeaturePipeline(self.preset)
         except (FeatureError, RegistryError) as error:
             raise TrainingRequestError(str(error)) from error
-        build_model(self.model_type, self.params, seed=self.seed)
+        self.model()
+        self._check_spans()
+        self._check_grid()
+
+    def _check_spans(self) -> None:
+        given = {name: moment for name, moment in vars(self.spans).items() if moment is not None}
+        if self.lookback_days is not None:
+            if not (math.isfinite(self.lookback_days) and self.lookback_days > 0.0):
+                raise TrainingRequestError(f"lookback_days is {self.lookback_days}; it must be above zero")
+            if given:
+                raise TrainingRequestError(
+                    f"lookback_days and {', '.join(given)} exclude one another: give one or the other"
+                )
+        for (name, moment), (later_name, later) in pairwise(given.items()):
+            if moment > later:
+                raise TrainingRequestError(
+                    f"{later_name} {later.isoformat()} must not be before {name} {moment.isoformat()}"
+                )
+
+    def _check_grid(self) -> None:
+        if self.grid is None:
+            return
+        if not self.grid:
+            raise TrainingRequestError(
+                f"there is no grid for {self.model_type}: say in ml.grids.{self.model_type} what to try"
+            )
+        empty = [name for name, values in self.grid.items() if not values]
+        if empty:
+            raise TrainingRequestError(f"ml.grids.{self.model_type}.{empty[0]} has no value to try")
+        build_model(
+            self.model_type,
+            {**{name: values[0] for name, values in self.grid.items()}, **self.params},
+            seed=self.seed,
+        )
 
 
-def _params(models: Mapping[str, Mapping[str, Any]], model_type: str) -> Mapping[str, Any]:
-    wanted = canonical_type(model_type)
-    return next((dict(params) for name, params in models.items() if canonical_type(name) == wanted), {})
+def _of_type(settings: Mapping[str, Mapping[str, Any]], wanted: str) -> Mapping[str, Any] | None:
+    return next((own for name, own in settings.items() if canonical_type(name) == wanted), None)
+
+
+def _utc(moment: datetime | None) -> pd.Timestamp | None:
+    if moment is None:
+        return None
+    return pd.Timestamp(moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).tz_convert("UTC")

@@ -1,37 +1,44 @@
 """One training run: bars in, a registered model out.
 
 The run directory is built under a hidden name and renamed when whole; only then is it registered. Whatever
-goes wrong on the way leaves a `failed` entry whose meta.json holds the error's text.
+goes wrong on the way leaves a `failed` entry whose meta.json holds the error's text. Ctrl-C leaves nothing: the
+hidden folder goes, and once the registering has begun it is finished first.
 """
 
 from __future__ import annotations
 
 import shutil
-import warnings
+from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from features.bars import read_bars
 from features.errors import FeatureError
 from features.pipeline import FeaturePipeline
-from features.timeframe import bars_per_year
-from registry import ModelMetadata, new_run, register_model
-from registry.artifacts import seal
+from registry import ModelMetadata, Status, new_run, open_store, register_model
+from registry.artifacts import read_meta, run_dir, seal
+from registry.entry import ModelRegistryEntry
 from registry.errors import RegistryError
+from registry.lifecycle import entry_of
 from registry.runs import RunDirectory
 from training.dataset import Dataset, prepare
-from training.errors import TrainingError
+from training.errors import TrainingError, TrainingRequestError
+from training.grid import Trials, grid_search, write_results
 from training.importances import feature_importances
-from training.metrics import Metrics, classification_metrics, strategy_metrics
-from training.models import build_model
+from training.interrupts import uninterrupted
+from training.leakage import check_no_lookahead, random_cuts
+from training.metrics import Metrics
 from training.progress import Report, quiet
-from training.record import base_metadata, metadata_of, write_artifacts
+from training.record import base_metadata, metadata_of, write_artifacts, write_predictions
 from training.request import TrainRequest
-from training.simulation import simulate
+from training.walk_forward import WalkForward, fit, measure, score, walk_forward
+
+_LOOKAHEAD_CUTS = 3
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,10 @@ class TrainResult:
 def train(
     request: TrainRequest, *, report: Report = quiet, actor: str = "", via: str = "python"
 ) -> TrainResult:
-    """Train one model on the earlier bars, measure it on the later ones, seal and register it.
+    """Walk forward over the earlier bars, fit one model on them, measure it on the later ones, register it.
+
+    With `request.grid` every parameter set walks forward first, and the best is fitted. With a `request_id`
+    that has registered a model already, that model is the answer.
 
     Args:
         request: what to train; `TrainRequest.from_settings` makes one.
@@ -65,11 +75,25 @@ def train(
     """
     request.check()
     try:
-        with new_run(request.base_dir, request.symbol, request.timeframe, request.model_type) as run:
+        earlier = _answered(request)
+        if earlier is not None:
+            return earlier
+        with ExitStack() as stack:
+            with uninterrupted():
+                run = stack.enter_context(
+                    new_run(request.base_dir, request.symbol, request.timeframe, request.model_type)
+                )
             try:
-                return _train(run, request, report, actor, via)
+                # as models run; threads beyond the cores that are free cost more than they bring
+                with threadpool_limits(limits=1):
+                    return _train(run, request, report, actor, via)
             except Exception as error:
-                raise _failed(run, request, error, actor, via) from error
+                with uninterrupted():
+                    raise _failed(run, request, error, actor, via) from error
+            except BaseException:
+                with uninterrupted():
+                    shutil.rmtree(run.path, ignore_errors=True)
+                raise
     except (OSError, RegistryError) as error:
         raise TrainingError(f"no run directory in {request.base_dir}: {error}") from error
 
@@ -80,68 +104,125 @@ def _train(run: RunDirectory, request: TrainRequest, report: Report, actor: str,
     pipeline = FeaturePipeline(request.preset)
     report(f"computing {len(pipeline.names)} features of {len(bars.frame):,} bars")
     dataset = prepare(bars, pipeline, request)
-    rows = dataset.labelled(dataset.split.train)
+    cuts = random_cuts(len(bars.frame), warmup=pipeline.warmup_bars, count=_LOOKAHEAD_CUTS, seed=request.seed)
+    check_no_lookahead(pipeline.transform, bars.frame, cuts=cuts)
+    request, walk, trials = _walk(run, dataset, request, report)
+    rows = dataset.fit_rows(dataset.window, dataset.split.test)
     report(f"fitting {request.model_type} on {len(rows):,} bars")
-    model, fit_warnings = _fit(dataset, rows, request)
-    report(f"measuring on {len(dataset.split.test):,} bars that the fit never saw")
-    metrics = _measure(model, dataset, request)
+    model, fit_notes = fit(dataset, rows, request)
+    report(f"measuring on {len(dataset.split.test):,} bars that no fit ever saw")
+    probability = score(model, dataset, dataset.split.test)
+    metrics = _measure(dataset, probability, request)
     report("writing, compiling and proving the artefacts")
-    notes = (*(str(warning) for warning in bars.warnings), *fit_warnings)
+    notes = tuple(dict.fromkeys([*(str(warning) for warning in bars.warnings), *_notes(walk), *fit_notes]))
     importances = feature_importances(
         model, dataset.names, dataset.matrix[rows], dataset.labels.classes[rows], seed=request.seed
     )
-    meta = metadata_of(run, request, dataset, metrics, notes, importances)
+    meta = metadata_of(run, request, dataset, metrics, walk, trials, notes, importances)
+    write_predictions(run.path / "oos_predictions.csv", dataset, walk, probability)
     write_artifacts(run.path, model, meta)
     # sealing adds the engine, and why it is not ONNX where it is not, to meta.json
     sealed = seal(run.path, meta, model, dataset.matrix[rows])
     meta = ModelMetadata.read(run.path / "meta.json")
-    path = run.commit()
     report("registering")
-    register_model(
-        meta, request.base_dir, max_models_per_symbol_tf=request.keep, pins=request.pins, actor=actor, via=via
-    )
+    with uninterrupted():
+        path = run.commit()
+        entry = _register(request, meta, actor, via)
+        if entry.model_id != run.model_id:  # another process has answered the request in the meantime
+            shutil.rmtree(path)
+            return _result(request, entry)
     return TrainResult(
         run.model_id, path, metrics, meta, sealed.engine, sealed.engine_reason, sealed.digest, notes
     )
 
 
-def _fit(dataset: Dataset, rows: NDArray[np.intp], request: TrainRequest) -> tuple[Any, tuple[str, ...]]:
-    """A fitted model, and what its library warned of.
-
-    It is fitted on a plain array: names live in meta.json, and a model that remembers them as well would warn
-    at each array that it scores.
-    """
-    model = build_model(
-        request.model_type, request.params, seed=request.seed, embargo=request.label.horizon_bars
-    )
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        model.fit(dataset.matrix[rows], dataset.labels.classes[rows].astype(np.int64))
-    texts = (f"{item.category.__name__}: {' '.join(str(item.message).split())}" for item in caught)
-    return model, tuple(dict.fromkeys(texts))
+def _walk(
+    run: RunDirectory, dataset: Dataset, request: TrainRequest, report: Report
+) -> tuple[TrainRequest, WalkForward, Trials]:
+    """The request with its final parameters, how they did fold by fold, and of how many they are the best."""
+    if request.grid is None:
+        return request, walk_forward(dataset, request, report=report), Trials()
+    search = grid_search(dataset, request, report=report)
+    with uninterrupted():
+        file = write_results(search, request.base_dir, datetime.fromisoformat(run.created_at))
+    best, walk = search.winner
+    return best, walk, search.trials(file)
 
 
-def _measure(model: Any, dataset: Dataset, request: TrainRequest) -> Metrics:
+def _notes(walk: WalkForward) -> list[str]:
+    skipped = [f"fold {fold.number} was skipped: {fold.skipped}" for fold in walk.folds if fold.skipped]
+    return [*skipped, *walk.notes]
+
+
+def _measure(dataset: Dataset, test_probability: Any, request: TrainRequest) -> Metrics:
     test = dataset.split.test
-    probability = model.predict_proba(dataset.matrix[test.start : test.stop])[:, 1].astype(np.float64)
-    rows = dataset.labelled(test)
-    span = dataset.bars.frame.iloc[test.start : test.stop]
-    close = span["close"].to_numpy()
-    simulation = simulate(
-        span["open"].to_numpy(),
-        close,
-        probability,
-        proba_entry=request.proba_entry,
-        proba_exit=request.proba_exit,
-        cost_bps=request.fee_bps + request.slippage_bps,
-    )
+    probability = np.full(len(dataset.matrix), np.nan)
+    probability[test.start : test.stop] = test_probability
     return {
-        **classification_metrics(dataset.labels.classes[rows], probability[rows - test.start]),
-        **strategy_metrics(simulation, close, bars_per_year=bars_per_year(request.timeframe)),
-        "train_rows": len(dataset.labelled(dataset.split.train)),
-        "test_rows": len(rows),
+        **measure(dataset, test, probability, request),
+        "train_rows": len(dataset.fit_rows(dataset.window, test)),
+        "test_rows": len(dataset.labelled(test)),
         "test_bars": len(test),
     }
+
+
+def _register(
+    request: TrainRequest, meta: ModelMetadata, actor: str, via: str, *, error: str | None = None
+) -> ModelRegistryEntry:
+    return register_model(
+        meta,
+        request.base_dir,
+        status="success" if error is None else "failed",
+        max_models_per_symbol_tf=request.keep,
+        error=error,
+        pins=request.pins,
+        request_id=request.request_id,
+        actor=actor,
+        via=via,
+    )
+
+
+def _answered(request: TrainRequest) -> TrainResult | None:
+    """The model that the request's id has registered already; None where there is none."""
+    if not request.request_id or not request.base_dir.is_dir():
+        return None
+    state = open_store(request.base_dir).view().state
+    event = state.requests.get(request.request_id)
+    if event is None:
+        return None
+    change = event.transitions[0] if event.transitions else None
+    if (
+        change is None
+        or event.action != "register"
+        or (change.symbol, change.timeframe)
+        != (
+            request.symbol,
+            request.timeframe,
+        )
+    ):
+        raise TrainingRequestError(
+            f"request_id {request.request_id!r} was used at revision {event.revision} for something else"
+        )
+    entry = entry_of(state, change.model_id)
+    if entry.status == Status.FAILED:
+        raise TrainingError(str(event.detail.get("error", "")), model_id=entry.model_id)
+    return _result(request, entry)
+
+
+def _result(request: TrainRequest, entry: ModelRegistryEntry) -> TrainResult:
+    """A model that stands in the registry, as the result of the request that made it."""
+    folder = run_dir(request.base_dir, entry)
+    meta = read_meta(folder, entry)
+    return TrainResult(
+        entry.model_id,
+        folder,
+        dict(meta.metrics or {}),
+        meta,
+        str(meta.extra.get("engine", "")),
+        str(meta.extra.get("engine_reason", "")),
+        open_store(request.base_dir).view().state.digests.get(entry.model_id, ""),
+        tuple(meta.extra.get("warnings", ())),
+    )
 
 
 def _failed(
@@ -161,16 +242,9 @@ def _failed(
         else:
             meta = ModelMetadata.read(run.final_path / "meta.json").with_extra(error=text)
             meta.write(run.final_path / "meta.json")
-        register_model(
-            meta,
-            request.base_dir,
-            status="failed",
-            max_models_per_symbol_tf=request.keep,
-            error=text,
-            pins=request.pins,
-            actor=actor,
-            via=via,
-        )
+        entry = _register(request, meta, actor, via, error=text)
+        if entry.model_id != run.model_id:
+            shutil.rmtree(run.final_path)
     except (OSError, RegistryError) as second:
         return TrainingError(f"{text} (and the failure could not be registered: {second})")
-    return TrainingError(text, model_id=run.model_id)
+    return TrainingError(text, model_id=entry.model_id)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from features.bars import Bars
@@ -38,6 +39,26 @@ class ScoringModel:
         if warm < len(matrix):
             probability[warm:] = self.predictor.predict(np.ascontiguousarray(matrix[warm:]))
         return probability
+
+
+def training_span(meta: ModelMetadata) -> tuple[pd.Timestamp, pd.Timestamp] | None:
+    """Open times of the first and the last bar that a model's fit has read, in UTC; None where it does not say.
+
+    Raises:
+        TrainingRequestError: one of them is no time.
+    """
+    if not meta.train_start or not meta.train_end:
+        return None
+    first, last = (_moment(meta, text) for text in (meta.train_start, meta.train_end))
+    return first, last
+
+
+def _moment(meta: ModelMetadata, text: str) -> pd.Timestamp:
+    try:
+        moment = pd.Timestamp(text)
+    except (ValueError, TypeError) as error:
+        raise TrainingRequestError(f"{meta.model_id}: meta.json has a span of {text!r}, no time") from error
+    return moment.tz_localize("UTC") if moment.tzinfo is None else moment.tz_convert("UTC")
 
 
 def open_scoring_model(

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from live.paper import PaperPosition
 from live.strategy import MLSignalStrategy, Signal
-from training.simulation import simulate
+from training.simulation import Rules, simulate
 
 prices = st.floats(1.0, 1000.0)
 steps = st.lists(st.tuples(prices, prices, st.sampled_from([None, *Signal])), min_size=1, max_size=40)
@@ -17,11 +17,13 @@ def test_equity_is_what_a_ledger_of_cash_and_coins_says(path, fee_bps, slippage_
     cash, coins, order, trades = 1000.0, 0.0, None, 0
     for opened, close, signal in path:
         paper.open_bar(opened)
-        cost = (fee_bps + slippage_bps) / 10_000.0
+        fee, slippage = fee_bps / 10_000.0, slippage_bps / 10_000.0
         if order is Signal.LONG and coins == 0.0:
-            cash, coins, trades = 0.0, (cash - cash * cost) / opened, trades + 1
+            coins, trades = cash / (1.0 + fee) / (opened * (1.0 + slippage)), trades + 1
+            cash = 0.0
         elif order is Signal.CLOSE and coins > 0.0:
-            cash, coins, trades = coins * opened - coins * opened * cost, 0.0, trades + 1
+            proceeds = coins * opened * (1.0 - slippage)
+            cash, coins, trades = proceeds - proceeds * fee, 0.0, trades + 1
         order = signal
         paper.order(signal)
         assert paper.mark(close) == pytest.approx(cash + coins * close, rel=1e-12)
@@ -43,8 +45,8 @@ def test_the_same_scores_earn_on_paper_what_the_backtest_says():
         paper.open_bar(opened[bar])
         paper.order(strategy.on_score(probability[bar], bars_seen=bar, is_long=paper.is_long))
         equity.append(paper.mark(close[bar]))
-    result = simulate(opened, close, probability, proba_entry=0.6, proba_exit=0.4, cost_bps=7.0)
-    np.testing.assert_allclose(equity, np.cumprod(1.0 + result.returns), rtol=1e-12)
+    result = simulate(opened, close, probability, Rules(0.6, 0.4, fee_bps=5.0, slippage_bps=2.0))
+    np.testing.assert_allclose(equity, result.equity, rtol=1e-12)
     assert len(paper.fills) > 20
 
 
@@ -53,8 +55,8 @@ def test_a_signal_fills_at_the_next_open_and_only_once():
     paper.order(Signal.LONG)
     assert not paper.is_long
     fill = paper.open_bar(50.0)
-    assert (fill.signal, fill.price, fill.cost) == (Signal.LONG, 50.0, pytest.approx(1.0))
-    assert paper.mark(100.0) == pytest.approx(1998.0)
+    assert (fill.signal, fill.price, fill.cost) == (Signal.LONG, 50.0, pytest.approx(1000.0 / 1001.0))
+    assert paper.mark(100.0) == pytest.approx(2000.0 / 1.001)
     assert paper.open_bar(70.0) is None
     paper.order(Signal.LONG)
     assert paper.open_bar(70.0) is None

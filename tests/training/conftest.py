@@ -14,6 +14,7 @@ from features.synthetic import synthetic_bars
 CONFIG: dict[str, Any] = {
     "ml": {
         "model_type": "rf",
+        "walk_forward": {"folds": 2},
         "label": {"horizon_bars": 4, "up_threshold": 0.001, "down_threshold": -0.001},
         "models": {
             "logreg": {"C": 0.1},

@@ -1,80 +1,31 @@
-"""The simulated strategy and its metrics, against sums done by hand and by another route."""
+"""Metrics against sums done by hand, against published figures, and against an independent library."""
 
 from __future__ import annotations
 
+import empyrical
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.metrics import classification_metrics, sharpe, strategy_metrics
-from training.simulation import simulate
+from training.metrics import (
+    classification_metrics,
+    deflated_sharpe,
+    expected_max_sharpe,
+    probabilistic_sharpe,
+    sharpe,
+    sortino,
+    strategy_metrics,
+)
+from training.simulation import Rules, Simulation, simulate
 
 OPEN = np.array([10.0, 10.0, 11.0, 12.0, 11.0, 10.0])
 CLOSE = np.array([10.0, 11.0, 12.0, 11.0, 10.0, 10.5])
-
-
-def test_a_signal_at_a_close_fills_at_the_next_open() -> None:
-    outcome = simulate(
-        OPEN,
-        CLOSE,
-        np.array([0.6, 0.5, 0.5, 0.4, 0.9, 0.9]),
-        proba_entry=0.55,
-        proba_exit=0.45,
-        cost_bps=0.0,
-    )
-    # bought at the open of bar 1 for 10, held between the thresholds, sold at the open of bar 4 for 11;
-    # bought again at the open of bar 5 for 10 and sold at the last close, 10.5
-    assert outcome.position.tolist() == [0, 1, 1, 1, 0, 1]
-    np.testing.assert_allclose(outcome.trade_returns, [0.1, 0.05])
-    np.testing.assert_allclose(np.prod(1.0 + outcome.returns), 1.1 * 1.05)
-
-
-def test_every_fill_pays_the_costs_the_last_sale_included() -> None:
-    outcome = simulate(OPEN, CLOSE, np.full(6, 0.9), proba_entry=0.5, proba_exit=0.5, cost_bps=100.0)
-    np.testing.assert_allclose(outcome.trade_returns, [10.5 / 10.0 * 0.99**2 - 1.0])
-    np.testing.assert_allclose(np.prod(1.0 + outcome.returns), 10.5 / 10.0 * 0.99**2)
-
-
-def test_the_last_probability_of_the_span_is_too_late_to_trade() -> None:
-    late = np.array([0, 0, 0, 0, 0, 1.0])
-    outcome = simulate(OPEN, CLOSE, late, proba_entry=0.5, proba_exit=0.5, cost_bps=10.0)
-    assert not outcome.position.any()
-    assert not outcome.returns.any()
-
-
-@given(
-    seed=st.integers(0, 2**32 - 1),
-    bars=st.integers(2, 120),
-    entry=st.floats(0.0, 1.0),
-    exit_share=st.floats(0.0, 1.0),
-    cost=st.floats(0.0, 50.0),
-)
-def test_the_bars_returns_compound_to_the_trades_returns(
-    seed: int, bars: int, entry: float, exit_share: float, cost: float
-) -> None:
-    random = np.random.default_rng(seed)
-    open_, close = random.uniform(5.0, 15.0, (2, bars))
-    outcome = simulate(
-        open_,
-        close,
-        random.random(bars),
-        proba_entry=entry,
-        proba_exit=entry * exit_share,
-        cost_bps=cost,
-    )
-    by_trade = float(np.prod(1.0 + outcome.trade_returns))
-    np.testing.assert_allclose(np.prod(1.0 + outcome.returns), by_trade, rtol=1e-9)
-    metrics = strategy_metrics(outcome, close, bars_per_year=35040.0)
-    assert metrics["cum_return"] == pytest.approx(by_trade - 1.0, rel=1e-9, abs=1e-12)
-    assert metrics["trades"] == outcome.trade_returns.size
-    assert 0.0 <= float(metrics["max_drawdown"] or 0.0) < 1.0
+RULES = Rules(0.5, 0.5, 0.0, 0.0)
 
 
 def test_strategy_metrics_equal_sums_done_by_hand() -> None:
-    outcome = simulate(
-        OPEN, CLOSE, np.array([1, 1, 0, 0, 0, 0.0]), proba_entry=0.5, proba_exit=0.5, cost_bps=0.0
-    )
+    outcome = simulate(OPEN, CLOSE, np.array([1, 1, 0, 0, 0, 0.0]), RULES)
     metrics = strategy_metrics(outcome, CLOSE, bars_per_year=100.0)
     returns = np.array([0.0, 11 / 10 - 1, 12 / 11 - 1, 0.0, 0.0, 0.0])
     np.testing.assert_allclose(outcome.returns, returns, atol=1e-15)
@@ -83,20 +34,81 @@ def test_strategy_metrics_equal_sums_done_by_hand() -> None:
     assert metrics["turnover"] == pytest.approx(2 / 6)
     assert metrics["hit_rate"] == 1.0
     assert metrics["max_drawdown"] == 0.0
+    assert metrics["sortino"] is None
     assert metrics["buy_hold_return"] == pytest.approx(0.05)
 
 
 def test_drawdown_is_measured_from_the_earlier_high_the_start_included() -> None:
-    outcome = simulate(OPEN, CLOSE, np.full(6, 1.0), proba_entry=0.5, proba_exit=0.5, cost_bps=0.0)
-    metrics = strategy_metrics(outcome, CLOSE, bars_per_year=100.0)
-    assert metrics["max_drawdown"] == pytest.approx(1 - 10 / 12)
-    falling = simulate(
-        np.array([2.0, 2.0]), np.array([2.0, 1.0]), np.ones(2), proba_entry=0.5, proba_exit=0.5, cost_bps=0.0
-    )
-    assert strategy_metrics(falling, np.array([2.0, 1.0]), bars_per_year=1.0)["max_drawdown"] == 0.5
+    outcome = simulate(OPEN, CLOSE, np.full(6, 1.0), RULES)
+    assert strategy_metrics(outcome, CLOSE, bars_per_year=100.0)["max_drawdown"] == pytest.approx(1 - 10 / 12)
+    falling = np.array([2.0, 1.0])
+    half = simulate(np.array([2.0, 2.0]), falling, np.ones(2), RULES)
+    assert strategy_metrics(half, falling, bars_per_year=1.0)["max_drawdown"] == 0.5
 
 
-def test_a_sharpe_without_variation_is_zero() -> None:
+@given(st.integers(0, 2**32 - 1), st.integers(10, 400))
+def test_an_independent_library_gives_the_same_figures(seed: int, bars: int) -> None:
+    random = np.random.default_rng(seed)
+    returns = random.normal(0.0001, 0.01, bars)
+    equity = np.cumprod(1.0 + returns)
+    outcome = Simulation(returns, np.ones(bars), equity, (), 0)
+    metrics = strategy_metrics(outcome, equity, bars_per_year=252.0)
+    assert metrics["cum_return"] == pytest.approx(empyrical.cum_returns_final(returns))
+    assert metrics["sharpe"] == pytest.approx(empyrical.sharpe_ratio(returns, annualization=252))
+    assert metrics["sortino"] == pytest.approx(empyrical.sortino_ratio(returns, annualization=252))
+    assert metrics["max_drawdown"] == pytest.approx(-empyrical.max_drawdown(returns))
+
+
+def test_the_probabilistic_sharpe_ratio_is_that_of_the_paper() -> None:
+    # Bailey & Lopez de Prado (2012), section 3: 24 monthly returns with SR 0.458 (annualised 1.59), skewness
+    # -2.448 and kurtosis 10.164 give P(SR > 0) of about 0.913
+    ratio, skewness, kurtosis = 0.458, -2.448, 10.164
+    expected = 0.458 * np.sqrt(23) / np.sqrt(1 - skewness * ratio + (kurtosis - 1) / 4 * ratio**2)
+    assert expected == pytest.approx(1.36, abs=0.01)
+    returns = sample_with(ratio, skewness, kurtosis)
+    assert probabilistic_sharpe(returns) == pytest.approx(0.913, abs=0.01)
+
+
+def sample_with(ratio: float, skewness: float, kurtosis: float) -> np.ndarray:
+    """24 numbers with these moments, found by a search from a fixed start."""
+    from scipy.optimize import minimize
+    from scipy.stats import kurtosis as kurtosis_of
+    from scipy.stats import skew
+
+    def miss(values: np.ndarray) -> float:
+        spread = values.std(ddof=1)
+        return float(
+            100 * (values.mean() / spread - ratio) ** 2
+            + (skew(values) - skewness) ** 2
+            + (kurtosis_of(values, fisher=False) - kurtosis) ** 2
+        )
+
+    start = np.random.default_rng(0).normal(0.5, 1.0, 24)
+    start[0] = -5.0
+    found = minimize(miss, start, method="L-BFGS-B", options={"maxiter": 2000})
+    assert found.fun < 1e-4
+    return np.asarray(found.x)
+
+
+def test_the_expected_best_of_many_without_skill_is_what_a_simulation_shows() -> None:
+    random = np.random.default_rng(0)
+    for trials in (10, 100, 1000):
+        best = random.normal(0.0, 0.5, (4_000, trials)).max(axis=1).mean()
+        assert expected_max_sharpe(trials, 0.25) == pytest.approx(best, rel=0.04)
+    assert expected_max_sharpe(1, 0.25) == 0.0
+
+
+def test_more_trials_deflate_more_and_one_trial_not_at_all() -> None:
+    returns = np.random.default_rng(1).normal(0.0005, 0.01, 1000)
+    found = [deflated_sharpe(returns, trials=trials) for trials in (1, 2, 10, 100)]
+    assert found[0] == probabilistic_sharpe(returns)
+    assert found == sorted(found, reverse=True)
+    assert deflated_sharpe(np.zeros(100), trials=5) is None
+
+
+def test_a_ratio_without_variation_is_zero_or_none() -> None:
+    assert sortino(np.zeros(50), 35040.0) is None
+    assert probabilistic_sharpe(np.full(50, 0.01)) is None
     assert sharpe(np.zeros(50), 35040.0) == 0.0
     assert sharpe(np.full(50, 0.01), 35040.0) == 0.0
     assert sharpe(np.array([0.01]), 35040.0) == 0.0

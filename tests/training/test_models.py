@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from training.errors import TrainingRequestError
 from training.importances import feature_importances
-from training.models import MODEL_TYPES, build_model
+from training.models import MODEL_TYPES, build_model, fit_model
 
 SMALL: dict[str, dict[str, Any]] = {
     "logreg": {"C": 0.5},
     "rf": {"n_estimators": 8, "max_depth": 3},
     "extra_trees": {"n_estimators": 8, "max_depth": 3},
     "gb": {"n_estimators": 8},
-    "hist_gb": {"max_iter": 8},
+    "hist_gb": {"max_iter": 8, "max_bins": 24},
     "xgb": {"n_estimators": 8},
     "calibrated_rf": {"n_estimators": 8, "max_depth": 3, "method": "isotonic", "cv": 2},
 }
 NAMES = ["noise_1", "signal", "noise_2"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """As a run does: on busy cores OpenMP's threads wait for one another."""
+    with threadpool_limits(limits=1):
+        yield
 
 
 def learnable(rows: int = 400) -> tuple[np.ndarray, np.ndarray]:
@@ -72,3 +81,53 @@ def test_an_unknown_model_type_is_refused_with_those_that_exist() -> None:
 def test_calibration_needs_a_number_of_folds(folds: object) -> None:
     with pytest.raises(TrainingRequestError, match="number of folds"):
         build_model("calibrated_rf", {"cv": folds}, seed=1)
+
+
+def lopsided(rows: int = 1200) -> tuple[np.ndarray, np.ndarray]:
+    """One bar in eight is of class 1."""
+    random = np.random.default_rng(1)
+    matrix = random.standard_normal((rows, 3))
+    return matrix, (matrix[:, 1] + random.standard_normal(rows) > 1.63).astype(np.float64)
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_balanced_classes_lift_the_rare_one_and_a_calibration_brings_it_back(model_type: str) -> None:
+    matrix, classes = lopsided()
+
+    def mean(**more: Any) -> float:
+        params = {name: value for name, value in SMALL[model_type].items() if name != "method"}
+        model = build_model(model_type, params, seed=3, embargo=2, **more)
+        fit_model(model, matrix, classes, balanced=bool(more.get("balanced")))
+        return float(model.predict_proba(matrix)[:, 1].mean())
+
+    base_rate = float(classes.mean())
+    plain, balanced = mean(), mean(balanced=True)
+    assert plain == pytest.approx(base_rate, abs=0.05)
+    if model_type == "calibrated_rf":  # its own calibration does so
+        assert balanced == pytest.approx(base_rate, abs=0.05)
+        return
+    assert balanced > plain + 0.1
+    for method in ("sigmoid", "isotonic"):
+        calibrated = mean(balanced=True, calibration=method)
+        if model_type != "gb":  # whose calibration is weighted as well
+            assert calibrated == pytest.approx(base_rate, abs=0.05)
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_a_calibration_is_fitted_on_rows_that_come_after_those_of_its_model(model_type: str) -> None:
+    model = build_model(model_type, SMALL[model_type], seed=3, embargo=7, calibration="sigmoid")
+    folds = list(model.cv.split(np.empty((400, 3))))
+    assert all(train[-1] == test[0] - 8 for train, test in folds)
+    matrix, classes = learnable()
+    fit_model(model, matrix, classes.astype(float))
+    assert len(model.calibrated_classifiers_) == len(folds)
+    importances = feature_importances(model, NAMES, matrix, classes.astype(float), seed=3)
+    assert next(iter(importances)) == "signal"
+
+
+def test_weights_that_the_parameters_set_win() -> None:
+    matrix, classes = lopsided()
+    model = build_model("xgb", {"n_estimators": 4, "scale_pos_weight": 2.5}, seed=1, balanced=True)
+    fit_model(model, matrix, classes, balanced=True)
+    assert model.get_params()["scale_pos_weight"] == 2.5
+    assert build_model("rf", {"class_weight": None}, seed=1, balanced=True).class_weight is None

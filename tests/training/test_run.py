@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from config.settings import Settings
 from features.bars import read_bars
@@ -72,7 +75,29 @@ def test_metadata_says_all_that_is_needed_to_repeat_the_run(
         "down_threshold": -0.001,
     }
     assert meta.model_id == result.model_id
-    assert meta.extra["data"] == {"file": bar_file.name, "sha256": bars.sha256, "bars": 2500}
+    assert meta.extra["data"] == {
+        "file": bar_file.name,
+        "sha256": bars.sha256,
+        "bars": 2500,
+        "span": [bars.frame.index[200].isoformat(), bars.frame.index[-1].isoformat()],
+        "rows": 2300,
+    }
+    assert meta.extra["code_version"]["signalserve"]
+    assert meta.extra["library_versions"]["scikit-learn"] == meta.sklearn_version
+    assert None not in meta.extra["library_versions"].values()
+    assert meta.extra["seeds"]["model"] == 9
+    assert meta.extra["trials"] == {
+        "count": 1,
+        "metric": None,
+        "per_bar_sharpe_variance": None,
+        "file": None,
+    }
+    folds = meta.extra["walk_forward"]["folds"]
+    assert (meta.extra["walk_forward"]["mode"], [fold["fold"] for fold in folds]) == ("expanding", [1, 2])
+    for fold in folds:
+        assert fold["train_start"] < fold["train_end"] < fold["test_start"] < fold["test_end"]
+        assert fold["test_end"] < meta.extra["test_start"]
+        assert 0.0 < fold["auc"] < 1.0
     assert meta.extra["model_params"]["n_estimators"] == 12
     assert meta.config_snapshot is not None
     assert meta.config_snapshot["ml"]["label"]["horizon_bars"] == 4
@@ -112,16 +137,122 @@ def test_a_model_finds_the_pattern_of_the_synthetic_bars(
     assert float(metrics["auc"] or 0.0) > 0.55
 
 
-def test_the_same_seed_gives_the_same_scores_and_metrics(
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_one_seed_and_one_input_give_the_same_bytes_and_the_same_figures(
+    settings: Settings, bar_file: Path, base: Path, model_type: str
+) -> None:
+    first, second = (train(request(settings, bar_file, base, model_type=model_type)) for _ in range(2))
+    assert first.model_id != second.model_id
+    assert first.metrics == second.metrics
+    assert first.metadata.extra["walk_forward"] == second.metadata.extra["walk_forward"]
+    names = {"golden.npz", "oos_predictions.csv", "metrics.csv", "feature_importances.csv"}
+    names |= {"model.onnx"} if first.engine == "onnx" else set()
+    for name in names:
+        digests = [hashlib.sha256((result.path / name).read_bytes()).digest() for result in (first, second)]
+        assert digests[0] == digests[1], name
+
+
+def test_another_seed_gives_another_model(settings: Settings, bar_file: Path, base: Path) -> None:
+    first, other = (train(request(settings, bar_file, base, seed=seed)) for seed in (1, 2))
+    assert first.metrics != other.metrics
+    rows = np.random.default_rng(0).standard_normal((50, len(FeaturePipeline("core").names)))
+    assert not np.array_equal(*(open_predictor(result.path).predict(rows) for result in (first, other)))
+
+
+def test_every_out_of_sample_probability_is_kept_and_gives_the_metrics_again(
     settings: Settings, bar_file: Path, base: Path
 ) -> None:
-    first, second, other = (train(request(settings, bar_file, base, seed=seed)) for seed in (1, 1, 2))
-    assert first.model_id != second.model_id
-    assert first.metrics == second.metrics != other.metrics
-    rows = np.random.default_rng(0).standard_normal((50, len(FeaturePipeline("core").names)))
-    scores = [open_predictor(result.path).predict(rows) for result in (first, second, other)]
-    np.testing.assert_array_equal(scores[0], scores[1])
-    assert not np.array_equal(scores[0], scores[2])
+    result = train(request(settings, bar_file, base))
+    table = pd.read_csv(result.path / "oos_predictions.csv", dtype={"fold": str}, parse_dates=["timestamp"])
+    assert list(table.columns) == ["timestamp", "fold", "probability", "class"]
+    assert list(table["fold"].unique()) == ["1", "2", "test"]
+    assert table["timestamp"].is_monotonic_increasing
+    for part, metrics in (
+        (table[table["fold"] == "test"], result.metrics),
+        (table[table["fold"] != "test"], result.metadata.extra["walk_forward"]["metrics"]),
+    ):
+        known = part.dropna(subset=["class"])
+        assert roc_auc_score(known["class"], known["probability"]) == pytest.approx(metrics["auc"])
+        assert ((known["probability"] - known["class"]) ** 2).mean() == pytest.approx(metrics["brier"])
+    test = table[table["fold"] == "test"]
+    features = FeaturePipeline("core").transform(read_bars(bar_file).frame).loc[test["timestamp"]].to_numpy()
+    np.testing.assert_allclose(open_predictor(result.path).predict(features), test["probability"], atol=1e-6)
+
+
+def test_a_request_id_registers_one_model_however_often_it_is_run(
+    settings: Settings, bar_file: Path, tmp_path: Path
+) -> None:
+    base = tmp_path / "models"
+    first = train(request(settings, bar_file, base, request_id="job-1"))
+    again = train(request(settings, bar_file, base, request_id="job-1", model_type="logreg"))
+    assert again == replace(first, metadata=again.metadata)
+    assert again.metadata == first.metadata
+    other = train(request(settings, bar_file, base, request_id="job-2"))
+    assert sorted(entry.model_id for entry in list_models(base)) == sorted([first.model_id, other.model_id])
+    with pytest.raises(TrainingRequestError, match="request_id 'job-1' was used at revision 1"):
+        train(replace(request(settings, bar_file, base, request_id="job-1"), symbol="OTHER"))
+
+
+def test_a_request_that_another_process_answers_meanwhile_leaves_one_model(
+    settings: Settings, bar_file: Path, tmp_path: Path
+) -> None:
+    base = tmp_path / "models"
+    choice = request(settings, bar_file, base, model_type="logreg", request_id="job")
+    answers: list[str] = []
+
+    def overtaken(step: str, *, done: float = 0.0, total: float = 0.0, note: str = "") -> None:
+        if step == "registering" and not answers:
+            answers.append("on its way")
+            answers[0] = train(choice).model_id
+
+    result = train(choice, report=overtaken)
+    assert result.model_id == answers[0]
+    assert [entry.model_id for entry in list_models(base)] == answers
+    assert [path.name for path in base.iterdir() if path.is_dir()] == answers
+
+
+def test_a_failed_request_fails_again_with_the_same_text_and_one_entry(
+    settings: Settings, tmp_path: Path
+) -> None:
+    base = tmp_path / "models"
+    failures = []
+    for _ in range(2):
+        with pytest.raises(TrainingError, match="no such file") as caught:
+            train(request(settings, tmp_path / "absent.csv", base, request_id="job"))
+        failures.append((str(caught.value), caught.value.model_id))
+    assert failures[0] == failures[1]
+    assert len(load_registry(base)) == 1
+
+
+def test_labels_weights_and_calibration_of_the_configuration_reach_the_model(
+    settings: Settings, bar_file: Path, base: Path
+) -> None:
+    ml = settings.ml.model_dump() | {
+        "label": {
+            "method": "triple_barrier",
+            "horizon_bars": 12,
+            "up_threshold": 3.0,
+            "down_threshold": -3.0,
+            "volatility_bars": 96,
+        },
+        "class_weight": "balanced",
+        "calibration": "sigmoid",
+        "walk_forward": {"mode": "rolling", "folds": 2, "train_bars": 600},
+    }
+    result = train(request(Settings(**{**settings.model_dump(), "ml": ml}), bar_file, base))
+    model = joblib.load(result.path / "model.joblib")
+    assert model.method == "sigmoid"
+    assert model.estimator.class_weight == "balanced"
+    assert result.engine == "onnx"
+    meta = result.metadata
+    assert (meta.extra["class_weight"], meta.extra["calibration"]) == ("balanced", "sigmoid")
+    assert meta.label_config is not None
+    assert meta.label_config["method"] == "triple_barrier"
+    assert meta.extra["walk_forward"]["mode"] == "rolling"
+    assert pd.Timestamp(meta.train_end) < pd.Timestamp(meta.extra["test_start"])  # type: ignore[arg-type]
+    # the last window alone: 600 bars and the horizon of the last label
+    span = pd.Timestamp(meta.train_end) - pd.Timestamp(meta.train_start)  # type: ignore[arg-type]
+    assert span <= 612 * pd.Timedelta(minutes=15)
 
 
 def test_bars_after_the_training_span_change_nothing_in_the_fit(

@@ -46,7 +46,8 @@ def test_a_run_prints_its_metrics_and_where_things_landed(
         "auc",
         entry.model_id,
         str(base / entry.model_id),
-        "signalserve promote",
+        "signalserve evaluate",
+        "walk-forward",
     ):
         assert text in answer.stdout
     assert answer.stderr == ""
@@ -100,13 +101,21 @@ def run_script(*given: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_script_trains_under_its_old_name(config_file: Path, bar_file: Path, tmp_path: Path) -> None:
+def test_the_script_trains_under_its_old_name_and_to_the_same_bytes_as_any_other_process(
+    app: typer.Typer, config_file: Path, bar_file: Path, tmp_path: Path
+) -> None:
     base = tmp_path / "models"
     given = arguments(config_file, bar_file, base, "--model-type", "logreg", "--json")[1:]
     done = run_script(*given, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    assert [entry.model_id for entry in list_models(base)] == [json.loads(done.stdout)["model_id"]]
+    script = json.loads(done.stdout)
+    assert [entry.model_id for entry in list_models(base)] == [script["model_id"]]
+    more = ["--model-type", "logreg", "--json"]
+    here = json.loads(CliRunner().invoke(app, arguments(config_file, bar_file, base, *more)).stdout)
+    assert here["metrics"] == script["metrics"]
+    models = [(Path(run["path"]) / "model.onnx").read_bytes() for run in (script, here)]
+    assert models[0] == models[1]
 
 
 def test_a_configuration_that_cannot_be_used_exits_2_with_the_keys_path(
@@ -118,3 +127,45 @@ def test_a_configuration_that_cannot_be_used_exits_2_with_the_keys_path(
     assert done.returncode == 2
     assert "ml.label.horizon: unknown key" in done.stderr
     assert done.stdout == ""
+
+
+def test_spans_of_the_command_line_are_times_in_utc(
+    app: typer.Typer, config_file: Path, bar_file: Path, tmp_path: Path
+) -> None:
+    spans = ["--train-start", "2024-01-05", "--train-end", "2024-01-15T12:00:00+02:00"]
+    spans += ["--test-start", "2024-01-16 06:00", "--test-end", "2024-01-20", "--model-type", "logreg"]
+    answer = CliRunner().invoke(app, arguments(config_file, bar_file, tmp_path / "models", "--json", *spans))
+    assert answer.exit_code == 0, answer.output
+    result = json.loads(answer.stdout)
+    assert result["train_end"] <= "2024-01-15T10:00:00+00:00"
+    assert result["test_start"] == "2024-01-16T06:00:00+00:00"
+    assert result["test_end"] == "2024-01-20T00:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--train-end", "soon"],
+        ["--lookback-days", "-2"],
+        ["--lookback-days", "3", "--test-end", "2024-01-09"],
+    ],
+)
+def test_spans_that_cannot_be_used_exit_2(
+    app: typer.Typer, config_file: Path, bar_file: Path, tmp_path: Path, more: list[str]
+) -> None:
+    answer = CliRunner().invoke(app, arguments(config_file, bar_file, tmp_path / "models", *more))
+    assert answer.exit_code == 2
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_grid_says_how_many_it_tried_and_where_they_are(
+    app: typer.Typer, config_file: Path, bar_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIGNALSERVE__ML__GRID_JOBS", "1")
+    base = tmp_path / "models"
+    answer = CliRunner().invoke(
+        app, arguments(config_file, bar_file, base, "--grid", "--model-type", "logreg")
+    )
+    assert answer.exit_code == 0, answer.output
+    [table] = base.glob("rf_grid_results_SYNTH_15m_*.csv")
+    assert f"3 parameter sets, the best by sharpe; see {table.name}" in answer.stdout

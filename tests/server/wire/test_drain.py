@@ -277,3 +277,15 @@ def test_the_log_has_a_line_a_lifecycle_event_and_none_a_prediction(
         registry["a"],
         registry["b"],
     )
+
+
+def test_workers_whose_parent_was_killed_do_not_stay_behind(
+    registry: Registry, serve_process: Callable[..., ServerProcess]
+) -> None:
+    process = serve_process(registry.base, "--workers", "2")
+    parent = psutil.Process(process.process.pid)
+    workers = [child for child in parent.children() if "spawn_main" in " ".join(child.cmdline())]
+    assert len(workers) == 2
+    parent.kill()
+    _, alive = psutil.wait_procs(workers, timeout=60)
+    assert alive == []

@@ -1,0 +1,127 @@
+"""`signalserve backtest`: a registered model over bars that it was not trained on."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.exits import FAILED, USAGE, say_error, telling_exits
+from cli.options import ConfigOption, JsonOption, RegistryOption, registry_dir
+from cli.output import console, notes, print_json, print_table
+from config.logs import configure_logs
+from config.settings import load_settings
+
+if TYPE_CHECKING:
+    from training.backtest import BacktestResult
+
+_SHOWN = (
+    ("cum_return", "{:+.2%}"),
+    ("buy_hold_return", "{:+.2%}"),
+    ("sharpe", "{:.2f}"),
+    ("sortino", "{:.2f}"),
+    ("probabilistic_sharpe", "{:.1%}"),
+    ("max_drawdown", "{:.2%}"),
+    ("trades", "{:,d}"),
+    ("hit_rate", "{:.1%}"),
+    ("exposure", "{:.1%}"),
+    ("turnover", "{:.4f}"),
+    ("auc", "{:.3f}"),
+    ("log_loss", "{:.4f}"),
+    ("brier", "{:.4f}"),
+    ("accuracy", "{:.3f}"),
+    ("precision", "{:.3f}"),
+    ("recall", "{:.3f}"),
+)
+_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S%z"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(backtest)
+
+
+def main() -> None:
+    """Run the command on its own, as `scripts/run_ml_backtest_15m.py` does."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(backtest)
+    with telling_exits():
+        app()
+
+
+def backtest(
+    symbol: Annotated[str, typer.Option("--symbol", "-s", help="The symbol, such as BTCUSDT.")],
+    timeframe: Annotated[str, typer.Option(help="Length of a bar: 15m, 1h, 1d.")] = "15m",
+    model_id: Annotated[str | None, typer.Option(help="A registered model; default: in production.")] = None,
+    ohlcv: Annotated[Path | None, typer.Option(help="Bar file; default data.ohlcv_path.")] = None,
+    start: Annotated[
+        datetime | None, typer.Option(formats=_FORMATS, help="First bar, UTC; default: after the training.")
+    ] = None,
+    end: Annotated[
+        datetime | None, typer.Option(formats=_FORMATS, help="Last bar, UTC; default: the file's.")
+    ] = None,
+    allow_in_sample: Annotated[
+        bool, typer.Option("--allow-in-sample", help="Allow bars of the training span, and mark the result.")
+    ] = False,
+    output_dir: Annotated[Path | None, typer.Option(help="Default backtest.output_dir.")] = None,
+    registry: RegistryOption = None,
+    config: ConfigOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Trade a model's signals on past bars and write trades, equity, metrics and a report."""
+    settings = load_settings(config)
+    # these take seconds to import, and other commands don't need them
+    from training.backtest import BacktestRequest
+    from training.backtest import backtest as run_backtest
+    from training.errors import TrainingError, TrainingRequestError
+    from training.progress import steps
+
+    configure_logs(settings.logging.model_copy(update={"level": "warning"}))
+    request = BacktestRequest.from_settings(
+        settings,
+        symbol,
+        timeframe,
+        model_id=model_id,
+        ohlcv=ohlcv,
+        start=start,
+        end=end,
+        allow_in_sample=allow_in_sample,
+        output_dir=output_dir,
+        base_dir=registry_dir(settings, registry),
+    )
+    try:
+        with steps() as report:
+            result = run_backtest(request, report)
+    except TrainingRequestError as error:
+        say_error(str(error))
+        raise typer.Exit(USAGE) from error
+    except TrainingError as error:
+        say_error(str(error))
+        raise typer.Exit(FAILED) from error
+    if json_output:
+        from training.backtest_files import metrics_document
+
+        print_json({**metrics_document(result), "folder": str(result.folder)})
+    else:
+        _print(result)
+
+
+def _print(result: BacktestResult) -> None:
+    if result.in_sample:
+        notes.print("[bold red]in sample:[/] the model was trained on bars of this span", soft_wrap=True)
+    metrics = result.metrics
+    rows = [
+        (name, None if metrics[name] is None else pattern.format(metrics[name])) for name, pattern in _SHOWN
+    ]
+    print_table(("metric", "value"), rows)
+    first, last = result.span
+    for name, text in (
+        ("model_id", result.model_id),
+        ("span", f"{first.isoformat()} to {last.isoformat()}, {len(result.frame):,} bars"),
+        *(("warning", str(warning)) for warning in result.bars.warnings),
+        ("landed in", str(result.folder.resolve())),
+        ("look at", str((result.folder / "report.html").resolve())),
+    ):
+        console.print(f"{name:<10} {text}", soft_wrap=True, markup=False)

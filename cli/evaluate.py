@@ -1,0 +1,126 @@
+"""`signalserve evaluate`: a challenger beside its champion, and what the promote gate says of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.exits import FAILED, REFUSED, USAGE, say_error
+from cli.options import ConfigOption, JsonOption, RegistryOption, registry_dir
+from cli.output import console, print_json, print_table
+from config.logs import configure_logs
+from config.settings import load_settings
+
+if TYPE_CHECKING:
+    from registry import Measured
+    from training.evaluation import Evaluation
+
+_COMPARED = (
+    ("cum_return", "{:+.2%}"),
+    ("sharpe", "{:.2f}"),
+    ("deflated_sharpe", "{:.3f}"),
+    ("max_drawdown", "{:.2%}"),
+    ("trades", "{:d}"),
+    ("auc", "{:.3f}"),
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(evaluate)
+
+
+def evaluate(
+    model_id: Annotated[str, typer.Argument(help="The challenger.")],
+    ohlcv: Annotated[Path | None, typer.Option(help="Bar file; default data.ohlcv_path.")] = None,
+    registry: RegistryOption = None,
+    config: ConfigOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Compare a model with its key's champion on bars that neither has seen, and keep the evidence.
+
+    A model of status success that passes becomes a candidate. Exit code 5: it does not pass the promote gate.
+    Asking again on the same bars counts as another try and makes the gate stricter.
+    """
+    settings = load_settings(config)
+    # these take seconds to import, and other commands don't need them
+    from training.errors import TrainingError, TrainingRequestError
+    from training.evaluation import evaluate as run_evaluation
+    from training.progress import steps
+
+    configure_logs(settings.logging.model_copy(update={"level": "warning"}))
+    try:
+        with steps() as report:
+            result = run_evaluation(
+                settings,
+                model_id,
+                ohlcv=ohlcv,
+                base_dir=registry_dir(settings, registry),
+                report=report,
+                via="cli",
+            )
+    except TrainingRequestError as error:
+        say_error(str(error))
+        raise typer.Exit(USAGE) from error
+    except TrainingError as error:
+        say_error(str(error))
+        raise typer.Exit(FAILED) from error
+    if json_output:
+        print_json(_as_json(result))
+    else:
+        _print(result)
+    if not result.passed:
+        raise typer.Exit(REFUSED)
+
+
+def _as_json(result: Evaluation) -> dict[str, Any]:
+    return {"passed": result.passed, "status": result.status, **result.record}
+
+
+def _print(result: Evaluation) -> None:
+    evidence = result.evidence
+    champion = evidence.champion
+    rows = [
+        (
+            name,
+            _shown(evidence.challenger, name, pattern),
+            _shown(champion, name, pattern) if champion else None,
+        )
+        for name, pattern in _COMPARED
+    ]
+    print_table(("out of sample", "challenger", "champion"), rows)
+    print_table(
+        ("rule", "verdict", "found", "bound"),
+        [
+            (rule.name, "ok" if rule.passed else "FAILED", _brief(rule.found), _brief(rule.bound))
+            for rule in result.rules
+        ],
+    )
+    for name, text in (
+        ("challenger", evidence.challenger.model_id),
+        ("champion", champion.model_id if champion else "none"),
+        ("window", f"{evidence.window_start} to {evidence.window_end}, {evidence.bars:,} bars"),
+        ("tries", f"{evidence.tries} on these bars; grid trials {evidence.trials}"),
+        *(("failed", text) for text in result.failed_rules),
+        (
+            ("next", f"signalserve promote {evidence.challenger.model_id}")
+            if result.passed
+            else ("verdict", "the promote gate would refuse it")
+        ),
+    ):
+        console.print(f"{name:<10} {text}", soft_wrap=True, markup=False)
+
+
+def _shown(measured: Measured, name: str, pattern: str) -> str | None:
+    value = getattr(measured, name)
+    return None if value is None else pattern.format(value)
+
+
+def _brief(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)

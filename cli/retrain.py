@@ -1,0 +1,238 @@
+"""`signalserve retrain`: train again what the policies of the configuration say, once or on their schedule."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from cli.exits import FAILED, INTERRUPTED, USAGE, say_error, telling_exits
+from cli.options import ConfigOption, JsonOption
+from cli.output import console, notes, plain, print_json, print_table
+from config.logs import configure_logs
+from config.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from config.evidence import RetrainPolicy
+    from training.backends import Inbox
+    from training.plan import Plan
+    from training.retrain_job import JobResult
+
+_EXAMPLE = """retrain:
+  policies:
+    - name: weekly
+      symbols: ["*USDT"]          # names, or patterns over the bar files of data.ohlcv_path
+      timeframes: [15m]
+      schedule: "0 3 * * 1"       # cron, UTC
+      lookback_days: 180
+      auto_promote: false"""
+
+
+def retrain(
+    once: Annotated[bool, typer.Option("--once", help="Run every policy now and end.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be run; train nothing.")
+    ] = False,
+    policy: Annotated[
+        list[str] | None, typer.Option("--policy", "-p", help="Only this policy; may be given again.")
+    ] = None,
+    config: ConfigOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Train, evaluate and report on every model of the policies; promote through the gate where they say so.
+
+    Without --once it runs until Ctrl-C or SIGTERM, and starts each policy at its slots; of slots that were
+    missed the newest is caught up. Each result is a line of runs.jsonl in retrain.output_dir. A promote that
+    the gate refuses is no failure. With --json each result is a JSON object a line. Exit code 1: a job failed,
+    or another retrain is at work; 130: interrupted.
+    """
+    settings = load_settings(config)
+    if not settings.retrain.policies:
+        say_error("no policy is configured; a policy looks like this, in config/system.yml:")
+        notes.print(_EXAMPLE, soft_wrap=True, markup=False)
+        raise typer.Exit(USAGE)
+    # the table says what the registry's log lines would
+    quieter = settings.logging.model_copy(update={"level": "warning"})
+    settings = settings.model_copy(update={"logging": quieter})
+    configure_logs(quieter)
+    # these take seconds to import, and other commands don't need them
+    from training.backends import BackendError, Inbox
+    from training.retrain import Retrain, RetrainBusyError, choose_policies
+
+    policies = choose_policies(settings, policy or ())
+    if dry_run:
+        _show_plan(settings, policies, once=once, json_output=json_output)
+        return
+    inbox = Inbox()
+    with _ending_at_signals(inbox) as received, _Watch(json_output=json_output, many=not once) as watch:
+        run = Retrain(
+            settings,
+            policies,
+            inbox,
+            on_plan=watch.plan,
+            on_result=watch.result,
+            on_batch=watch.batch,
+            via="cli",
+        )
+        try:
+            if once:
+                results = run.once()
+            else:
+                watch.say(f"waiting for the slots of {', '.join(item.name for item in policies)}")
+                results = run.forever()
+        except (BackendError, RetrainBusyError) as error:
+            say_error(str(error))
+            raise typer.Exit(FAILED) from None
+    raise typer.Exit(_exit_code(results, received, once=once))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command `retrain` to an app."""
+    app.command("retrain")(retrain)
+
+
+def main() -> None:
+    """Run the command on its own, as `scripts/run_ml_retrain_schedule.py` does."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(retrain)
+    with telling_exits():
+        app()
+
+
+def _exit_code(results: list[JobResult], received: list[int], *, once: bool) -> int:
+    if received and (once or received[0] == signal.SIGINT):
+        return INTERRUPTED
+    if once and not results:
+        say_error("no job: no bar file matches, so nothing was trained")
+        return FAILED
+    return FAILED if once and any(result.status == "failed" for result in results) else 0
+
+
+@contextmanager
+def _ending_at_signals(inbox: Inbox) -> Iterator[list[int]]:
+    """SIGINT and SIGTERM stop the inbox for the length of the block; gives those that came."""
+    received: list[int] = []
+
+    def stop(number: int, frame: Any) -> None:
+        del frame
+        received.append(number)
+        inbox.stop()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Watch:
+    """Shows batches: a bar on a terminal, a table at each end; with `json_output` an object a line."""
+
+    def __init__(self, *, json_output: bool, many: bool) -> None:
+        self._json, self._many = json_output, many
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[last]}"),
+        )
+        self._progress = Progress(*columns, console=notes, disable=not notes.is_terminal, transient=True)
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> _Watch:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+    def say(self, text: str) -> None:
+        """A line for a person who waits."""
+        notes.print(text, soft_wrap=True, markup=False)
+
+    def plan(self, plan: Plan) -> None:
+        """A batch starts."""
+        for warning in plan.warnings:
+            notes.print(f"note: {warning}", style="yellow", soft_wrap=True, markup=False)
+        self._task = self._progress.add_task("retraining", total=len(plan.jobs), last="")
+
+    def result(self, result: JobResult) -> None:
+        """A job ended."""
+        if self._json:
+            print(json.dumps(result.to_dict(), default=plain, ensure_ascii=False), flush=True)
+        if self._task is not None:
+            last = f"{result.symbol}/{result.timeframe} {result.status}"
+            self._progress.update(self._task, advance=1, last=last)
+
+    def batch(self, results: list[JobResult]) -> None:
+        """A batch ended."""
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+            self._task = None
+        if results and not self._json:
+            _summary(results)
+
+
+def _summary(results: list[JobResult]) -> None:
+    print_table(
+        ("policy", "key", "status", "cum_return", "sharpe", "seconds", "model_id"),
+        [
+            (
+                item.policy,
+                f"{item.symbol}/{item.timeframe}",
+                str(item.status),
+                _number(item.metrics.get("cum_return"), "{:+.2%}"),
+                _number(item.metrics.get("sharpe"), "{:.2f}"),
+                f"{item.seconds:.1f}",
+                item.model_id,
+            )
+            for item in results
+        ],
+    )
+    for item in results:
+        what = [
+            ("report", item.report),
+            ("error", item.error),
+            *(("rule", rule) for rule in item.failed_rules),
+        ]
+        for name, text in what:
+            if text:
+                console.print(f"{item.symbol}/{item.timeframe} {name}: {text}", soft_wrap=True, markup=False)
+
+
+def _number(value: object, pattern: str) -> str | None:
+    return pattern.format(value) if isinstance(value, int | float) else None
+
+
+def _show_plan(settings: Settings, policies: list[RetrainPolicy], *, once: bool, json_output: bool) -> None:
+    from training.preview import preview
+
+    rows, warnings = preview(settings, policies, once=once)
+    if json_output:
+        print_json({"jobs": rows, "warnings": warnings})
+        return
+    for warning in warnings:
+        notes.print(f"note: {warning}", style="yellow", soft_wrap=True, markup=False)
+    print_table(
+        ("policy", "key", "runs", "next due", "bars", "model type", "trains on", "promotes"),
+        [
+            (
+                row.policy,
+                row.key,
+                "now" if row.now else "at its slot",
+                row.next_due,
+                row.bars if row.bars is not None else row.problem,
+                row.model_type,
+                row.span,
+                row.auto_promote,
+            )
+            for row in rows
+        ],
+    )

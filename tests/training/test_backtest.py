@@ -1,0 +1,184 @@
+"""A backtest through its command: what it refuses, what it writes, and that every figure follows from the books."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import log_loss, roc_auc_score
+from typer.testing import CliRunner
+
+from cli.main import app
+from features.bars import read_bars
+from registry import load_model_by_id, promote_model
+from tests.training.recompute import check_report
+from training.backtest import BacktestRequest, backtest
+from training.errors import TrainingError, TrainingRequestError
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, bar_file: Path) -> tuple[Path, str]:
+    from config.settings import Settings
+    from tests.training.conftest import CONFIG
+    from training.request import TrainRequest
+    from training.run import train
+
+    base = tmp_path_factory.mktemp("backtest") / "registry"
+    request = TrainRequest.from_settings(Settings(**CONFIG), "SYNTH", output_dir=base, ohlcv=bar_file)
+    model_id = train(request).model_id
+    promote_model(model_id, base_dir=base)
+    return base, model_id
+
+
+def request(trained: tuple[Path, str], bar_file: Path, folder: Path, **more: Any) -> BacktestRequest:
+    from config.settings import Settings
+    from tests.training.conftest import CONFIG
+
+    return BacktestRequest.from_settings(
+        Settings(**CONFIG), "SYNTH", ohlcv=bar_file, base_dir=trained[0], output_dir=folder, **more
+    )
+
+
+def books(folder: Path) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
+    summary = json.loads((folder / "metrics.json").read_text())
+    equity = pd.read_csv(folder / "equity.csv", index_col="timestamp", parse_dates=True)
+    return summary, pd.read_csv(folder / "trades.csv"), equity
+
+
+def test_every_figure_follows_from_the_trades_and_the_equity(
+    trained: tuple[Path, str], bar_file: Path, tmp_path: Path
+) -> None:
+    result = backtest(request(trained, bar_file, tmp_path))
+    summary, trades, equity = books(result.folder)
+    frame = read_bars(bar_file).frame
+    check_report(result.folder, summary, frame["close"].loc[equity.index])
+    start = summary["starting_equity"]
+    assert trades["pnl"].sum() == pytest.approx(summary["final_equity"] - start, abs=1e-6)
+    assert equity["equity"].iloc[-1] == pytest.approx(summary["final_equity"])
+    assert summary["metrics"]["cum_return"] == pytest.approx(float(np.prod(1 + trades["net_return"])) - 1)
+    assert summary["metrics"]["max_drawdown"] == pytest.approx(equity["drawdown"].max())
+    assert summary["metrics"]["bars"] == summary["span"]["bars"] == len(equity)
+    assert summary["metrics"]["trades"] > 3
+    held = trades.loc[0]
+    rules = summary["rules"]
+    assert held["entry_price"] == pytest.approx(
+        frame.loc[held["entry_time"], "open"] * (1 + rules["slippage_bps"] / 1e4)
+    )
+    fill_values = trades["quantity"] * (trades["entry_price"] + trades["exit_price"])
+    assert trades["fees"].to_numpy() == pytest.approx(fill_values.to_numpy() * rules["fee_bps"] / 1e4)
+
+
+def test_the_scores_are_the_native_models_and_the_classes_those_of_its_label(
+    trained: tuple[Path, str], bar_file: Path, tmp_path: Path
+) -> None:
+    from features.pipeline import FeaturePipeline
+
+    result = backtest(request(trained, bar_file, tmp_path))
+    summary, _, equity = books(result.folder)
+    frame = read_bars(bar_file).frame
+    matrix = FeaturePipeline("core").transform(frame).loc[equity.index].to_numpy()
+    native = load_model_by_id(*trained).model.predict_proba(matrix)[:, 1]
+    np.testing.assert_allclose(equity["probability"], native, atol=1e-6)
+    close = frame["close"]
+    ahead = (close.shift(-4) / close - 1).loc[equity.index]
+    known = (ahead >= 0.001) | (ahead <= -0.001)
+    classes = (ahead >= 0.001)[known]
+    assert summary["metrics"]["auc"] == pytest.approx(roc_auc_score(classes, native[known]), abs=1e-6)
+    assert summary["metrics"]["log_loss"] == pytest.approx(log_loss(classes, native[known]), abs=1e-6)
+
+
+def test_a_span_that_touches_the_training_is_refused_or_marked(
+    trained: tuple[Path, str], bar_file: Path, tmp_path: Path
+) -> None:
+    first = read_bars(bar_file).frame.index[300].to_pydatetime()
+    with pytest.raises(TrainingRequestError, match="overlaps the bars that") as caught:
+        backtest(request(trained, bar_file, tmp_path, start=first))
+    assert "the first bar after them is" in str(caught.value)
+    assert not list(tmp_path.iterdir())
+    result = backtest(request(trained, bar_file, tmp_path, start=first, allow_in_sample=True))
+    assert result.in_sample
+    assert json.loads((result.folder / "metrics.json").read_text())["in_sample"] is True
+    assert "In sample." in (result.folder / "report.html").read_text()
+
+
+def test_the_default_span_is_all_that_the_model_has_not_seen(
+    trained: tuple[Path, str], bar_file: Path, tmp_path: Path
+) -> None:
+    result = backtest(request(trained, bar_file, tmp_path))
+    index = read_bars(bar_file).frame.index
+    last_seen = pd.Timestamp(load_model_by_id(*trained).meta.train_end)
+    assert result.span == (index[index > last_seen][0], index[-1])
+    assert not result.in_sample
+    assert "In sample." not in (result.folder / "report.html").read_text()
+
+
+def test_the_report_needs_nothing_from_outside_and_escapes_what_it_shows(
+    trained: tuple[Path, str], bar_file: Path, tmp_path: Path
+) -> None:
+    odd = tmp_path / "<b>bars.csv"
+    shutil.copy(bar_file, odd)
+    page = (backtest(request(trained, odd, tmp_path / "out")).folder / "report.html").read_text()
+    assert "&lt;b&gt;bars.csv" in page
+    assert "<b>bars" not in page
+    assert page.count("<svg") == 3
+    for outside in ("<script", "<link", "@import", "src=", 'href="http'):
+        assert outside not in page
+
+
+def test_a_repeat_replaces_the_folder_and_leaves_nothing_else(
+    trained: tuple[Path, str], bar_file: Path, tmp_path: Path
+) -> None:
+    first = backtest(request(trained, bar_file, tmp_path))
+    before = (first.folder / "metrics.json").read_bytes()
+    (first.folder / "trades.csv").write_text("spoilt")
+    second = backtest(request(trained, bar_file, tmp_path))
+    assert second.folder == first.folder
+    assert (second.folder / "metrics.json").read_bytes() == before
+    assert len(books(second.folder)[1]) > 3
+    assert [path.name for path in tmp_path.iterdir()] == [first.folder.name]
+
+
+def test_a_model_that_says_nothing_of_its_training_needs_the_owners_word(
+    trained: tuple[Path, str], bar_file: Path, tmp_path: Path
+) -> None:
+    base = tmp_path / "registry"
+    shutil.copytree(trained[0], base)
+    path = base / trained[1] / "meta.json"
+    meta = {name: value for name, value in json.loads(path.read_text()).items() if name != "train_end"}
+    path.write_text(json.dumps(meta))
+    with pytest.raises(TrainingRequestError, match="nobody knows which bars"):
+        backtest(request((base, ""), bar_file, tmp_path))
+    assert backtest(request((base, ""), bar_file, tmp_path, allow_in_sample=True)).in_sample
+
+
+def test_a_span_without_bars_is_a_clear_error(
+    trained: tuple[Path, str], bar_file: Path, tmp_path: Path
+) -> None:
+    late = read_bars(bar_file).frame.index[-1].to_pydatetime()
+    with pytest.raises(TrainingError, match="fewer than 2 in the span"):
+        backtest(request(trained, bar_file, tmp_path, start=late))
+
+
+def test_the_command_prints_a_table_and_where_things_landed(
+    trained: tuple[Path, str], bar_file: Path, config_file: Path, tmp_path: Path
+) -> None:
+    common = ["backtest", "-c", str(config_file), "--ohlcv", str(bar_file), "-r", str(trained[0])]
+    done = CliRunner().invoke(app, [*common, "-s", "SYNTH", "--output-dir", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert "report.html" in done.stdout
+    assert trained[1] in done.stdout
+    as_json = CliRunner().invoke(app, [*common, "-s", "SYNTH", "--output-dir", str(tmp_path), "--json"])
+    assert json.loads(as_json.stdout)["metrics"]["trades"] > 3
+    refused = CliRunner().invoke(app, [*common, "-s", "SYNTH", "--start", "2024-01-04"])
+    assert refused.exit_code == 2
+    nobody = CliRunner().invoke(app, [*common, "-s", "OTHER"])
+    assert (nobody.exit_code, "nothing is in production for OTHER/15m" in nobody.stderr) == (2, True)
+    missing = CliRunner().invoke(
+        app, ["backtest", "-c", str(config_file), "-s", "SYNTH", "-r", str(trained[0])]
+    )
+    assert missing.exit_code == 1

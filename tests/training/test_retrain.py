@@ -1,0 +1,315 @@
+"""A retrain from policies to registered, evaluated, reported models; what stops one job stops no other."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from config.settings import ConfigError, Settings
+from features.synthetic import synthetic_bars
+from registry import list_models, load_registry, open_store, verify_log
+from registry.identifiers import Key
+from training.backends import Inbox, Outcome
+from training.plan import Plan
+from training.retrain import Retrain, RetrainBusyError, choose_policies, exclusive
+from training.retrain_job import JobResult, JobStatus, run_job, sweep
+
+SLOT = datetime(2024, 5, 20, 3, tzinfo=UTC)
+PASSES = {"min_sharpe": -1e6, "min_deflated_sharpe": 0.0, "min_trades": 0, "max_drawdown": 1.0, "min_bars": 2}
+
+
+@pytest.fixture(autouse=True)
+def _gate_and_logs(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("SIGNALSERVE__PROMOTION__GATE", "evidence")
+    yield
+    structlog.reset_defaults()
+
+
+class Here:
+    """Runs jobs in this process: what a job does is the same everywhere."""
+
+    def run(self, jobs: Sequence[Any], work: Callable[[Any], Any], inbox: Inbox) -> Iterator[Any]:
+        for job in jobs:
+            yield job, Outcome(interrupted=True) if inbox.stopped else Outcome(work(job))
+
+
+@dataclass
+class World:
+    """A folder with bar files, a registry and an output folder."""
+
+    folder: Path
+    settings: Settings
+    plans: list[Plan] = field(default_factory=list)
+
+    @property
+    def base(self) -> Path:
+        return self.settings.ml.models_dir
+
+    @property
+    def output(self) -> Path:
+        return self.settings.retrain.output_dir
+
+    def retrain(self, inbox: Inbox | None = None, now: datetime = SLOT, **more: Any) -> Retrain:
+        return Retrain(
+            self.settings,
+            self.settings.retrain.policies,
+            inbox or Inbox(),
+            on_plan=self.plans.append,
+            clock=lambda: now,
+            **{"backend": Here(), **more},
+        )
+
+    def lines(self) -> list[dict[str, Any]]:
+        text = (self.output / "runs.jsonl").read_text(encoding="utf-8")
+        return [json.loads(line) for line in text.splitlines()]
+
+    def events(self) -> list[str]:
+        text = (self.base / "registry_events.jsonl").read_text(encoding="utf-8")
+        return [json.loads(line)["action"] for line in text.splitlines()]
+
+    def leftovers(self) -> list[Path]:
+        known = {entry.model_id for entry in load_registry(self.base)}
+        unregistered = [path for path in self.base.iterdir() if path.is_dir() and path.name not in known]
+        return unregistered + list((self.output / "running").iterdir())
+
+
+def sections(folder: Path, policies: list[dict[str, Any]], **promotion: Any) -> dict[str, Any]:
+    return {
+        "data": {"ohlcv_path": f"{folder}/bars/{{symbol}}_{{timeframe}}.csv"},
+        "ml": {
+            "models_dir": str(folder / "models"),
+            "model_type": "logreg",
+            "label": {"up_threshold": 0.001, "down_threshold": -0.001},
+            "walk_forward": {"folds": 2},
+        },
+        "backtest": {"output_dir": str(folder / "backtests")},
+        "promotion": {**PASSES, **promotion},
+        "retrain": {"output_dir": str(folder / "retrain"), "policies": policies},
+        "logging": {"level": "warning"},
+    }
+
+
+def write_bars(folder: Path, symbol: str) -> None:
+    (folder / "bars").mkdir(exist_ok=True)
+    synthetic_bars(symbol, 1500, seed=3).to_csv(folder / "bars" / f"{symbol}_15m.csv")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Callable[..., World]:
+    def build(symbols: list[str], policy: dict[str, Any], **promotion: Any) -> World:
+        for symbol in symbols:
+            write_bars(tmp_path, symbol)
+        policies = [{"name": "weekly", "symbols": ["*"], **policy}]
+        return World(tmp_path, Settings(**sections(tmp_path, policies, **promotion)))
+
+    return build
+
+
+def by_symbol(results: list[JobResult]) -> dict[str, JobResult]:
+    return {result.symbol: result for result in results}
+
+
+def test_each_symbol_is_trained_evaluated_and_reported_and_a_failure_stops_no_other(
+    world: Callable[..., World],
+) -> None:
+    some = world(["AAA", "BBB"], {"symbols": ["*", "ABSENT", "BROKEN"]})
+    (some.folder / "bars" / "BROKEN_15m.csv").write_text("timestamp,open\n", encoding="utf-8")
+    shown: list[JobResult] = []
+    results = some.retrain(on_result=shown.append, backend=None).once()
+    assert shown == results
+    found = by_symbol(results)
+    assert set(found) == {"AAA", "BBB", "BROKEN", "ABSENT"}
+    for symbol in ("AAA", "BBB"):
+        result = found[symbol]
+        assert result.status == JobStatus.CANDIDATE, result
+        assert (Path(result.report or "") / "metrics.json").is_file()
+        assert isinstance(result.metrics["sharpe"], float)
+        assert result.failed_rules == ()
+    for symbol, text in (("ABSENT", "no such file"), ("BROKEN", "column")):
+        assert found[symbol].status == JobStatus.FAILED
+        assert text in (found[symbol].error or "")
+    entries = {entry.model_id: entry for entry in load_registry(some.base)}
+    assert {entries[result.model_id or ""].status for result in results} == {"candidate", "failed"}
+    assert [line["request_id"] for line in some.lines()] == [result.request_id for result in results]
+    assert some.lines()[0] == json.loads(json.dumps(results[0].to_dict()))
+    assert verify_log(some.base).ok
+    assert some.leftovers() == []
+
+
+def test_a_job_that_is_run_again_takes_over_what_it_did_before(world: Callable[..., World]) -> None:
+    some = world(["AAA"], {"symbols": ["AAA", "ABSENT"]})
+    first = by_symbol(some.retrain().once())
+    before = some.events()
+    again = by_symbol(some.retrain().once())
+    assert {symbol: result.model_id for symbol, result in first.items()} == {
+        symbol: result.model_id for symbol, result in again.items()
+    }
+    assert again["AAA"].status == first["AAA"].status
+    assert again["ABSENT"].status == JobStatus.FAILED
+    assert "no such file" in (again["ABSENT"].error or "")
+    assert some.events() == before, "nothing is registered or evaluated twice"
+
+
+def test_auto_promote_goes_through_the_gate_and_a_refusal_names_the_numbers(
+    world: Callable[..., World],
+) -> None:
+    some = world(["AAA"], {"auto_promote": True})
+    [result] = some.retrain().once()
+    assert result.status == JobStatus.PROMOTED
+    assert open_store(some.base).view().state.production(Key("AAA", "15m")) == result.model_id
+    # the next one must beat it, and an equal model does not
+    [later] = some.retrain(now=datetime(2024, 5, 27, 3, tzinfo=UTC)).once()
+    assert later.status == JobStatus.REFUSED
+    assert later.model_id != result.model_id
+    assert any(rule.startswith("better: ") and "0.9" in rule for rule in later.failed_rules)
+    assert open_store(some.base).view().state.production(Key("AAA", "15m")) == result.model_id
+
+
+def test_a_promote_keeps_its_policys_name_and_is_asked_once(world: Callable[..., World]) -> None:
+    some = world(["AAA"], {"auto_promote": True})
+    some.retrain().once()
+    [again] = some.retrain().once()
+    assert again.status == JobStatus.PROMOTED
+    assert some.events().count("promote") == 1
+    log = (some.base / "registry_events.jsonl").read_text(encoding="utf-8").splitlines()
+    [event] = [event for event in map(json.loads, log) if event["action"] == "promote"]
+    assert event["reason"] == "retrain policy weekly"
+
+
+def test_without_auto_promote_a_model_that_the_gate_would_refuse_is_only_trained(
+    world: Callable[..., World],
+) -> None:
+    [result] = world(["AAA"], {}, min_sharpe=1e6).retrain().once()
+    assert result.status == JobStatus.TRAINED
+    assert any(rule.startswith("sharpe: ") and "1e+06" in rule for rule in result.failed_rules)
+
+
+def test_a_policys_choices_reach_its_training(world: Callable[..., World]) -> None:
+    some = world(["AAA"], {"lookback_days": 12, "model_type": "rf", "preset": "extended"})
+    some.settings.ml.models["rf"].update({"n_estimators": 5})
+    [result] = some.retrain().once()
+    [entry] = list_models(some.base)
+    meta = json.loads((some.base / entry.model_id / "meta.json").read_text(encoding="utf-8"))
+    assert result.model_id == entry.model_id
+    assert (entry.model_type, meta["feature_preset"]) == ("rf", "extended")
+    assert meta["train_start"] > "2024-01-04", "1,500 bars are 15.6 days, of which the last 12 count"
+
+
+class Sleepless(Inbox):
+    """Stops instead of sleeping, and keeps how long it would have slept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slept: list[float] = []
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.stop()
+
+
+def test_missed_slots_are_caught_up_once_and_then_it_sleeps(world: Callable[..., World]) -> None:
+    some = world(["AAA"], {"schedule": "0 3 * * 1"})
+    first = Sleepless()
+    some.retrain(first, now=datetime(2024, 1, 3, tzinfo=UTC)).forever()
+    assert some.plans == [], "a policy that is new has missed nothing"
+    assert first.slept == [60.0]
+    back = datetime(2024, 3, 6, 8, 0, tzinfo=UTC)
+    for _ in range(2):
+        some.retrain(Sleepless(), now=back).forever()
+    [plan] = some.plans
+    assert [job.slot for job in plan.jobs] == [datetime(2024, 3, 4, 3, tzinfo=UTC)]
+    assert [line["slot"] for line in some.lines()] == ["2024-03-04T03:00:00Z"]
+
+
+def test_a_second_retrain_of_a_folder_is_turned_away(world: Callable[..., World]) -> None:
+    some = world(["AAA"], {})
+    with exclusive(some.output), pytest.raises(RetrainBusyError, match="another retrain"):
+        some.retrain().once()
+    assert not some.base.exists()
+
+
+def test_a_policy_that_nobody_configured_is_named(world: Callable[..., World]) -> None:
+    some = world([], {})
+    assert [policy.name for policy in choose_policies(some.settings, ["weekly"])] == ["weekly"]
+    with pytest.raises(ConfigError, match=r"there is no daily; there are weekly"):
+        choose_policies(some.settings, ["daily"])
+
+
+def test_a_worker_that_is_killed_in_mid_training_is_replaced_and_swept_up(
+    world: Callable[..., World],
+) -> None:
+    some = world(["AAA"], {})
+    real = some.folder / "bars" / "AAA_15m.csv"
+    kept = some.folder / "AAA.csv"
+    shutil.move(real, kept)
+    os.mkfifo(real)
+    killed: list[int] = []
+
+    def kill_in_mid_run() -> None:
+        held = os.open(real, os.O_WRONLY)  # opens when the job has opened it too
+        markers = [json.loads(path.read_text()) for path in (some.output / "running").glob("*.json")]
+        [pid] = [marker["pid"] for marker in markers if marker["key"] == "AAA/15m"]
+        shutil.copy(kept, some.folder / "aside.csv")
+        (some.folder / "aside.csv").replace(real)
+        os.kill(pid, signal.SIGKILL)
+        killed.append(pid)
+        os.close(held)
+
+    watcher = threading.Thread(target=kill_in_mid_run, daemon=True)
+    watcher.start()
+    results = some.retrain(backend=None).once()
+    watcher.join()
+    assert killed
+    assert [result.status for result in results] == [JobStatus.CANDIDATE]
+    assert len(load_registry(some.base)) == 1
+    assert some.leftovers() == []
+
+
+def test_the_sweep_removes_what_a_dead_worker_built_and_nothing_else(world: Callable[..., World]) -> None:
+    some = world(["AAA"], {})
+    [result] = some.retrain().once()
+    (some.output / "running" / "1.host.7.json").write_text(
+        json.dumps({"stem": "AAA_15m_logreg", "started": "20240101_000000"}), encoding="utf-8"
+    )
+    lost = ".building-AAA_15m_logreg_20240101_000001", "AAA_15m_logreg_20240101_000002_2"
+    others = (
+        ".building-AAA_15m_logreg_20231231_235959",
+        ".building-AAA_15m_rf_20240101_000001",
+        ".building-XAAA_15m_logreg_20240101_000001",
+        "AAA_15m_logreg_mine",
+    )
+    for name in (*lost, *others):
+        (some.base / name).mkdir()
+    assert sorted(sweep(some.settings)) == sorted(lost)
+    assert {path.name for path in some.base.iterdir() if path.is_dir()} == {*others, result.model_id}
+    assert sweep(some.settings) == []
+
+
+def test_a_bug_in_a_step_fails_its_job_with_the_steps_name(
+    world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = world(["AAA"], {})
+    some.retrain(Sleepless()).forever()
+
+    def broken(*given: object, **more: object) -> None:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr("training.backtest.backtest", broken)
+    from training.plan import plan_jobs
+
+    [job] = plan_jobs(some.settings, [(some.settings.retrain.policies[0], SLOT)]).jobs
+    result = run_job(some.settings, "", "python", job)
+    assert result.status == JobStatus.FAILED
+    assert result.error == "backtest: ZeroDivisionError: by zero"
+    assert result.model_id == list_models(some.base)[0].model_id

@@ -1,0 +1,224 @@
+"""`signalserve retrain` and scripts/run_ml_retrain_schedule.py: what is printed, exit codes, and a clean stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import structlog
+import typer
+import yaml
+from click.testing import Result
+from typer.testing import CliRunner
+
+import cli.retrain
+from config.settings import ConfigError
+from features.synthetic import synthetic_bars
+from registry import load_registry, verify_log
+from training.retrain import exclusive
+
+ROOT = Path(__file__).resolve().parents[2]
+WEEKLY = {"name": "weekly", "symbols": ["*"], "model_type": "logreg"}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Callable[..., Path]:
+    (tmp_path / "bars").mkdir()
+
+    def write(*policies: dict[str, Any], **retrain: Any) -> Path:
+        path = tmp_path / "system.yml"
+        content = {
+            "data": {"ohlcv_path": f"{tmp_path}/bars/{{symbol}}_{{timeframe}}.csv"},
+            "ml": {
+                "models_dir": str(tmp_path / "models"),
+                "label": {"up_threshold": 0.001, "down_threshold": -0.001},
+                "walk_forward": {"folds": 2},
+            },
+            "backtest": {"output_dir": str(tmp_path / "backtests")},
+            "retrain": {"output_dir": str(tmp_path / "retrain"), "policies": list(policies), **retrain},
+        }
+        path.write_text(yaml.safe_dump(content), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def bars(tmp_path: Path) -> Callable[[str], Path]:
+    def write(symbol: str) -> Path:
+        path = tmp_path / "bars" / f"{symbol}_15m.csv"
+        synthetic_bars(symbol, 1500, seed=3).to_csv(path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def run() -> Iterator[Callable[..., Result]]:
+    app = typer.Typer()
+    cli.retrain.register(app)
+    app.command("other")(lambda: None)  # with a single command typer would drop the command's name
+
+    def invoke(config: Path, *more: str) -> Result:
+        return CliRunner().invoke(app, ["retrain", "--config", str(config), *more])
+
+    yield invoke
+    structlog.reset_defaults()  # the command pointed the log at the runner's stderr, which is gone by now
+
+
+Run = Callable[..., Result]
+Write = Callable[..., Path]
+
+
+def test_once_prints_a_table_and_a_failed_job_makes_exit_code_1(
+    config: Write, bars: Write, run: Run, tmp_path: Path
+) -> None:
+    bars("AAA")
+    answer = run(config({**WEEKLY, "symbols": ["AAA", "ABSENT"]}), "--once")
+    assert answer.exit_code == 1
+    entries = {entry.symbol: entry for entry in load_registry(tmp_path / "models")}
+    for text in (
+        entries["AAA"].model_id,
+        "ABSENT/15m",
+        "failed",
+        "no such file",
+        str(tmp_path / "backtests"),
+    ):
+        assert text in answer.stdout
+    assert len((tmp_path / "retrain" / "runs.jsonl").read_text(encoding="utf-8").splitlines()) == 2
+    assert answer.stderr == ""
+
+
+def test_json_is_an_object_a_line_and_a_refused_promote_is_no_failure(
+    config: Write, bars: Write, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIGNALSERVE__PROMOTION__GATE", "evidence")
+    monkeypatch.setenv("SIGNALSERVE__PROMOTION__MIN_SHARPE", "1000")
+    bars("AAA")
+    answer = run(config({**WEEKLY, "auto_promote": True}), "--once", "--json")
+    assert answer.exit_code == 0, answer.output
+    [result] = [json.loads(line) for line in answer.stdout.splitlines()]
+    assert (result["policy"], result["symbol"], result["status"]) == ("weekly", "AAA", "refused")
+    assert any("1000" in rule for rule in result["failed_rules"])
+
+
+def test_a_dry_run_shows_the_plan_and_writes_nothing(
+    config: Write, bars: Write, run: Run, tmp_path: Path
+) -> None:
+    bars("AAA")
+    spans = {"train_end": "2024-01-10", "test_start": "2024-01-11", "test_end": "2024-01-14"}
+    path = config(
+        {**WEEKLY, "symbols": ["AAA", "ABSENT", "X*"], "lookback_days": 10},
+        {"name": "fixed", "symbols": ["AAA"], "auto_promote": True, **spans},
+    )
+    answer = run(path, "--dry-run")
+    assert answer.exit_code == 0, answer.output
+    shown = answer.stdout.splitlines()
+    assert len(shown) == 4
+    assert "X*/15m" in answer.stderr
+    [weekly] = [line for line in shown if line.startswith("weekly") and "AAA/15m" in line]
+    assert "961" in weekly, "ten days of quarter hours, both ends included"
+    assert "logreg" in weekly
+    assert "at its slot" in weekly
+    [fixed] = [line for line in shown if line.startswith("fixed")]
+    assert "2024-01-01 to 2024-01-10, test 2024-01-11 to 2024-01-14" in fixed
+    assert "no such file" in answer.stdout
+    found = json.loads(run(path, "--dry-run", "--once", "--json", "--policy", "fixed").stdout)
+    assert [(row["key"], row["now"], row["auto_promote"]) for row in found["jobs"]] == [
+        ("AAA/15m", True, True)
+    ]
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["bars", "system.yml"]
+
+
+def test_without_a_policy_it_shows_how_one_is_written(config: Write, run: Run) -> None:
+    answer = run(config())
+    assert answer.exit_code == 2
+    assert answer.stderr.startswith("error: no policy is configured")
+    example = answer.stderr.split("\n", 1)[1]
+    assert yaml.safe_load(example)["retrain"]["policies"][0]["schedule"] == "0 3 * * 1"
+
+
+def test_a_schedule_or_a_policy_that_is_none_is_a_configuration_error(config: Write, run: Run) -> None:
+    broken = run(config({**WEEKLY, "schedule": "on Mondays"}), "--dry-run")
+    assert isinstance(broken.exception, ConfigError)
+    unknown = run(config(WEEKLY), "--policy", "daily", "--once")
+    assert isinstance(unknown.exception, ConfigError)
+
+
+def test_patterns_that_match_nothing_and_a_second_retrain_exit_1(
+    config: Write, run: Run, tmp_path: Path
+) -> None:
+    path = config(WEEKLY)
+    nothing = run(path, "--once")
+    assert nothing.exit_code == 1
+    assert "no bar file matches" in nothing.stderr
+    for more in (["--once"], []):
+        with exclusive(tmp_path / "retrain"):
+            busy = run(path, *more)
+        assert busy.exit_code == 1
+        assert "another retrain" in busy.stderr
+
+
+def start(config: Path, *more: str) -> subprocess.Popen[str]:
+    script = str(ROOT / "scripts" / "run_ml_retrain_schedule.py")
+    # a shell that starts the tests in the background may have told them to ignore Ctrl-C
+    return subprocess.Popen(
+        [sys.executable, script, "--config", str(config), *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=config.parent,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        start_new_session=True,
+    )
+
+
+def test_ctrl_c_in_mid_retrain_leaves_nothing_half_done(config: Write, bars: Write, tmp_path: Path) -> None:
+    bars("LATER")
+    os.mkfifo(tmp_path / "bars" / "HELD_15m.csv")
+    process = start(config({**WEEKLY, "symbols": ["ABSENT", "HELD", "LATER"]}, processes=1), "--once")
+    # opens when the job has opened it too: it is in mid-training then, its run directory begun
+    held = os.open(tmp_path / "bars" / "HELD_15m.csv", os.O_WRONLY)
+    family = psutil.Process(process.pid).children(recursive=True)
+    models = tmp_path / "models"
+    assert [path.name[:14] for path in models.glob(".*") if path.is_dir()] == [".building-HELD"]
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    out, err = process.communicate(timeout=120)
+    os.close(held)
+    assert process.returncode == 130, err
+    assert err == ""
+    assert out.count("interrupted") >= 2
+    assert family
+    assert psutil.wait_procs(family, timeout=60)[1] == []
+    assert [path.name for path in models.glob(".building*")] == []
+    assert [(entry.symbol, entry.status) for entry in load_registry(models)] == [("ABSENT", "failed")]
+    assert verify_log(models).ok
+    lines = (tmp_path / "retrain" / "runs.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [(json.loads(line)["symbol"], json.loads(line)["status"]) for line in lines] == [
+        ("ABSENT", "failed"),
+        ("HELD", "interrupted"),
+        ("LATER", "interrupted"),
+    ]
+    state = json.loads((tmp_path / "retrain" / "state.json").read_text(encoding="utf-8"))
+    assert state["policies"]["weekly"]["started"] is not None
+    assert state["policies"]["weekly"]["finished"] is None
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_the_long_running_mode_ends_at_a_signal_while_it_sleeps(
+    config: Write, number: int, code: int
+) -> None:
+    process = start(config(WEEKLY))
+    assert process.stderr is not None
+    assert "waiting for the slots of weekly" in process.stderr.readline()
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (code, "", "")

@@ -1,0 +1,214 @@
+"""A registered model over bars that it was not trained on, with the account's books.
+
+1. The bars start after the model's training span. A span that touches it is refused, or allowed by name and
+   then marked in everything that is written.
+2. Features are computed on the whole file before the span is cut out, so that their warm-up costs no bar of it.
+3. The trading rules are those of `training.simulation`; what is written is in `training.backtest_files`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from config.settings import Settings
+from features.bars import Bars, read_bars
+from features.errors import FeatureError
+from features.timeframe import bars_per_year
+from registry import Key, open_store
+from training.backtest_files import write_backtest
+from training.errors import TrainingError, TrainingRequestError
+from training.labels import make_labels
+from training.metrics import Metrics, classification_metrics, strategy_metrics
+from training.progress import Report, quiet
+from training.scoring import ScoringModel, open_scoring_model, training_span
+from training.simulation import Rules, Simulation, simulate
+
+
+@dataclass(frozen=True)
+class BacktestRequest:
+    """One backtest. `model_id` None: the key's production model; `start`, `end` None: all that is allowed."""
+
+    symbol: str
+    timeframe: str
+    model_id: str | None
+    base_dir: Path
+    ohlcv: Path
+    start: pd.Timestamp | None
+    end: pd.Timestamp | None
+    allow_in_sample: bool
+    output_dir: Path
+    rules: Rules
+    starting_equity: float
+    unpickle: str
+
+    @classmethod
+    def from_settings(
+        cls,
+        settings: Settings,
+        symbol: str,
+        timeframe: str = "15m",
+        *,
+        model_id: str | None = None,
+        ohlcv: Path | str | None = None,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        allow_in_sample: bool = False,
+        output_dir: Path | str | None = None,
+        base_dir: Path | str | None = None,
+    ) -> BacktestRequest:
+        """Take from the configuration what is not given; a time without a zone is UTC."""
+        return cls(
+            symbol=symbol,
+            timeframe=timeframe,
+            model_id=model_id,
+            base_dir=settings.ml.models_dir if base_dir is None else Path(base_dir),
+            ohlcv=settings.data.ohlcv_file(symbol, timeframe) if ohlcv is None else Path(ohlcv),
+            start=_utc(start),
+            end=_utc(end),
+            allow_in_sample=allow_in_sample,
+            output_dir=settings.backtest.output_dir if output_dir is None else Path(output_dir),
+            rules=Rules.from_settings(settings),
+            starting_equity=settings.backtest.starting_equity,
+            unpickle=settings.security.unpickle,
+        )
+
+
+@dataclass(frozen=True)
+class BacktestResult:
+    """What a backtest found, over n bars.
+
+    `frame`: open, close and probability float64 [n], by the bars' open times; `classes` float64 [n]: the
+    model's own label, NaN where it has none; `in_sample`: the span touches the training span.
+    """
+
+    model: ScoringModel
+    bars: Bars
+    rules: Rules
+    starting_equity: float
+    frame: pd.DataFrame
+    classes: NDArray[np.float64]
+    simulation: Simulation
+    metrics: Metrics
+    in_sample: bool
+    folder: Path
+
+    @property
+    def model_id(self) -> str:
+        """The model that was tested."""
+        return self.model.entry.model_id
+
+    @property
+    def span(self) -> tuple[pd.Timestamp, pd.Timestamp]:
+        """Open times of the first and the last bar."""
+        return self.frame.index[0], self.frame.index[-1]
+
+
+def backtest(request: BacktestRequest, report: Report = quiet) -> BacktestResult:
+    """Run a model over a span of bars and write trades, equity, metrics and a report.
+
+    Raises:
+        RegistryError: there is no such model, or it may not be opened.
+        TrainingRequestError: the span touches the model's training span, or the model says too little of itself.
+        TrainingError: the bars can't be read, or none is left.
+    """
+    view = open_store(request.base_dir).view()
+    model_id = request.model_id or view.state.production(Key(request.symbol, request.timeframe))
+    if model_id is None:
+        raise TrainingRequestError(
+            f"nothing is in production for {request.symbol}/{request.timeframe}: name a model, or promote one"
+        )
+    report(f"opening {model_id}")
+    model = open_scoring_model(request.base_dir, view, model_id, unpickle=request.unpickle)
+    if (model.entry.symbol, model.entry.timeframe) != (request.symbol, request.timeframe):
+        raise TrainingRequestError(
+            f"{model_id} is a model of {model.entry.key}, not of {request.symbol}/{request.timeframe}"
+        )
+    report(f"reading {request.ohlcv}")
+    try:
+        bars = read_bars(request.ohlcv, timeframe=request.timeframe)
+    except FeatureError as error:
+        raise TrainingError(str(error)) from error
+    span, in_sample = _span(request, model, bars)
+    report(f"scoring {len(span):,} bars")
+    probability = model.score(bars)[span.start : span.stop]
+    part = bars.frame.iloc[span.start : span.stop]
+    report("trading")
+    close = part["close"].to_numpy()
+    simulation = simulate(
+        part["open"].to_numpy(), close, probability, request.rules, starting_equity=request.starting_equity
+    )
+    classes = _classes(model, bars)[span.start : span.stop]
+    known = np.isfinite(classes) & np.isfinite(probability)
+    metrics: Metrics = {
+        **strategy_metrics(simulation, close, bars_per_year=bars_per_year(request.timeframe)),
+        **classification_metrics(classes[known], probability[known]),
+        "bars": len(span),
+    }
+    result = BacktestResult(
+        model=model,
+        bars=bars,
+        rules=request.rules,
+        starting_equity=request.starting_equity,
+        frame=pd.DataFrame({"open": part["open"], "close": part["close"], "probability": probability}),
+        classes=classes,
+        simulation=simulation,
+        metrics=metrics,
+        in_sample=in_sample,
+        folder=request.output_dir / f"{model_id}_{part.index[0]:%Y%m%dT%H%M}_{part.index[-1]:%Y%m%dT%H%M}",
+    )
+    report("writing the report")
+    write_backtest(result)
+    return result
+
+
+def _span(request: BacktestRequest, model: ScoringModel, bars: Bars) -> tuple[range, bool]:
+    index = pd.DatetimeIndex(bars.frame.index)
+    trained = training_span(model.meta)
+    first = 0
+    if trained is not None:
+        first = int(index.searchsorted(trained[1], side="right"))
+    elif not request.allow_in_sample:
+        raise TrainingRequestError(
+            f"{model.entry.model_id}: meta.json has no train_start and train_end, so nobody knows which bars it "
+            "has seen; allow_in_sample runs it all the same and marks the result"
+        )
+    start = first if request.start is None else int(index.searchsorted(request.start, side="left"))
+    stop = len(index) if request.end is None else int(index.searchsorted(request.end, side="right"))
+    if stop - start < 2:
+        raise TrainingError(
+            f"{bars.path} has bars from {index[0].isoformat()} to {index[-1].isoformat()}, which leaves fewer than "
+            f"2 in the span{_trained_text(trained)}; give a longer file or another span"
+        )
+    overlaps = trained is None or (index[start] <= trained[1] and index[stop - 1] >= trained[0])
+    if overlaps and not request.allow_in_sample:
+        allowed = index[first].isoformat() if first < len(index) else "none in this file"
+        raise TrainingRequestError(
+            f"the span {index[start].isoformat()} to {index[stop - 1].isoformat()} overlaps the bars that "
+            f"{model.entry.model_id} was trained on{_trained_text(trained)}; the first bar after them is {allowed}. "
+            "allow_in_sample runs it all the same and marks the result"
+        )
+    return range(start, stop), overlaps
+
+
+def _trained_text(trained: tuple[pd.Timestamp, pd.Timestamp] | None) -> str:
+    return f" (trained on {trained[0].isoformat()} to {trained[1].isoformat()})" if trained else ""
+
+
+def _classes(model: ScoringModel, bars: Bars) -> NDArray[np.float64]:
+    config: Mapping[str, Any] = model.meta.label_config or {}
+    labels = make_labels(bars, config)
+    return np.full(len(bars.frame), np.nan) if labels is None else labels.classes
+
+
+def _utc(moment: datetime | None) -> pd.Timestamp | None:
+    if moment is None:
+        return None
+    return pd.Timestamp(moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).tz_convert("UTC")

@@ -1,0 +1,271 @@
+"""Challenger against champion, on bars that neither was trained on.
+
+1. The window starts after both models' training spans and a purge of the longer label horizon; it ends with
+   the file.
+2. Both models' signals pass the same simulation, with the rules and costs of the configuration.
+3. What is measured is these models' files, so the evidence is of kind `artefact`.
+4. The deflated Sharpe ratio is the probability that the true ratio is above what luck gives: the best of the
+   challenger's grid trials, and the best of all evaluations of the key that looked at bars of this window.
+5. The record goes into the event log whether or not it passes the gate, so that asking again is counted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from config.settings import Settings
+from features.bars import Bars, read_bars
+from features.errors import FeatureError
+from features.timeframe import bars_per_year
+from registry import Decision, Evidence, Measured, ModelMetadata, open_store, record_evaluation
+from registry.errors import WrongStatusError
+from registry.gate import Rule
+from registry.lifecycle import entry_of
+from registry.store import View
+from training.bootstrap import Bootstrap, probability_better
+from training.errors import TrainingError, TrainingRequestError
+from training.labels import make_labels
+from training.metrics import (
+    classification_metrics,
+    expected_max_sharpe,
+    probabilistic_sharpe,
+    strategy_metrics,
+)
+from training.progress import Report, quiet
+from training.scoring import ScoringModel, open_scoring_model, training_span
+from training.simulation import Rules, Simulation, simulate
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """An evaluation that stands in the log: the evidence, every rule's verdict, and the model's status after."""
+
+    evidence: Evidence
+    decision: Decision
+    status: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether the gate would let the challenger into production now."""
+        return self.decision.allowed
+
+    @property
+    def failed_rules(self) -> tuple[str, ...]:
+        """The rules that are not met, each with its numbers."""
+        return tuple(f"{rule.name}: {rule.text}" for rule in self.decision.failed)
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """Every rule that was judged."""
+        return self.decision.rules
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What the event keeps."""
+        return dict(self.decision.record)
+
+
+@dataclass(frozen=True)
+class _Measurement:
+    model: ScoringModel
+    simulation: Simulation
+    metrics: Mapping[str, Any]
+    auc: float | None
+
+
+def evaluate(
+    settings: Settings,
+    model_id: str,
+    *,
+    ohlcv: Path | str | None = None,
+    base_dir: Path | str | None = None,
+    report: Report = quiet,
+    actor: str = "",
+    via: str = "python",
+) -> Evaluation:
+    """Measure a model beside its key's champion, keep the evidence, and make it a candidate where it passes.
+
+    Args:
+        settings: rules, costs and the gate's bounds.
+        model_id: the challenger.
+        ohlcv: its bars; None: `data.ohlcv_path`.
+        base_dir: the registry; None: `ml.models_dir`.
+        report: is told each step as it starts.
+        actor: who evaluates, for the event log.
+        via: cli, lab or python.
+
+    Raises:
+        RegistryError: there is no such model, it can't be opened, or its status has no evaluation.
+        TrainingRequestError: a model says too little of itself to be measured.
+        TrainingError: the bars can't be read, or none is left after the training spans.
+    """
+    base = Path(base_dir) if base_dir is not None else settings.ml.models_dir
+    view = open_store(base).view()
+    entry = entry_of(view.state, model_id)
+    champion_id = view.state.production(entry.key)
+    if champion_id == model_id:
+        raise WrongStatusError(
+            f"{model_id} is in production: it is the champion that others are compared with"
+        )
+    report(f"opening {model_id}")
+    models = [_open(base, view, model_id, settings)]
+    if champion_id is not None:
+        models.append(_open(base, view, champion_id, settings))
+    file = Path(ohlcv) if ohlcv is not None else settings.data.ohlcv_file(entry.symbol, entry.timeframe)
+    report(f"reading {file}")
+    try:
+        bars = read_bars(file, timeframe=entry.timeframe)
+    except FeatureError as error:
+        raise TrainingError(str(error)) from error
+    window = _window(bars, [model.meta for model in models])
+    report(f"scoring {len(window):,} bars with {len(models)} model(s)")
+    rules = Rules.from_settings(settings)
+    measured = [_measure(model, bars, window, rules) for model in models]
+    report("resampling")
+    evidence = _evidence(settings, view, bars, window, rules, measured)
+    decision = record_evaluation(base, evidence, policy=settings.promotion, actor=actor, via=via)
+    status = entry_of(open_store(base).view().state, model_id).status
+    return Evaluation(evidence, decision, status)
+
+
+def _open(base: Path, view: View, model_id: str, settings: Settings) -> ScoringModel:
+    model = open_scoring_model(base, view, model_id, unpickle=settings.security.unpickle)
+    if training_span(model.meta) is None:
+        raise TrainingRequestError(
+            f"{model_id}: meta.json has no train_start and train_end, so nobody knows which bars it has seen; "
+            "train it again, or promote with force and a reason"
+        )
+    return model
+
+
+def _train_end(meta: ModelMetadata) -> pd.Timestamp:
+    span = training_span(meta)
+    if span is None:
+        raise TrainingRequestError(f"{meta.model_id}: its training span is unknown")
+    return span[1]
+
+
+def _window(bars: Bars, metas: list[ModelMetadata]) -> range:
+    """Positions of the bars after every training span and the purge."""
+    index = bars.frame.index
+    purge = max(int((meta.label_config or {}).get("horizon_bars", 0)) for meta in metas)
+    last = max(_train_end(meta) for meta in metas)
+    start = int(index.searchsorted(last, side="right")) + purge
+    if len(index) - start < 2:
+        raise TrainingError(
+            f"{bars.path} ends at {index[-1].isoformat()} and leaves no bars to judge on: the training spans "
+            f"end at {last.isoformat()} and {purge} bars are purged; add later bars"
+        )
+    return range(start, len(index))
+
+
+def _measure(model: ScoringModel, bars: Bars, window: range, rules: Rules) -> _Measurement:
+    probability = model.score(bars)[window.start : window.stop]
+    frame = bars.frame.iloc[window.start : window.stop]
+    close = frame["close"].to_numpy()
+    simulation = simulate(frame["open"].to_numpy(), close, probability, rules)
+    metrics = strategy_metrics(simulation, close, bars_per_year=bars_per_year(bars.timeframe))
+    return _Measurement(model, simulation, metrics, _auc(model.meta, bars, window, probability))
+
+
+def _auc(meta: ModelMetadata, bars: Bars, window: range, probability: NDArray[np.float64]) -> float | None:
+    """Area under the ROC curve by the model's own label; None where it has none of ours."""
+    labels = make_labels(bars, meta.label_config or {})
+    if labels is None:
+        return None
+    classes = labels.classes[window.start : window.stop]
+    known = np.isfinite(classes) & np.isfinite(probability)
+    value = classification_metrics(classes[known], probability[known])["auc"]
+    return None if value is None else float(value)
+
+
+def _evidence(
+    settings: Settings,
+    view: View,
+    bars: Bars,
+    window: range,
+    rules: Rules,
+    measured: list[_Measurement],
+) -> Evidence:
+    challenger = measured[0]
+    champion = measured[1] if len(measured) > 1 else None
+    policy = settings.promotion
+    index = bars.frame.index
+    start, end = index[window.start].isoformat(), index[window.stop - 1].isoformat()
+    tries = view.state.tries(challenger.model.entry.key, start, end) + 1
+    trials = _trials(challenger.model.meta)
+    bootstrap: Bootstrap | None = None
+    if champion is not None:
+        bootstrap = probability_better(
+            challenger.simulation.returns - champion.simulation.returns,
+            resamples=policy.resamples,
+            block_bars=policy.block_bars,
+            seed=policy.seed,
+        )
+    return Evidence(
+        challenger=_measured(challenger, _luck(len(window), tries, *trials)),
+        champion=_measured(champion, None) if champion is not None else None,
+        evaluated_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        window_start=start,
+        window_end=end,
+        bars=len(window),
+        probability_better=bootstrap.probability if bootstrap else None,
+        mean_difference=bootstrap.mean if bootstrap else None,
+        block_bars=bootstrap.block_bars if bootstrap else None,
+        resamples=bootstrap.resamples if bootstrap else 0,
+        seed=policy.seed,
+        tries=tries,
+        trials=trials[0],
+        data={"file": bars.path.name, "sha256": bars.sha256},
+        rules={
+            "proba_entry": rules.proba_entry,
+            "proba_exit": rules.proba_exit,
+            "fee_bps": rules.fee_bps,
+            "slippage_bps": rules.slippage_bps,
+            "warmup_bars": rules.warmup_bars,
+            "allow_short": rules.allow_short,
+        },
+    )
+
+
+def _measured(measurement: _Measurement, luck: float | None) -> Measured:
+    model, metrics = measurement.model, measurement.metrics
+    return Measured(
+        model_id=model.entry.model_id,
+        digest=model.digest,
+        train_end=_train_end(model.meta).isoformat(),
+        cum_return=float(metrics["cum_return"]),
+        sharpe=float(metrics["sharpe"]),
+        max_drawdown=float(metrics["max_drawdown"]),
+        trades=int(metrics["trades"]),
+        deflated_sharpe=(
+            probabilistic_sharpe(measurement.simulation.returns, luck) if luck is not None else None
+        ),
+        auc=measurement.auc,
+    )
+
+
+def _trials(meta: ModelMetadata) -> tuple[int, float | None]:
+    """How many parameter sets were tried for a model, and the variance of their per-bar Sharpe ratios."""
+    trials = meta.extra.get("trials")
+    if not isinstance(trials, Mapping):
+        return 1, None
+    count, variance = trials.get("count"), trials.get("per_bar_sharpe_variance")
+    known = float(variance) if isinstance(variance, int | float) and math.isfinite(variance) else None
+    return (count if isinstance(count, int) and count > 0 else 1), known
+
+
+def _luck(bars: int, tries: int, trials: int, variance: float | None) -> float:
+    """The per-bar Sharpe ratio that a key without skill would reach by its tries and its grid."""
+    no_skill = 1.0 / (bars - 1)
+    grid = expected_max_sharpe(trials, no_skill if variance is None else variance)
+    return expected_max_sharpe(tries, no_skill) + grid

@@ -1,0 +1,100 @@
+"""The report's pictures, as SVG that needs no font, script or network."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+from numpy.typing import NDArray
+
+_INK, _MUTED, _MAIN, _OTHER, _BAD = "#1f2933", "#9aa5b1", "#0b6e99", "#b0b7bf", "#b3392f"
+_STYLE = {
+    "font.size": 10,
+    "axes.edgecolor": _MUTED,
+    "axes.labelcolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e4e7eb",
+    "axes.axisbelow": True,
+    "svg.hashsalt": "signalserve",
+}
+_BINS = 10
+
+
+def equity_plot(equity: pd.DataFrame, starting_equity: float) -> Markup:
+    """Equity beside buying at the first close and holding."""
+
+    def draw(axes: Axes) -> None:
+        held = starting_equity * equity["close"] / equity["close"].iloc[0]
+        axes.plot(equity.index, held, color=_OTHER, linewidth=1.2, label="buy and hold")
+        axes.plot(equity.index, equity["equity"], color=_MAIN, linewidth=1.5, label="model")
+        axes.set_ylabel("equity")
+        axes.legend(frameon=False, loc="upper left")
+        _dates(axes)
+
+    return _render(draw, 3.6)
+
+
+def drawdown_plot(equity: pd.DataFrame) -> Markup:
+    """The fall from the high before, in percent."""
+
+    def draw(axes: Axes) -> None:
+        axes.fill_between(equity.index, -equity["drawdown"], 0.0, color=_BAD, alpha=0.35, linewidth=0)
+        axes.plot(equity.index, -equity["drawdown"], color=_BAD, linewidth=1.0)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.set_ylabel("drawdown")
+        _dates(axes)
+
+    return _render(draw, 2.2)
+
+
+def calibration_plot(probability: NDArray[np.float64], classes: NDArray[np.float64]) -> Markup:
+    """How often bars of class 1 really were so, by ten groups of equal size; both float64 [n], finite."""
+
+    def draw(axes: Axes) -> None:
+        axes.plot([0, 1], [0, 1], color=_OTHER, linewidth=1.0, linestyle="--", label="perfect")
+        order = np.argsort(probability, kind="stable")
+        groups = [group for group in np.array_split(order, _BINS) if group.size]
+        said = [probability[group].mean() for group in groups]
+        was = np.array([classes[group].mean() for group in groups])
+        spread = [np.sqrt(rate * (1 - rate) / len(group)) for rate, group in zip(was, groups, strict=True)]
+        axes.errorbar(
+            said, was, yerr=spread, color=_MAIN, marker="o", markersize=4, linewidth=1.2, label="model"
+        )
+        low, high = min(*said, *was), max(*said, *was)
+        margin = max(0.05, (high - low) * 0.2)
+        axes.set_xlim(max(0.0, low - margin), min(1.0, high + margin))
+        axes.set_ylim(max(0.0, low - margin), min(1.0, high + margin))
+        axes.set_xlabel("probability given")
+        axes.set_ylabel("share of class 1")
+        axes.legend(frameon=False, loc="upper left")
+
+    return _render(draw, 3.8, width=5.2)
+
+
+def _dates(axes: Axes) -> None:
+    locator = AutoDateLocator()
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+
+
+def _render(draw: Callable[[Axes], None], height: float, *, width: float = 9.0) -> Markup:
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        draw(figure.subplots())
+        buffer = io.StringIO()
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    return Markup(text[text.index("<svg") :])  # noqa: S704 - drawn here, from numbers alone

@@ -1,0 +1,268 @@
+"""One job of a retrain, as a worker runs it: train, evaluate, report, promote.
+
+1. What goes wrong ends this job and no other: its result says at which step.
+2. A job that has registered its model before (its worker died, the run was interrupted) takes that model over
+   and goes on behind what is in the registry's log: nothing is registered or evaluated twice.
+3. What computes is imported by the job, not by the module: the process that hands jobs out does without.
+4. While it runs, a file in `{retrain.output_dir}/running` names what it builds; one that is left tells of a
+   worker that died, and `sweep` removes what that worker left behind.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from config.logs import configure_logs
+from config.settings import Settings
+from features.errors import FeatureError
+from registry import Promotion, Status, open_store, promote
+from registry.errors import GateRefusedError, RegistryError, StaleExpectationError
+from registry.lifecycle import Gate, entry_of
+from registry.runs import BUILDING_PREFIX
+from registry.store import View
+from training.errors import TrainingError
+from training.plan import Job, slot_text
+
+_RUNNING = "running"
+
+
+class JobStatus(StrEnum):
+    """How a job ended."""
+
+    TRAINED = "trained"  # registered; the gate would refuse it
+    CANDIDATE = "candidate"  # the gate would let it in
+    PROMOTED = "promoted"
+    REFUSED = "refused"  # auto_promote asked, and the gate said no
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """A line of runs.jsonl. `metrics` are the backtest's, `report` is its folder, `seconds` are of the wall clock."""
+
+    time: str
+    policy: str
+    symbol: str
+    timeframe: str
+    slot: str
+    request_id: str
+    status: JobStatus
+    model_id: str | None = None
+    metrics: dict[str, Any] = field(default_factory=dict)
+    failed_rules: tuple[str, ...] = ()
+    report: str | None = None
+    seconds: float = 0.0
+    error: str | None = None
+
+    @classmethod
+    def of(cls, job: Job, status: JobStatus, **more: Any) -> JobResult:
+        """A job's result, as of now."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        return cls(
+            now,
+            job.policy.name,
+            job.symbol,
+            job.timeframe,
+            slot_text(job.slot),
+            job.request_id,
+            status,
+            **more,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+@dataclass
+class _Run:
+    """What a job knows so far."""
+
+    settings: Settings
+    job: Job
+    actor: str
+    via: str
+    step: str = "training"
+    model_id: str | None = None
+    metrics: dict[str, Any] = field(default_factory=dict)
+    failed_rules: tuple[str, ...] = ()
+    report: str | None = None
+    note: str | None = None
+
+    @property
+    def base(self) -> Path:
+        return self.settings.ml.models_dir
+
+    def view(self) -> View:
+        return open_store(self.base).view()
+
+
+def run_job(settings: Settings, actor: str, via: str, job: Job) -> JobResult:
+    """Do all of a job's steps; raises nothing but what interrupts it."""
+    # a worker starts with no settings, and log lines on stdout would mix with the command's answer
+    configure_logs(settings.logging)
+    began = time.monotonic()
+    run = _Run(settings, job, actor, via)
+    try:
+        with _marker(settings, job):
+            status = _steps(run)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other jobs go on
+        known = isinstance(error, TrainingError | RegistryError | FeatureError)
+        text = " ".join(str(error).split())
+        run.note = f"{run.step}: {text if known else f'{type(error).__name__}: {text}'}"
+        run.model_id = run.model_id or getattr(error, "model_id", None)
+        status = JobStatus.FAILED
+    return JobResult.of(
+        job,
+        status,
+        model_id=run.model_id,
+        metrics=run.metrics,
+        failed_rules=run.failed_rules,
+        report=run.report,
+        seconds=round(time.monotonic() - began, 3),
+        error=run.note,
+    )
+
+
+def _steps(run: _Run) -> JobStatus:
+    run.model_id = model_id = _train(run)
+    run.step = "evaluation"
+    passed = _evaluate(run, model_id)
+    from training.backtest import BacktestRequest, backtest
+
+    run.step = "backtest"
+    choice = BacktestRequest.from_settings(
+        run.settings, run.job.symbol, run.job.timeframe, model_id=model_id, ohlcv=run.job.ohlcv
+    )
+    result = backtest(choice)
+    run.metrics, run.report = dict(result.metrics), str(result.folder)
+    if entry_of(run.view().state, model_id).status == Status.PRODUCTION:
+        return JobStatus.PROMOTED
+    if run.job.policy.auto_promote:
+        run.step = "promote"
+        return _promote(run, model_id)
+    return JobStatus.CANDIDATE if passed else JobStatus.TRAINED
+
+
+def _train(run: _Run) -> str:
+    """The registered model; the one of an earlier attempt where its request_id is in the log."""
+    from training.request import TrainRequest
+    from training.run import train
+
+    job, policy = run.job, run.job.policy
+    chosen = {
+        name: value
+        for name in ("lookback_days", "train_start", "train_end", "test_start", "test_end")
+        if (value := getattr(policy, name)) is not None
+    }
+    request = TrainRequest.from_settings(
+        run.settings,
+        job.symbol,
+        job.timeframe,
+        preset=policy.preset,
+        model_type=job.model_type,
+        ohlcv=job.ohlcv,
+        grid=policy.grid,
+        request_id=job.request_id,
+        **chosen,
+    )
+    return train(request, actor=run.actor, via=run.via).model_id
+
+
+def _evaluate(run: _Run, model_id: str) -> bool:
+    """Whether the gate would let the model in; an evaluation that is in the log already is not made again."""
+    from training.evaluation import evaluate
+
+    state = run.view().state
+    entry = entry_of(state, model_id)
+    if entry.status == Status.PRODUCTION:
+        return True
+    if model_id not in state.evidence:
+        result = evaluate(run.settings, model_id, ohlcv=run.job.ohlcv, actor=run.actor, via=run.via)
+        run.failed_rules = result.failed_rules
+        return result.passed
+    decision = Gate(run.settings.promotion, datetime.now(UTC)).judge(state, entry, force=False)
+    run.failed_rules = tuple(f"{rule.name}: {rule.text}" for rule in decision.failed)
+    return decision.allowed
+
+
+def _promote(run: _Run, model_id: str) -> JobStatus:
+    """Ask the gate, against the champion that the evidence is about."""
+    record = run.view().state.evidence.get(model_id)
+    champion = (record or {}).get("champion")
+    expected = str(champion["model_id"]) if champion else ""
+    try:
+        promote(
+            run.base,
+            [Promotion(model_id, expected)],
+            reason=f"retrain policy {run.job.policy.name}",
+            policy=run.settings.promotion,
+            request_id=f"{run.job.request_id}:promote",
+            actor=run.actor,
+            via=run.via,
+        )
+    except (GateRefusedError, StaleExpectationError) as error:
+        run.note = str(error)
+        return JobStatus.REFUSED
+    return JobStatus.PROMOTED
+
+
+@contextmanager
+def _marker(settings: Settings, job: Job) -> Iterator[None]:
+    from training.models import canonical_type
+
+    folder = settings.retrain.output_dir / _RUNNING
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{job.job_id}.{platform.node()}.{os.getpid()}.json"
+    content = {
+        "stem": f"{job.symbol}_{job.timeframe}_{canonical_type(job.model_type)}",
+        "started": f"{datetime.now(UTC):%Y%m%d_%H%M%S}",
+        "key": job.key,
+        "host": platform.node(),
+        "pid": os.getpid(),
+    }
+    aside = path.with_suffix(".tmp")
+    aside.write_text(json.dumps(content), encoding="utf-8")
+    aside.replace(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def sweep(settings: Settings) -> list[str]:
+    """Remove the run directories that workers which died left unregistered; gives their names.
+
+    Call it when no worker of a retrain runs.
+    """
+    base = settings.ml.models_dir
+    removed: list[str] = []
+    for marker in sorted((settings.retrain.output_dir / _RUNNING).glob("*.json")):
+        try:
+            lost = json.loads(marker.read_text(encoding="utf-8"))
+            name = re.compile(re.escape(lost["stem"]) + r"_(\d{8}_\d{6})(_\d+)?")
+            started = str(lost["started"])
+        except (OSError, KeyError, TypeError, ValueError):
+            continue
+        known = open_store(base).view().state.used_ids if base.is_dir() else set()
+        for folder in sorted(base.iterdir()) if base.is_dir() else ():
+            model_id = folder.name.removeprefix(BUILDING_PREFIX)
+            match = name.fullmatch(model_id)
+            if match is not None and match[1] >= started and model_id not in known and folder.is_dir():
+                shutil.rmtree(folder, ignore_errors=True)
+                removed.append(folder.name)
+        marker.unlink(missing_ok=True)
+    return removed
