@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -170,9 +171,20 @@ def _workers(jobs: int) -> Iterator[Any]:
         yield Parallel(n_jobs=1, return_as="generator")
         return
     try:
-        yield Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
+        yield Parallel(
+            n_jobs=jobs,
+            backend="loky",
+            return_as="generator_unordered",
+            batch_size=1,
+            initializer=_leave_interrupts_to_the_parent,
+        )
     finally:
         get_reusable_executor().shutdown(wait=True, kill_workers=True)
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    # a terminal sends Ctrl-C to the workers too, and each would print a traceback before the parent ends it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _free_path(folder: Path, stem: str) -> Path:
