@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
 from cli.exits import FAILED, USAGE, say_error, telling_exits
 from cli.options import ConfigOption, JsonOption, RegistryOption, registry_dir
 from cli.output import console, notes, print_json, print_table
 from config.logs import configure_logs
-from config.settings import load_settings
+from config.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from training.backtest import BacktestResult
@@ -65,13 +66,30 @@ def backtest(
     allow_in_sample: Annotated[
         bool, typer.Option("--allow-in-sample", help="Allow bars of the training span, and mark the result.")
     ] = False,
+    proba_entry: Annotated[float | None, typer.Option(help="Default live.proba_entry.")] = None,
+    proba_exit: Annotated[float | None, typer.Option(help="Default live.proba_exit.")] = None,
+    fee_bps: Annotated[float | None, typer.Option(help="A side; default backtest.fee_bps.")] = None,
+    slippage_bps: Annotated[float | None, typer.Option(help="A side; default backtest.slippage_bps.")] = None,
+    warmup_bars: Annotated[int | None, typer.Option(help="Bars without a signal.")] = None,
+    allow_short: Annotated[
+        bool | None, typer.Option("--allow-short/--long-only", help="Default backtest.allow_short.")
+    ] = None,
     output_dir: Annotated[Path | None, typer.Option(help="Default backtest.output_dir.")] = None,
     registry: RegistryOption = None,
     config: ConfigOption = None,
     json_output: JsonOption = False,
 ) -> None:
     """Trade a model's signals on past bars and write trades, equity, metrics and a report."""
-    settings = load_settings(config)
+    settings = _with_rules(
+        load_settings(config),
+        live={"proba_entry": proba_entry, "proba_exit": proba_exit},
+        backtest={
+            "fee_bps": fee_bps,
+            "slippage_bps": slippage_bps,
+            "warmup_bars": warmup_bars,
+            "allow_short": allow_short,
+        },
+    )
     # these take seconds to import, and other commands don't need them
     from training.backtest import BacktestRequest
     from training.backtest import backtest as run_backtest
@@ -106,6 +124,28 @@ def backtest(
         print_json({**metrics_document(result), "folder": str(result.folder)})
     else:
         _print(result)
+
+
+def _with_rules(settings: Settings, **sections: dict[str, Any]) -> Settings:
+    """The settings with what was given, checked like the file's."""
+    given = {
+        name: {key: value for key, value in values.items() if value is not None}
+        for name, values in sections.items()
+    }
+    try:
+        return settings.model_copy(
+            update={
+                name: type(section).model_validate({**section.model_dump(), **values})
+                for name, values in given.items()
+                if values and (section := getattr(settings, name))
+            }
+        )
+    except ValidationError as error:
+        for item in error.errors():
+            say_error(
+                f"{'.'.join(map(str, item['loc'])) or 'options'}: {item['msg']}, found {item['input']!r}"
+            )
+        raise typer.Exit(USAGE) from None
 
 
 def _print(result: BacktestResult) -> None:

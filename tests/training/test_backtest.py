@@ -174,6 +174,17 @@ def test_the_command_prints_a_table_and_where_things_landed(
     assert trained[1] in done.stdout
     as_json = CliRunner().invoke(app, [*common, "-s", "SYNTH", "--output-dir", str(tmp_path), "--json"])
     assert json.loads(as_json.stdout)["metrics"]["trades"] > 3
+    changed = ["--fee-bps", "50", "--allow-short", "--proba-entry", "0.52", "--json"]
+    dear = json.loads(
+        CliRunner().invoke(app, [*common, "-s", "SYNTH", "--output-dir", str(tmp_path), *changed]).stdout
+    )
+    assert (dear["rules"]["fee_bps"], dear["rules"]["allow_short"], dear["rules"]["proba_entry"]) == (
+        50,
+        True,
+        0.52,
+    )
+    odd = CliRunner().invoke(app, [*common, "-s", "SYNTH", "--proba-exit", "2"])
+    assert (odd.exit_code, "proba_exit" in odd.stderr) == (2, True)
     refused = CliRunner().invoke(app, [*common, "-s", "SYNTH", "--start", "2024-01-04"])
     assert refused.exit_code == 2
     nobody = CliRunner().invoke(app, [*common, "-s", "OTHER"])

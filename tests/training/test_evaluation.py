@@ -229,6 +229,32 @@ def test_without_later_bars_or_a_training_span_nothing_is_judged(
         evaluate(gated, champion, ohlcv=bars, base_dir=base)
 
 
+def test_a_model_of_a_random_walk_is_refused(settings: Settings, tmp_path: Path) -> None:
+    random = np.random.default_rng(17)
+    close = 100.0 * np.exp(np.cumsum(0.002 * random.standard_normal(3000)))
+    opened = np.concatenate(([100.0], close[:-1]))
+    spread = 1.0 + 0.001 * random.random((2, 3000))
+    frame = pd.DataFrame(
+        {
+            "open": opened,
+            "high": np.maximum(opened, close) * spread[0],
+            "low": np.minimum(opened, close) / spread[1],
+            "close": close,
+            "volume": 1000.0 * np.exp(0.3 * random.standard_normal(3000)),
+        },
+        index=pd.date_range("2024-01-01", periods=3000, freq="15min", tz="UTC", name="timestamp"),
+    )
+    path = tmp_path / "WALK_15m.csv"
+    frame.to_csv(path)
+    base = tmp_path / "registry"
+    request = TrainRequest.from_settings(settings, "WALK", output_dir=base, ohlcv=path)
+    model_id = train(request).model_id
+    result = evaluate(with_promotion(settings), model_id, ohlcv=path, base_dir=base)
+    assert not result.passed
+    # a standard error of the AUC at so many bars is about 0.03, and labels of 4 bars overlap
+    assert abs((result.evidence.challenger.auc or 0.5) - 0.5) < 4 * 0.06
+
+
 def test_of_two_hundred_challengers_without_skill_at_most_the_nominal_share_passes() -> None:
     policy = PromotionSettings(resamples=200, min_trades=0, min_bars=2, max_drawdown=1.0)
     rules = Rules(0.55, 0.45, fee_bps=0.0, slippage_bps=0.0)  # costs would refuse them by themselves

@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from cli.main import app
 from client import FailedPrecondition
 from tests.server.wire.conftest import NAMES, Registry, Server
 
@@ -45,3 +47,10 @@ def test_the_policy_refuse_gives_no_score_but_to_who_names_the_model(
     assert caught.value.reason == "MODEL_STALE"
     named = server.client.predict("BTCUSDT", "15m", row, registry["a"], feature_names=NAMES)
     assert named.flags == ("STALE_MODEL",)
+
+
+def test_the_status_command_warns(registry: Registry, serve: Callable[..., Server]) -> None:
+    server = serve(registry.base, ml={"max_model_age": "1d"})
+    done = CliRunner().invoke(app, ["status", "--target", server.target])
+    assert done.exit_code == 0
+    assert f"{registry['a']} is older than ml.max_model_age since 2026-01-02 00:00Z" in done.stderr

@@ -1,0 +1,73 @@
+"""Over the wire the promote gate refuses with each failed rule and its numbers, and force overrides it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from client import FailedPrecondition, InvalidArgument
+from config.evidence import PromotionSettings
+from registry import Evidence, Measured, open_store, record_evaluation
+from tests.server.wire.conftest import Registry, Server
+
+
+@pytest.fixture(autouse=True)
+def in_force(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIGNALSERVE__PROMOTION__GATE", "evidence")
+
+
+def evaluated(registry: Registry, probability: float) -> None:
+    """An evaluation of model b against a, the champion."""
+    digests = open_store(registry.base).view().state.digests
+
+    def measured(name: str, **more: Any) -> Measured:
+        model_id = registry[name]
+        return Measured(model_id, digests[model_id], "2026-01-01T00:00:00+00:00", 0.1, 1.5, 0.1, 40, **more)
+
+    evidence = Evidence(
+        challenger=measured("b", deflated_sharpe=0.9),
+        champion=measured("a"),
+        evaluated_at=datetime.now(UTC).isoformat(),
+        window_start="2026-02-01T00:00:00+00:00",
+        window_end="2026-03-01T00:00:00+00:00",
+        bars=2000,
+        probability_better=probability,
+    )
+    record_evaluation(registry.base, evidence, policy=PromotionSettings())
+
+
+def test_a_promote_is_refused_with_the_numbers_of_each_failed_rule(
+    registry: Registry, serve: Callable[..., Server]
+) -> None:
+    server = serve(registry.base, promotion={"min_trades": 50})
+    with pytest.raises(FailedPrecondition) as caught:
+        server.client.promote(registry["b"])
+    assert caught.value.reason == "GATE_REFUSED"
+    assert "signalserve evaluate" in caught.value.metadata["rule_evidence"]
+    evaluated(registry, 0.7)
+    with pytest.raises(FailedPrecondition) as caught:
+        server.client.promote(registry["b"])
+    assert caught.value.metadata["failed_rules"] == "trades,better"
+    assert caught.value.metadata["rule_better"] == (
+        "P(better than the champion) of 0.700, and 0.9 is asked for"
+    )
+    assert caught.value.metadata["rule_trades"] == "40 trades, and 50 is asked for"
+    assert server.serving("BTCUSDT") == registry["a"]
+    with pytest.raises(InvalidArgument, match="reason"):
+        server.client.promote(registry["b"], force=True)
+    assert server.client.promote(registry["b"], force=True, reason="the desk insists").served
+    event = next(iter(server.client.events(limit=1)))
+    assert (event.forced, event.reason) == (True, "the desk insists")
+    assert event.evidence["decisions"][0]["overridden_rules"] == ["trades", "better"]
+
+
+def test_a_promote_with_good_evidence_passes(registry: Registry, serve: Callable[..., Server]) -> None:
+    server = serve(registry.base)
+    evaluated(registry, 0.97)
+    assert server.client.promote(registry["b"], expected_production_model_id=registry["a"]).served
+    event = next(iter(server.client.events(limit=1)))
+    assert not event.forced
+    assert event.evidence["decisions"][0]["failed_rules"] == []
