@@ -24,7 +24,7 @@ from registry.errors import ArtifactError, InvalidArgumentError
 from registry.identifiers import Key
 from registry.lifecycle import plan_removal
 from registry.metadata import META_FILE, ModelMetadata
-from registry.runs import BUILDING_PREFIX
+from registry.runs import BUILDING_PREFIX, is_being_built
 from registry.state import RegistryState
 from registry.store import Draft, Origin, Transaction, open_store
 
@@ -206,6 +206,7 @@ def _folders(base: Path, state: RegistryState, dropped: Collection[str]) -> tupl
         abandoned = (
             folder.name.startswith(BUILDING_PREFIX)
             and time.time() - folder.stat().st_mtime > _ABANDONED_SECONDS
+            and not is_being_built(folder)
         )
         if folder.name in dropped or known_before or abandoned:
             found.append(folder)

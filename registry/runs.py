@@ -1,7 +1,12 @@
-"""Run directories: built under a hidden name, renamed when whole."""
+"""Run directories: built under a hidden name, renamed when whole.
+
+Who builds one holds a lock on the folder until its model is registered or the folder is gone, so that nobody
+who clears up after dead writers takes a living one's work.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -69,10 +74,37 @@ def new_run(
     stem = f"{symbol}_{timeframe}_{model_type}_{moment:%Y%m%d_%H%M%S}"
     run = _reserve(base, stem, moment.isoformat(timespec="seconds"))
     try:
-        yield run
+        with _locked(run.path):
+            yield run
     finally:
         if not run.committed:
             shutil.rmtree(run.path, ignore_errors=True)
+
+
+def is_being_built(folder: Path) -> bool:
+    """Whether a living process is at work on a run directory, under its hidden or its final name."""
+    try:
+        with _locked(folder, must=True):
+            return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
+@contextmanager
+def _locked(folder: Path, *, must: bool = False) -> Iterator[None]:
+    """Hold the folder's lock; it goes with the process, and follows the folder when that is renamed."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if must:  # a builder goes on without: some network file systems lock no folders
+                raise
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _reserve(base: Path, stem: str, created_at: str) -> RunDirectory:

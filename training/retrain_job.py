@@ -30,7 +30,7 @@ from features.errors import FeatureError
 from registry import Promotion, Status, open_store, promote
 from registry.errors import GateRefusedError, RegistryError, StaleExpectationError
 from registry.lifecycle import Gate, entry_of
-from registry.runs import BUILDING_PREFIX
+from registry.runs import BUILDING_PREFIX, is_being_built
 from registry.store import View
 from training.errors import TrainingError
 from training.plan import Job, slot_text
@@ -261,7 +261,9 @@ def sweep(settings: Settings) -> list[str]:
         for folder in sorted(base.iterdir()) if base.is_dir() else ():
             model_id = folder.name.removeprefix(BUILDING_PREFIX)
             match = name.fullmatch(model_id)
-            if match is not None and match[1] >= started and model_id not in known and folder.is_dir():
+            if match is not None and match[1] >= started and model_id not in known:
+                if not folder.is_dir() or is_being_built(folder):
+                    continue
                 shutil.rmtree(folder, ignore_errors=True)
                 removed.append(folder.name)
         marker.unlink(missing_ok=True)

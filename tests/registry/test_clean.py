@@ -12,6 +12,7 @@ from registry import (
     Selection,
     clean,
     list_models,
+    new_run,
     plan_clean,
     promote_model,
     register_model,
@@ -19,6 +20,7 @@ from registry import (
 )
 from registry.errors import InvalidArgumentError
 from registry.events import EventLog
+from registry.runs import is_being_built
 from tests.small_models import register_copy, sealed_template
 
 
@@ -96,3 +98,12 @@ def test_production_can_not_be_selected(base: Path) -> None:
         Selection(statuses=frozenset({"production"}))
     with pytest.raises(InvalidArgumentError, match="not odd"):
         Selection(statuses=frozenset({"odd"}))
+
+
+def test_a_run_directory_says_whether_a_living_process_builds_it(tmp_path: Path) -> None:
+    with new_run(tmp_path, "BTCUSDT", "15m", "rf") as run:
+        assert is_being_built(run.path)
+        final = run.commit()
+        assert is_being_built(final)
+    assert not is_being_built(final)
+    assert not is_being_built(tmp_path / "nothing")
