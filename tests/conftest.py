@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 
 # most tests move models about that have no evidence; those of the gate say what they want
 os.environ.setdefault("SIGNALSERVE__PROMOTION__GATE", "none")
+
+# a shell that starts the tests in the background ignores Ctrl-C for them, and every child would inherit that
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
