@@ -6,6 +6,8 @@ STAMP := $(VENV)/.installed
 OHLCV ?=
 SYMBOL ?=
 DEMO_BARS ?=
+BENCH ?=
+PEER := build/mlserver
 
 .DEFAULT_GOAL := help
 
@@ -53,8 +55,14 @@ protos: setup  ## generate signalserve/v1 from protos/
 	$(BIN)/python scripts/generate_protos.py
 
 .PHONY: bench
-bench: setup  ## measure, as ratios against peers in the same run
-	$(BIN)/python -m benchmarks
+bench: setup $(PEER)/.installed  ## measure, as ratios against peers in the same run; BENCH=serving or retrain for a part
+	$(BIN)/python -m benchmarks $(if $(BENCH),--only $(BENCH))
+
+# MLServer wants an older protobuf, so it has an environment of its own; the benchmark does without it too
+$(PEER)/.installed: benchmarks/mlserver.txt
+	@$(PYTHON) -m venv $(PEER)
+	@$(PEER)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $< \
+		&& touch $@ || { rm -rf $(PEER); echo "MLServer can't be installed here; its lines will be missing"; }
 
 .PHONY: pin
 pin: setup  ## renew the pinned versions (needs uv on the PATH)
@@ -63,6 +71,8 @@ pin: setup  ## renew the pinned versions (needs uv on the PATH)
 	uv pip compile --quiet --universal --python-version 3.11 --constraint constraints.txt \
 		--no-emit-package nvidia-nccl-cu12 --no-emit-package nvidia-nccl-cu13 \
 		--generate-hashes --no-emit-index-url --no-header --no-annotate -o deploy/requirements.txt pyproject.toml
+	uv pip compile --quiet --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-header --no-annotate -o benchmarks/mlserver.txt benchmarks/mlserver.in
 
 .PHONY: wheel
 wheel: setup  ## build the wheel into dist/

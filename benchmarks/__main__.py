@@ -16,7 +16,7 @@ import numpy as np
 import onnxruntime
 from rich.console import Console
 
-from benchmarks import retrain
+from benchmarks import mlserver_peer, retrain
 from benchmarks.setting import (
     NAMES,
     ServerProcess,
@@ -127,6 +127,28 @@ async def unary(work: Path, kind: str, calls: int) -> None:
             0.6,
             f"{streamed:.3f} ms against {unary_p50:.3f} ms",
         )
+
+
+async def against_mlserver(work: Path, kind: str, target: float) -> None:
+    """Target 1's second half: calls a second with 16 callers, ours against MLServer's."""
+    with mlserver_peer.mlserver(work / f"mlserver_{kind}", work / f"template_{kind}", kind) as (
+        peer,
+        content,
+    ):
+        async with grpc.aio.insecure_channel(peer) as channel:
+            infer = channel.unary_unary(mlserver_peer.METHOD)
+            await timed_calls(lambda: infer(content), 20, 4)
+            _, seconds = await timed_calls(lambda: infer(content), 200, 16)
+    theirs = 200 / seconds
+    with server_process(signalserve_process(work / f"one_{kind}")) as ours:
+        _, _, rate = await unary_cost(ours, 2000)
+    report(
+        f"1. {kind}, one row: calls a second against MLServer",
+        rate / theirs,
+        target,
+        f"{rate:,.0f} against {theirs:,.0f} with 16 callers",
+        at_least=True,
+    )
 
 
 async def many_keys(work: Path, keys: int) -> None:
@@ -268,11 +290,15 @@ async def run(calls: int, keys: int) -> None:
         work = Path(folder)
         await unary(work, "rf", calls)
         await unary(work, "xgb", calls)
+        if mlserver_peer.installed():
+            await against_mlserver(work, "rf", 50)
+            await against_mlserver(work, "xgb", 5)
+        else:
+            console.print(
+                f"       1. MLServer is not in {mlserver_peer.HOME} (`make bench` installs it): left out"
+            )
         await matrix(work)
         await many_keys(work, keys)
-    console.print(
-        "MLServer as a peer is not part of this benchmark yet: its pins do not fit this environment"
-    )
 
 
 def main() -> None:

@@ -97,6 +97,9 @@ def _convert(model: Any, width: int, kind: Kind, dtype: str) -> bytes:
     for output in list(graph.graph.output):
         if output.name != wanted:  # the label: nobody asks for it
             graph.graph.output.remove(output)
+    for node in graph.graph.node:
+        for attribute in [one for one in node.attribute if one.name == "nodes_hitrates"]:
+            node.attribute.remove(attribute)  # a hint that ONNX Runtime keeps in memory and never reads
     graph.graph.name, graph.doc_string = "signalserve", ""
     onnx.checker.check_model(graph)
     return bytes(graph.SerializeToString(deterministic=True))

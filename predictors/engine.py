@@ -25,9 +25,12 @@ def open_session(content: bytes) -> onnxruntime.InferenceSession:
     options.enable_cpu_mem_arena = False
     options.log_severity_level = 4
     try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise IntegrityError(f"model.onnx can't be opened: {str(error).splitlines()[0][:300]}") from error
+    # kept by the library for a fallback to other providers, of which there is none: a sixth of the memory
+    session._model_bytes = None
+    return session
 
 
 def input_dtype(session: onnxruntime.InferenceSession) -> type[np.floating[Any]]:

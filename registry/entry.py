@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cached_property
 
 from registry.identifiers import Key
 
@@ -55,7 +58,7 @@ class ModelRegistryEntry:
     sharpe: float = math.nan
     status: str = Status.SUCCESS.value
 
-    @property
+    @cached_property
     def key(self) -> Key:
         """The key that the model competes for."""
         return Key(self.symbol, self.timeframe)
@@ -68,6 +71,11 @@ class ModelRegistryEntry:
         except ValueError:
             return datetime.min.replace(tzinfo=UTC)
         return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+    @cached_property
+    def line(self) -> str:
+        """The row as the index file has it; kept, since every commit writes every row."""
+        return csv_line(list(self.to_row().values()))
 
     def with_status(self, status: str) -> ModelRegistryEntry:
         """The same model in another status."""
@@ -101,6 +109,17 @@ class ModelRegistryEntry:
             sharpe=_number(row, "sharpe"),
             status=status,
         )
+
+
+def csv_line(cells: Sequence[str]) -> str:
+    """A line of the index file, its end included."""
+    buffer = io.StringIO()
+    # the csv module quotes a bare carriage return only where it is part of the line end
+    every = any("\r" in cell for cell in cells)
+    csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL if every else csv.QUOTE_MINIMAL).writerow(
+        cells
+    )
+    return buffer.getvalue()
 
 
 def _number_text(value: float) -> str:

@@ -14,7 +14,7 @@ import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from registry.entry import COLUMNS, ModelRegistryEntry, Status
+from registry.entry import COLUMNS, ModelRegistryEntry, Status, csv_line
 from registry.identifiers import name_problem
 
 INDEX_FILE = "registry_index.csv"
@@ -82,17 +82,8 @@ def parse_index(content: bytes) -> Index:
 
 def render_index(entries: Iterable[ModelRegistryEntry], raw_rows: Iterable[str] = ()) -> bytes:
     """The file's bytes: header, entries, then the unreadable rows as they stood."""
-    buffer = io.StringIO()
-    plain = csv.writer(buffer, lineterminator="\n")
-    quoted = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    plain.writerow(COLUMNS)
-    for entry in entries:
-        cells = list(entry.to_row().values())
-        # the csv module quotes a bare carriage return only where it is part of the line end
-        (quoted if any("\r" in cell for cell in cells) else plain).writerow(cells)
-    for text in raw_rows:
-        buffer.write(text + "\n")
-    return buffer.getvalue().encode("utf-8", errors="surrogateescape")
+    lines = [csv_line(COLUMNS), *(entry.line for entry in entries), *(text + "\n" for text in raw_rows)]
+    return "".join(lines).encode("utf-8", errors="surrogateescape")
 
 
 def _join_odd_line_ends(lines: list[str]) -> list[str]:

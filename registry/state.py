@@ -34,14 +34,14 @@ class RegistryState:
     revision: int = 0
     entries: dict[str, ModelRegistryEntry] = field(default_factory=dict)
     raw_rows: tuple[str, ...] = ()
-    history: dict[Key, list[str]] = field(default_factory=dict)
+    history: dict[Key, tuple[str, ...]] = field(default_factory=dict)
     quarantined: set[str] = field(default_factory=set)
     digests: dict[str, str] = field(default_factory=dict)
     put_in_production: dict[str, int] = field(default_factory=dict)
     requests: dict[str, Event] = field(default_factory=dict)
     used_ids: set[str] = field(default_factory=set)
     evidence: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    windows: dict[Key, list[tuple[str, str]]] = field(default_factory=dict)
+    windows: dict[Key, tuple[tuple[str, str], ...]] = field(default_factory=dict)
 
     def copy(self) -> RegistryState:
         """An independent copy; entries and events are frozen and shared."""
@@ -49,14 +49,14 @@ class RegistryState:
             self.revision,
             dict(self.entries),
             self.raw_rows,
-            {key: list(stack) for key, stack in self.history.items()},
+            dict(self.history),
             set(self.quarantined),
             dict(self.digests),
             dict(self.put_in_production),
             dict(self.requests),
             set(self.used_ids),
             dict(self.evidence),
-            {key: list(windows) for key, windows in self.windows.items()},
+            dict(self.windows),
         )
 
     def production(self, key: Key) -> str | None:
@@ -91,7 +91,7 @@ class RegistryState:
         """Earlier production models of a key that may come back, the nearest first."""
         current = self.production(key)
         seen: list[str] = []
-        for model_id in reversed(self.history.get(key, [])):
+        for model_id in reversed(self.history.get(key, ())):
             entry = self.entries.get(model_id)
             if (
                 model_id != current
@@ -137,33 +137,35 @@ class RegistryState:
             record = event.evidence["evidence"]
             self.evidence[event.evidence["challenger"]] = record
             window = (record["window_start"], record["window_end"])
-            self.windows.setdefault(Key(*detail["key"]), []).append(window)
+            judged = Key(*detail["key"])
+            self.windows[judged] = (*self.windows.get(judged, ()), window)
         self.quarantined |= set(detail.get("quarantined", ()))
         if event.request_id:
             self.requests[event.request_id] = event
 
     def _apply_change(self, event: Event, model_id: str, key: Key, after: str | None) -> None:
-        stack = self.history.setdefault(key, [])
+        stack = self.history.get(key, ())
         if after is None:
             self.entries.pop(model_id, None)
             self.digests.pop(model_id, None)
             self.evidence.pop(model_id, None)
             self.quarantined.discard(model_id)
-            self.history[key] = [other for other in stack if other != model_id]
+            self.history[key] = tuple(other for other in stack if other != model_id)
             return
         entry = self.entries[model_id]
         self.entries[model_id] = entry.with_status(after)
         if after == Status.PRODUCTION:
             if event.action == "rollback":
                 while stack and stack[-1] != model_id:
-                    stack.pop()
+                    stack = stack[:-1]
             elif not stack or stack[-1] != model_id:
-                stack.append(model_id)
+                stack = (*stack, model_id)
             if event.action != "external_edit":
                 self.put_in_production[model_id] = event.revision
             self.quarantined.discard(model_id)
         elif event.action in ("archive", "external_edit") and stack and stack[-1] == model_id:
-            stack.pop()
+            stack = stack[:-1]
+        self.history[key] = stack
 
     def _production_rows(self, key: Key) -> list[ModelRegistryEntry]:
         rows = [entry for entry in self.entries.values() if entry.key == key and entry.status == "production"]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -29,13 +30,6 @@ _LOADERS = 2
 _log = structlog.get_logger("server")
 
 
-@dataclass(frozen=True)
-class _Wanted:
-    key: Key
-    model_id: str
-    pinned: bool
-
-
 class Loader:
     """Builds snapshots. Its methods block; call them from a worker thread."""
 
@@ -46,13 +40,22 @@ class Loader:
     def build(self, view: View, previous: ServingSnapshot) -> ServingSnapshot:
         """The snapshot of a view. A model that fails to load leaves its key with the one that it had."""
         state = view.state
-        wanted, failures = self._wanted(state)
+        wanted, pinned, failures = self._wanted(state)
         by_key: dict[Key, ServedModel] = {}
-        with ThreadPoolExecutor(_LOADERS, thread_name_prefix="model-loader") as pool:
-            results = list(pool.map(lambda item: self._load(item, state, previous), wanted))
-        for item, result in zip(wanted, results, strict=True):
+        new: list[Key] = []
+        for key, model_id in wanted.items():
+            old = _unchanged(key, model_id, state.digests.get(model_id, ""), previous)
+            if old is None:
+                new.append(key)
+            else:
+                by_key[key] = old if old.pinned == (key in pinned) else replace(old, pinned=key in pinned)
+
+        def load(key: Key) -> ServedModel | LoadFailure:
+            return self._load(key, wanted[key], state, previous, pinned=key in pinned)
+
+        for key, result in zip(new, _each(load, new), strict=True):
             if isinstance(result, ServedModel):
-                by_key[item.key] = result
+                by_key[key] = result
             else:
                 failures.append(result)
         for failure in failures:
@@ -86,14 +89,16 @@ class Loader:
             )
         return self._open(entry, state, pinned=True)
 
-    def _wanted(self, state: RegistryState) -> tuple[list[_Wanted], list[LoadFailure]]:
+    def _wanted(self, state: RegistryState) -> tuple[dict[Key, str], set[Key], list[LoadFailure]]:
+        """The model_id of each key, the keys whose model is a pin, and the pins that are wrong."""
         ml = self._settings.ml
-        wanted = {key: _Wanted(key, model_id, pinned=False) for key, model_id in state.productions().items()}
+        wanted, pinned = state.productions(), set[Key]()
         failures: list[LoadFailure] = []
         if ml.production_model != "auto":
             entry = state.entries.get(ml.production_model)
             if entry is not None:
-                wanted[entry.key] = _Wanted(entry.key, entry.model_id, pinned=True)
+                wanted[entry.key] = entry.model_id
+                pinned.add(entry.key)
             else:
                 failures.append(_unknown_pin(Key("", ""), ml.production_model, "ml.production_model", state))
         for text, model_id in ml.pins.items():
@@ -101,36 +106,25 @@ class Loader:
             key = Key(symbol, timeframe)
             entry = state.entries.get(model_id)
             if entry is not None and entry.key == key:
-                wanted[key] = _Wanted(key, model_id, pinned=True)
+                wanted[key] = model_id
+                pinned.add(key)
             else:
                 wanted.pop(key, None)  # a wrong pin serves nothing rather than something else
                 failures.append(_unknown_pin(key, model_id, f"ml.pins[{text!r}]", state))
-        return list(wanted.values()), failures
+        return wanted, pinned, failures
 
     def _load(
-        self, item: _Wanted, state: RegistryState, previous: ServingSnapshot
+        self, key: Key, model_id: str, state: RegistryState, previous: ServingSnapshot, *, pinned: bool
     ) -> ServedModel | LoadFailure:
-        digest = state.digests.get(item.model_id, "")
-        for old in (previous.by_id.get(item.model_id), previous.by_key.get(item.key)):
-            if (
-                old is not None
-                and old.model_id == item.model_id
-                and old.predictor.digest == digest
-                and digest
-            ):
-                return replace(old, pinned=item.pinned) if old.pinned != item.pinned else old
         try:
-            served = self._open(state.entries[item.model_id], state, pinned=item.pinned)
+            return self._open(state.entries[model_id], state, pinned=pinned)
         except Exception as error:  # noqa: BLE001 - whatever it is, the old model goes on serving
             if not isinstance(error, RegistryError):
-                _log.error("model.load_crashed", model_id=item.model_id, exc_info=error)
-            failure = LoadFailure(item.key, item.model_id, str(error) or type(error).__name__, state.revision)
+                _log.error("model.load_crashed", model_id=model_id, exc_info=error)
+            failure = LoadFailure(key, model_id, str(error) or type(error).__name__, state.revision)
             if failure_is_new(failure, previous):
-                _log.warning(
-                    "model.load_failed", key=str(item.key), model_id=item.model_id, why=failure.message
-                )
+                _log.warning("model.load_failed", key=str(key), model_id=model_id, why=failure.message)
             return failure
-        return served
 
     def _open(self, entry: ModelRegistryEntry, state: RegistryState, *, pinned: bool) -> ServedModel:
         started = time.perf_counter()
@@ -160,6 +154,23 @@ class Loader:
         """Unix time from which a model is stale; one that does not say when it was made is so at once."""
         age = self._settings.ml.max_model_age
         return None if age is None else entry.created.timestamp() + age.total_seconds()
+
+
+def _unchanged(key: Key, model_id: str, digest: str, previous: ServingSnapshot) -> ServedModel | None:
+    """The loaded model of that id, where its artefact is still the registered one."""
+    for old in (previous.by_key.get(key), previous.by_id.get(model_id)):
+        if old is not None and old.model_id == model_id and old.predictor.digest == digest and digest:
+            return old
+    return None
+
+
+def _each(
+    load: Callable[[Key], ServedModel | LoadFailure], keys: list[Key]
+) -> list[ServedModel | LoadFailure]:
+    if len(keys) <= 1:  # a promote's usual case
+        return [load(key) for key in keys]
+    with ThreadPoolExecutor(_LOADERS, thread_name_prefix="model-loader") as pool:
+        return list(pool.map(load, keys))
 
 
 def failure_is_new(failure: LoadFailure, previous: ServingSnapshot) -> bool:

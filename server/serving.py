@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections import OrderedDict
@@ -23,6 +24,10 @@ from signalserve.v1 import prediction_pb2
 
 # below this many values a one-threaded answer is cheaper than handing the work to another thread
 _INLINE_VALUES = 8_192
+
+# a batch is cut no finer: below this the hand-over costs more than a second core gives
+_SMALLEST_PART = 32
+_CORES = min(4, os.cpu_count() or 1)
 
 LoadById = Callable[[str], ServedModel]
 
@@ -108,9 +113,15 @@ class ServingState:
             )
         until = None if remaining is None else time.monotonic() + remaining
         snapshot = self.snapshot
-        return await asyncio.get_running_loop().run_in_executor(
-            self._pool, lambda: [self._batch_item(snapshot, request, until) for request in requests]
+
+        def answer(part: Sequence[prediction_pb2.PredictRequest]) -> list[prediction_pb2.PredictBatchResult]:
+            return [self._batch_item(snapshot, request, until) for request in part]
+
+        loop = asyncio.get_running_loop()
+        parts = await asyncio.gather(
+            *(loop.run_in_executor(self._pool, answer, part) for part in _parts(requests))
         )
+        return [result for part in parts for result in part]
 
     def _batch_item(
         self, snapshot: ServingSnapshot, request: prediction_pb2.PredictRequest, until: float | None
@@ -187,6 +198,15 @@ class ServingState:
         finally:
             with self._named_lock:
                 self._loading.pop(model_id, None)
+
+
+def _parts(
+    requests: Sequence[prediction_pb2.PredictRequest],
+) -> list[Sequence[prediction_pb2.PredictRequest]]:
+    """A batch cut for the cores: ONNX Runtime lets other threads run while it computes."""
+    count = max(1, min(_CORES, len(requests) // _SMALLEST_PART))
+    size = -(-len(requests) // count)
+    return [requests[start : start + size] for start in range(0, len(requests), size)]
 
 
 def _stale(served: ServedModel) -> NothingToServeError:

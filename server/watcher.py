@@ -115,7 +115,10 @@ class RegistryWatcher:
 
     def _tell_changes(self, previous: ServingSnapshot, snapshot: ServingSnapshot) -> None:
         for key in {*previous.by_key, *snapshot.by_key}:
-            before, after = _name(previous.by_key.get(key)), _name(snapshot.by_key.get(key))
+            old, new = previous.by_key.get(key), snapshot.by_key.get(key)
+            if old is new:
+                continue
+            before, after = _name(old), _name(new)
             if before != after:
                 _log.info(
                     "model.swapped", key=str(key), before=before, after=after, revision=snapshot.revision

@@ -28,6 +28,8 @@ from server.bootstrap import reserve_port, serve
 
 _FIRST_PAUSE, _LONGEST_PAUSE, _LONG_LIFE = 0.5, 30.0, 60.0
 _STOP_CHECK_SECONDS = 0.1
+# a call wakes the event loop several times, and would wait so long each time while a thread loads a model
+_SWITCH_SECONDS = 0.0005
 
 _log = structlog.get_logger("server")
 
@@ -44,6 +46,7 @@ def run_server(settings: Settings, on_ready: Callable[[int], None] | None = None
 
 
 def _run_loop(main: object) -> None:
+    sys.setswitchinterval(_SWITCH_SECONDS)
     if sys.platform == "win32":
         asyncio.run(main)  # type: ignore[arg-type]
         return
