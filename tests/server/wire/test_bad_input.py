@@ -295,7 +295,6 @@ def with_counting(server: Server, symbol: str) -> Counting:
 def test_a_deadline_that_is_past_when_the_call_starts_costs_no_work(server: Server) -> None:
     counting = with_counting(server, "BTCUSDT")
     counting.release.set()
-    assert isinstance(refusal(server.prediction.Predict, request(GOOD), timeout=0.0), DeadlineExceeded)
     assert server.parts is not None
     state = server.parts.state
 
@@ -310,6 +309,8 @@ def test_a_deadline_that_is_past_when_the_call_starts_costs_no_work(server: Serv
     ):
         assert server.call_async(late(work())) == "DEADLINE_GONE"
     assert counting.calls == 0
+    # on the wire a timeout is whole milliseconds, at least one: the server may still be in time for it
+    assert isinstance(refusal(server.prediction.Predict, request(GOOD), timeout=0.0), DeadlineExceeded)
 
 
 def test_a_deadline_that_passes_while_a_call_waits_for_a_thread_costs_no_work(server: Server) -> None:
