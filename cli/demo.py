@@ -146,11 +146,26 @@ def _champion(settings: Settings, key: Key, bars: Path) -> str:
     _evaluate(settings, model_id, bars)
     promotion, base = [Promotion(model_id, "")], settings.ml.models_dir
     try:
-        promote(base, promotion, reason="demo: first model", policy=settings.promotion, via="cli")
+        promote(
+            base,
+            promotion,
+            reason="demo: first model",
+            policy=settings.promotion,
+            rules=settings.trading_rules,
+            via="cli",
+        )
         console.print(f"  promoted {model_id}", soft_wrap=True)
     except GateRefusedError as error:
         console.print(f"  {error}", soft_wrap=True, markup=False)
-        promote(base, promotion, reason=_OVERRIDE, force=True, policy=settings.promotion, via="cli")
+        promote(
+            base,
+            promotion,
+            reason=_OVERRIDE,
+            force=True,
+            policy=settings.promotion,
+            rules=settings.trading_rules,
+            via="cli",
+        )
         console.print(f"  promoted {model_id} with force, as the event says", soft_wrap=True)
     return model_id
 

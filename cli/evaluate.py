@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 _COMPARED = (
     ("cum_return", "{:+.2%}"),
     ("sharpe", "{:.2f}"),
-    ("deflated_sharpe", "{:.3f}"),
     ("max_drawdown", "{:.2%}"),
     ("trades", "{:d}"),
     ("auc", "{:.3f}"),
@@ -102,7 +101,7 @@ def _print(result: Evaluation) -> None:
         ("challenger", evidence.challenger.model_id),
         ("champion", champion.model_id if champion else "none"),
         ("window", f"{evidence.window_start} to {evidence.window_end}, {evidence.bars:,} bars"),
-        ("tries", f"{evidence.tries} on these bars; grid trials {evidence.trials}"),
+        ("tries", f"{result.tries} on these bars; grid trials {evidence.trials}"),
         *(("failed", text) for text in result.failed_rules),
         (
             ("next", f"signalserve promote {evidence.challenger.model_id}")

@@ -117,7 +117,13 @@ def clean(
         if sys.stdin.isatty() and not yes:
             typer.confirm("Remove these?", abort=True, err=True)
         plan = clean_registry(
-            base, pins, selection=selection, delete_dirs=delete_dirs, reason=reason, via="cli"
+            base,
+            pins,
+            selection=selection,
+            delete_dirs=delete_dirs,
+            confirmed=plan,
+            reason=reason,
+            via="cli",
         )
     if json_output:
         print_json(plan)

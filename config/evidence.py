@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypedDict
 
 from pydantic import Field, field_validator, model_validator
 
@@ -22,12 +22,24 @@ class BacktestSettings(Section):
     output_dir: Path = Path("outputs/backtests")
 
 
+class TradingRules(TypedDict):
+    """What a simulation trades by: thresholds of the probability, costs in basis points a side."""
+
+    proba_entry: float
+    proba_exit: float
+    fee_bps: float
+    slippage_bps: float
+    warmup_bars: int
+    allow_short: bool
+
+
 class PromotionSettings(Section):
     """What the promote gate asks for.
 
     `min_probability`: P(challenger better) by the block bootstrap. Drawdowns are shares of the high before
-    (0.3 is 30 %). `min_deflated_sharpe` is a probability; `min_sharpe` an annualised ratio, for a key without
-    a champion.
+    (0.3 is 30 %). `min_deflated_sharpe` is the probability that the Sharpe ratio is no luck of many tries;
+    without a champion luck is the rival, and `min_probability` is asked for. `min_sharpe` is an annualised
+    ratio, for a key without a champion. `max_data_age`: of the last bar that was judged on; None: not asked.
     """
 
     gate: Literal["evidence", "none"] = "evidence"
@@ -39,6 +51,7 @@ class PromotionSettings(Section):
     min_sharpe: float = 0.0
     min_deflated_sharpe: float = Field(default=0.5, ge=0.0, le=1.0)
     max_evidence_age: Duration = timedelta(days=7)
+    max_data_age: Duration | None = None
     resamples: int = Field(default=2_000, ge=100, le=1_000_000)
     block_bars: float | None = Field(default=None, ge=1.0)
     seed: int = Field(default=42, ge=0, le=2**32 - 1)

@@ -18,7 +18,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from config.evidence import BacktestSettings, PromotionSettings, RetrainSettings
+from config.evidence import BacktestSettings, PromotionSettings, RetrainSettings, TradingRules
 from config.fields import PathTemplate, Section
 from config.ml import DataSettings, MlSettings
 
@@ -103,6 +103,18 @@ class Settings(BaseSettings):
     live: LiveSettings = LiveSettings()
     security: SecuritySettings = SecuritySettings()
     logging: LoggingSettings = LoggingSettings()
+
+    @property
+    def trading_rules(self) -> TradingRules:
+        """What every simulation trades by: the live engine's thresholds with the backtest's costs."""
+        return {
+            "proba_entry": self.live.proba_entry,
+            "proba_exit": self.live.proba_exit,
+            "fee_bps": self.backtest.fee_bps,
+            "slippage_bps": self.backtest.slippage_bps,
+            "warmup_bars": self.backtest.warmup_bars,
+            "allow_short": self.backtest.allow_short,
+        }
 
     @classmethod
     def settings_customise_sources(

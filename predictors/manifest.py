@@ -2,7 +2,8 @@
 
 1. The artefact's digest is the sha256 of the manifest's own bytes.
 2. model.joblib, model.onnx and golden.npz must be what the manifest says, or the model is refused. The other
-   files are for people; an edit of those is reported, no more.
+   files are for people; an edit of those is reported and stops no serving, but nothing is judged by an edited
+   meta.json.
 3. The column names stand in the manifest too: with other names the same trees give another score.
 """
 

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from predictors.errors import PredictorError
-from predictors.manifest import Manifest, changed_files, read_manifest, verify_files
+from predictors.manifest import (
+    Manifest,
+    changed_files,
+    expected_manifest,
+    file_sha256,
+    read_manifest,
+    verify_files,
+)
 from predictors.opening import open_predictor
 from predictors.predictor import Predictor
 from registry.entry import ModelRegistryEntry, Status
@@ -74,6 +81,27 @@ def read_meta(folder: Path, entry: ModelRegistryEntry) -> ModelMetadata:
     if meta.model_id != entry.model_id:
         raise ArtifactError(f"{folder / META_FILE} is of {meta.model_id}, not of {entry.model_id}")
     return meta
+
+
+def read_proven_meta(base_dir: Path | str, entry: ModelRegistryEntry, digest: str) -> ModelMetadata:
+    """The metadata of an entry, as it was when its digest was taken: what a judgement may rest on.
+
+    Raises:
+        NotAdoptedError: the log has no digest.
+        ArtifactError: missing, broken, of another model, or changed since.
+    """
+    if not digest:
+        raise NotAdoptedError(entry.model_id)
+    folder = run_dir(base_dir, entry)
+    with _as_artifact_error(entry.model_id):
+        manifest = expected_manifest(folder, digest)
+        if META_FILE not in manifest.files or file_sha256(folder / META_FILE) != manifest.files[META_FILE]:
+            raise ArtifactError(
+                f"{folder / META_FILE} is not the one that was registered, so what it says of the training can't "
+                "be trusted; restore it, or train the model again",
+                metadata={"model_id": entry.model_id},
+            )
+    return read_meta(folder, entry)
 
 
 @contextmanager

@@ -36,6 +36,9 @@ class Status(StrEnum):
     ARCHIVED = "archived"
 
 
+_UNKNOWN = datetime.min.replace(tzinfo=UTC)
+
+
 @dataclass(frozen=True)
 class ModelRegistryEntry:
     """A row of `registry_index.csv`.
@@ -69,8 +72,13 @@ class ModelRegistryEntry:
         try:
             moment = datetime.fromisoformat(self.created_at.strip())
         except ValueError:
-            return datetime.min.replace(tzinfo=UTC)
+            return _UNKNOWN
         return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+    @property
+    def is_dated(self) -> bool:
+        """Whether `created_at` can be read."""
+        return self.created != _UNKNOWN
 
     @cached_property
     def line(self) -> str:

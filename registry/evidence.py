@@ -4,22 +4,33 @@
 2. The record names both models by id and digest: evidence on other files, or against another champion, is
    evidence on something else.
 3. `kind` is `artefact` where these very models were measured, `recipe` where a model was refitted afterwards.
+4. It holds what was measured and how, and no verdict: what luck explains depends on how many looks at these
+   bars the log knows of, and the gate counts them under the registry's lock.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
+
+from registry.sharpe import ReturnMoments
+
+_COUNTS = frozenset({"trades", "horizon_bars", "bars", "resamples", "seed", "trials"})
+_NUMBERS = frozenset({"cum_return", "sharpe", "max_drawdown", "bar_minutes"})
+_OPTIONAL = frozenset({"auc", "probability_better", "mean_difference", "block_bars", "trial_variance"})
+_MOMENTS = ("n", "sharpe", "skewness", "kurtosis")
 
 
 @dataclass(frozen=True)
 class Measured:
     """One model on the window: returns are net of costs.
 
-    `sharpe` is annualised; `max_drawdown` a share of the high before; `deflated_sharpe` the probability that
-    the Sharpe ratio is above what so many tries give by luck.
+    `train_end` is the last bar that its training has seen, `horizon_bars` how far its labels read ahead.
+    `sharpe` is annualised; `max_drawdown` a share of the high before; `moments` those of the per-bar returns,
+    None where they don't vary.
     """
 
     model_id: str
@@ -29,22 +40,34 @@ class Measured:
     sharpe: float
     max_drawdown: float
     trades: int
-    deflated_sharpe: float | None = None
+    horizon_bars: int = 0
+    moments: ReturnMoments | None = None
     auc: float | None = None
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Measured:
-        """From the log."""
-        return cls(**{item.name: values[item.name] for item in fields(cls)})
+        """From the log.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is not what `asdict` gives.
+        """
+        known = {item.name: values[item.name] for item in fields(cls)}
+        _check(known)
+        if (moments := known["moments"]) is not None:
+            if not all(_is_number(moments[name]) for name in _MOMENTS):
+                raise ValueError("moments is not made of numbers")
+            known["moments"] = ReturnMoments(**{name: moments[name] for name in _MOMENTS})
+        return cls(**known)
 
 
 @dataclass(frozen=True)
 class Evidence:
     """An evaluation of `challenger`, against `champion` where the key had one.
 
-    `window_start` and `window_end` are open times of bars; `probability_better` is P(challenger better) by
-    the stationary block bootstrap of the difference in per-bar returns. `tries` are the evaluations of the
-    key so far, this one included; `trials` what the challenger's grid tried.
+    `window_start` and `window_end` are open times of bars, `bar_minutes` apart. `probability_better` is
+    P(challenger better) by the stationary block bootstrap of the difference in per-bar returns; `block_bars` is
+    the mean block that it took. `trials` is what the challenger's grid tried, `trial_variance` that of their
+    per-bar Sharpe ratios. `rules` are those of the simulation, costs included.
     """
 
     challenger: Measured
@@ -53,13 +76,14 @@ class Evidence:
     window_start: str
     window_end: str
     bars: int
+    bar_minutes: float = 0.0
     probability_better: float | None = None
     mean_difference: float | None = None
     block_bars: float | None = None
     resamples: int = 0
     seed: int = 0
-    tries: int = 1
     trials: int = 1
+    trial_variance: float | None = None
     kind: str = "artefact"
     data: Mapping[str, Any] = field(default_factory=dict)
     rules: Mapping[str, Any] = field(default_factory=dict)
@@ -67,8 +91,21 @@ class Evidence:
     @property
     def evaluated(self) -> datetime:
         """When it was made."""
-        moment = datetime.fromisoformat(self.evaluated_at)
-        return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+        return moment_of(self.evaluated_at)
+
+    @property
+    def window(self) -> tuple[datetime, datetime]:
+        """Open times of the first and the last bar."""
+        return moment_of(self.window_start), moment_of(self.window_end)
+
+    @property
+    def models(self) -> tuple[Measured, ...]:
+        """Those that were measured, the challenger first."""
+        return (self.challenger,) if self.champion is None else (self.challenger, self.champion)
+
+    def clear_of(self, model: Measured) -> datetime:
+        """The time up to which no bar of the window may open: the model's training has reached that far."""
+        return moment_of(model.train_end) + timedelta(minutes=model.horizon_bars * self.bar_minutes)
 
     def to_dict(self) -> dict[str, Any]:
         """For the log."""
@@ -81,10 +118,39 @@ class Evidence:
         Raises:
             KeyError, TypeError, ValueError: it is not what `to_dict` wrote.
         """
-        known = {item.name: values[item.name] for item in fields(cls) if item.name in values}
+        known = {item.name: values[item.name] for item in fields(cls)}
+        _check(known)
         known["challenger"] = Measured.from_dict(values["challenger"])
         champion = values["champion"]
         known["champion"] = Measured.from_dict(champion) if champion is not None else None
         evidence = cls(**known)
-        datetime.fromisoformat(evidence.evaluated_at)
+        for model in evidence.models:
+            evidence.clear_of(model)
+        first, last = evidence.window
+        if first > last or evidence.evaluated < first or evidence.trials < 1:
+            raise ValueError("its window, its time or its trials are no evaluation's")
         return evidence
+
+
+def moment_of(text: str) -> datetime:
+    """A time of the log, with a zone; without one it is UTC.
+
+    Raises:
+        TypeError, ValueError: it is none.
+    """
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def _check(values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        if name in _COUNTS and not (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+            raise ValueError(f"{name} is {value!r}, no count")
+        if name in _NUMBERS and not _is_number(value):
+            raise ValueError(f"{name} is {value!r}, no number")
+        if name in _OPTIONAL and value is not None and not _is_number(value):
+            raise ValueError(f"{name} is {value!r}, no number")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -9,7 +9,7 @@
     production            archived     promote (of another), archive (allow_unserved and a reason)
     success, candidate    archived     archive
     archived              candidate    evaluate, restore    as from success; not quarantined
-    archived, quarantined production   promote              as above, and force
+    archived              production   promote              as above, and force
     archived              production   rollback             was production of the key, not quarantined
     any but production    (deleted)    clean, retention     neither pinned nor the rollback target
 
@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from config.evidence import PromotionSettings
+from config.evidence import PromotionSettings, TradingRules
 from registry.entry import ModelRegistryEntry, Status
 from registry.errors import (
     GateRefusedError,
@@ -61,20 +61,27 @@ class Promotion:
 
 @dataclass(frozen=True)
 class Gate:
-    """What the gate decides by: the bounds, and the time of the decision."""
+    """What the gate decides by: the bounds, the rules of a simulation (None: not asked), and the time."""
 
     policy: PromotionSettings
+    rules: TradingRules | None
     now: datetime
 
     def judge(self, state: RegistryState, entry: ModelRegistryEntry, *, force: bool) -> Decision:
         """Hold a model's stored evidence against the rules."""
+        evidence = state.evidence.get(entry.model_id)
+        tries = 0
+        if evidence is not None:
+            tries = state.tries(entry.key, evidence["window_start"], evidence["window_end"])
         return decide(
             challenger=entry.model_id,
             champion=state.production(entry.key),
             digests=state.digests,
             quarantined=entry.model_id in state.quarantined,
-            evidence=state.evidence.get(entry.model_id),
+            evidence=evidence,
+            tries=tries,
             policy=self.policy,
+            rules=self.rules,
             now=self.now,
             force=force,
         )
@@ -145,17 +152,7 @@ def plan_promote(
         results.append(Transition(entry.symbol, entry.timeframe, entry.model_id, current or ""))
         if entry.model_id == current:
             continue  # it is there already: asking again changes nothing
-        quarantined = entry.model_id in state.quarantined
-        returns = entry.status == Status.ARCHIVED and quarantined
-        if not returns and entry.status not in (Status.SUCCESS, Status.CANDIDATE, Status.PRODUCTION):
-            hint = {
-                Status.FAILED.value: "a failed training run is never served",
-                Status.ARCHIVED.value: "roll back to it, or make it a candidate again first",
-            }[entry.status]
-            raise WrongStatusError(
-                f"{entry.model_id} is {entry.status}, not success or candidate: {hint}",
-                metadata={"model_id": entry.model_id, "status": entry.status},
-            )
+        _may_be_promoted(state, entry, force=force)
         digest = state.digests.get(entry.model_id)
         if not digest:
             raise NotAdoptedError(entry.model_id)
@@ -175,6 +172,23 @@ def plan_promote(
     evidence = {"decisions": records} if records else None
     detail = {"result": [result.to_dict() for result in results]}
     return Draft("promote", tuple(changes), detail, evidence, forced=force), results
+
+
+def _may_be_promoted(state: RegistryState, entry: ModelRegistryEntry, *, force: bool) -> None:
+    if entry.status in (Status.SUCCESS, Status.CANDIDATE, Status.PRODUCTION):
+        return
+    if entry.status == Status.ARCHIVED and (force or entry.model_id in state.quarantined):
+        return  # without force the gate names the quarantine
+    hint = {
+        Status.FAILED.value: "a failed training run is never served",
+        Status.ARCHIVED.value: f"`signalserve evaluate {entry.model_id}` makes it a candidate again where it "
+        "passes; a rollback takes the key back to it where it was the model before; force and a reason promote "
+        "it as it is",
+    }[entry.status]
+    raise WrongStatusError(
+        f"{entry.model_id} is {entry.status}, not success or candidate: {hint}",
+        metadata={"model_id": entry.model_id, "status": entry.status},
+    )
 
 
 def plan_rollback(
@@ -276,7 +290,7 @@ def plan_evaluate(
     entry = entry_of(state, model_id)
     _may_be_evaluated(state, entry)
     judged = state.copy()
-    judged.evidence[model_id] = evidence
+    judged.take_evidence(model_id, entry.key, evidence)
     decision = gate.judge(judged, entry, force=False)
     rises = decision.allowed and entry.status in (Status.SUCCESS, Status.ARCHIVED)
     changes = (_change(state, entry, Status.CANDIDATE),) if rises else ()
@@ -397,11 +411,21 @@ def _refusal(refused: Sequence[tuple[str, Decision]]) -> PreconditionError:
         f"{model_id}: " + "; ".join(f"{rule.name}: {rule.text}" for rule in decision.failed)
         for model_id, decision in refused
     ]
-    failed = {rule.name: rule.text for _, decision in refused for rule in decision.failed}
-    metadata = {"model_id": ",".join(model_id for model_id, _ in refused), "failed_rules": ",".join(failed)}
-    if list(failed) == ["quarantined"]:
+    names = dict.fromkeys(rule.name for _, decision in refused for rule in decision.failed)
+    metadata = {"model_id": ",".join(model_id for model_id, _ in refused), "failed_rules": ",".join(names)}
+    if list(names) == ["quarantined"]:
         return QuarantinedError("; ".join(texts), metadata=metadata)
-    return GateRefusedError(
-        f"the promote gate refused {'; '.join(texts)}",
-        metadata=metadata | {f"rule_{k}": v for k, v in failed.items()},
-    )
+    for name in names:
+        found = {
+            model_id: rule.text
+            for model_id, decision in refused
+            for rule in decision.failed
+            if rule.name == name
+        }
+        # of a basket each model has its own numbers
+        metadata[f"rule_{name}"] = (
+            next(iter(found.values()))
+            if len(refused) == 1
+            else "; ".join(f"{model_id}: {text}" for model_id, text in found.items())
+        )
+    return GateRefusedError(f"the promote gate refused {'; '.join(texts)}", metadata=metadata)

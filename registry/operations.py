@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import structlog
 
-from config.evidence import PromotionSettings
+from config.evidence import PromotionSettings, TradingRules
 from config.settings import load_settings
 from registry.artifacts import (
     MANIFEST_FILE,
@@ -33,7 +33,7 @@ from registry.errors import (
     RequestIdReusedError,
 )
 from registry.events import Event, StatusChange, canonical, json_safe
-from registry.evidence import Evidence
+from registry.evidence import Evidence, moment_of
 from registry.files import sha256_hex
 from registry.gate import Decision
 from registry.identifiers import Key, check_name
@@ -147,6 +147,7 @@ def register_model(
     digest, detail = "", dict[str, Any]()
     if status == Status.SUCCESS:
         digest, detail = _take_digest(folder, entry, meta, model, reference)
+        detail |= _tested(meta)
     else:
         detail = {"error": error or str(meta.extra.get("error", ""))}
     if request_id:
@@ -160,6 +161,15 @@ def register_model(
             retain(transaction, base, entry, keep, _pins(pins))
     _log.info("registry.registered", model_id=entry.model_id, status=status, digest=digest[:12])
     return entry
+
+
+def _tested(meta: ModelMetadata) -> dict[str, Any]:
+    """The bars that the training measured the model on, for the event."""
+    try:
+        span = [moment_of(meta.extra[name]).isoformat() for name in ("test_start", "test_end")]
+    except (KeyError, TypeError, ValueError):
+        return {}  # not every model is of our training
+    return {"tested": span}
 
 
 def _registered(state: RegistryState, request_id: str, request: Any) -> ModelRegistryEntry | None:
@@ -200,6 +210,7 @@ def promote(
     reason: str = "",
     force: bool = False,
     policy: PromotionSettings | None = None,
+    rules: TradingRules | None = None,
     request_id: str = "",
     actor: str = "",
     via: str = "python",
@@ -207,7 +218,8 @@ def promote(
     """Put models into production: all or none, in one revision.
 
     Every model's files are verified now, against the digest in the log, and the gate (`registry.gate`) judges
-    the evidence of its last evaluation by `policy`; None asks the configuration. A repeat with the same
+    the evidence of its last evaluation by `policy`, which must have been simulated by `rules`
+    (`Settings.trading_rules`); without a policy the configuration is asked for both. A repeat with the same
     `request_id` gets the first answer.
 
     Raises:
@@ -216,7 +228,7 @@ def promote(
     """
     base, store = Path(base_dir), open_store(base_dir)
     request = [[item.model_id, item.expected_production_model_id] for item in promotions]
-    gate = _gate(policy)
+    gate = _gate(policy, rules)
     known = store.view().state
     if (answer := _answered(known, request_id, "promote", [request, force])) is not None:
         return answer
@@ -304,21 +316,32 @@ def record_evaluation(
     evidence: Evidence,
     *,
     policy: PromotionSettings | None = None,
+    rules: TradingRules | None = None,
     reason: str = "",
+    request_id: str = "",
     actor: str = "",
     via: str = "python",
 ) -> Decision:
     """Keep an evaluation in the log, passed or not, and make its challenger a candidate where it passes.
 
+    A repeat with the same `request_id` keeps nothing, and is judged by the evidence of the first.
+
     Raises:
-        UnknownModelError, WrongStatusError, NotAdoptedError, ArtifactError, StorageError: nothing was kept.
+        UnknownModelError, WrongStatusError, NotAdoptedError, ArtifactError, RequestIdReusedError, StorageError:
+        nothing was kept.
     """
-    base, gate = Path(base_dir), _gate(policy)
+    base, gate = Path(base_dir), _gate(policy, rules)
     model_id = evidence.challenger.model_id
-    with open_store(base).transaction(Origin(actor, via, reason)) as transaction:
+    with open_store(base).transaction(Origin(actor, via, reason, request_id)) as transaction:
         state = transaction.state
+        entry = entry_of(state, model_id)
+        if _answered(state, request_id, "evaluate", model_id) is not None:
+            return gate.judge(state, entry, force=False)
         draft, decision = plan_evaluate(state, model_id, json_safe(evidence.to_dict()), gate)
-        verify(base, entry_of(state, model_id), state.digests.get(model_id, ""))
+        verify(base, entry, state.digests.get(model_id, ""))
+        if request_id:
+            detail = {**draft.detail, "request_sha256": _fingerprint("evaluate", model_id)}
+            draft = replace(draft, detail=detail)
         event = transaction.commit(draft)
     _log.info(
         "registry.evaluated",
@@ -337,6 +360,7 @@ def make_candidate(
     reason: str = "",
     force: bool = False,
     policy: PromotionSettings | None = None,
+    rules: TradingRules | None = None,
     actor: str = "",
     via: str = "python",
 ) -> Committed:
@@ -346,7 +370,7 @@ def make_candidate(
         UnknownModelError, WrongStatusError, QuarantinedError, GateRefusedError, NotAdoptedError, ArtifactError,
         StorageError: nothing changed.
     """
-    base, gate = Path(base_dir), _gate(policy)
+    base, gate = Path(base_dir), _gate(policy, rules)
 
     def decide(state: RegistryState) -> tuple[Draft, list[Transition]]:
         draft, results = plan_candidate(state, model_id, gate, reason=reason, force=force)
@@ -366,6 +390,7 @@ def promote_model(
     force: bool = False,
     allow_unserved: bool = False,
     policy: PromotionSettings | None = None,
+    rules: TradingRules | None = None,
     actor: str = "",
     via: str = "python",
 ) -> ModelRegistryEntry:
@@ -376,9 +401,27 @@ def promote_model(
     """
     if stage == Status.PRODUCTION:
         promotion = Promotion(model_id)
-        promote(base_dir, [promotion], reason=reason, force=force, policy=policy, actor=actor, via=via)
+        promote(
+            base_dir,
+            [promotion],
+            reason=reason,
+            force=force,
+            policy=policy,
+            rules=rules,
+            actor=actor,
+            via=via,
+        )
     elif stage == Status.CANDIDATE:
-        make_candidate(base_dir, model_id, reason=reason, force=force, policy=policy, actor=actor, via=via)
+        make_candidate(
+            base_dir,
+            model_id,
+            reason=reason,
+            force=force,
+            policy=policy,
+            rules=rules,
+            actor=actor,
+            via=via,
+        )
     elif stage == Status.ARCHIVED:
         archive(base_dir, [model_id], reason=reason, allow_unserved=allow_unserved, actor=actor, via=via)
     else:
@@ -493,8 +536,12 @@ def _pins(pins: Iterable[str] | None) -> frozenset[str]:
     return load_settings().ml.pinned_ids()
 
 
-def _gate(policy: PromotionSettings | None) -> Gate:
-    return Gate(policy if policy is not None else load_settings().promotion, datetime.now(UTC))
+def _gate(policy: PromotionSettings | None, rules: TradingRules | None) -> Gate:
+    now = datetime.now(UTC)
+    if policy is not None:
+        return Gate(policy, rules, now)
+    settings = load_settings()
+    return Gate(settings.promotion, settings.trading_rules if rules is None else rules, now)
 
 
 def _utc_now() -> str:

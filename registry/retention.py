@@ -1,6 +1,7 @@
 """What leaves the registry, and what never does.
 
-1. Never: the production model of a key, a pinned model, the rollback target of a key.
+1. Never: the production model of a key, a pinned model, a key's rollback target and the nearer ones that a
+   rollback would pass over; and by age or count none whose `created_at` can't be read.
 2. Retention counts per symbol, timeframe and model_type; failed runs are counted apart, so that a streak of
    failures pushes out no good model. The entries leave the index; their folders stay until `clean`.
 3. Clean drops entries whose artefacts are missing, and those that a `Selection` asks for. Folders are deleted
@@ -18,9 +19,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from registry.artifacts import run_dir
+from registry.artifacts import run_dir, verify
 from registry.entry import ModelRegistryEntry, Status
-from registry.errors import ArtifactError, InvalidArgumentError
+from registry.errors import ArtifactError, InvalidArgumentError, NotAdoptedError
 from registry.identifiers import Key
 from registry.lifecycle import plan_removal
 from registry.metadata import META_FILE, ModelMetadata
@@ -55,13 +56,13 @@ class Selection:
             )
 
     def find(self, state: RegistryState, now: datetime) -> dict[str, str]:
-        """model_id -> why it is selected."""
+        """model_id -> why it is selected. Of failed runs the newest are counted apart."""
         if self.older_than is None and self.keep is None and not self.statuses:
             return {}
-        groups: dict[tuple[Key, str], list[ModelRegistryEntry]] = {}
+        groups: dict[tuple[Key, str, bool], list[ModelRegistryEntry]] = {}
         for entry in state.entries.values():
             if not self.statuses or entry.status in self.statuses:
-                groups.setdefault((entry.key, entry.model_type.casefold()), []).append(entry)
+                groups.setdefault(_peers(entry), []).append(entry)
         found: dict[str, str] = {}
         for peers in groups.values():
             for entry in _newest_first(peers)[self.keep or 0 :]:
@@ -69,9 +70,16 @@ class Selection:
                     found[entry.model_id] = self._why(entry, now)
         return found
 
+    @property
+    def by_age(self) -> bool:
+        """Whether it asks how old a model is."""
+        return self.older_than is not None or self.keep is not None
+
     def _why(self, entry: ModelRegistryEntry, now: datetime) -> str:
         texts = [entry.status]
-        if self.older_than is not None:
+        if not entry.is_dated:
+            texts.append(f"of unknown age (created_at is {entry.created_at!r})")
+        elif self.older_than is not None:
             texts.append(f"{(now - entry.created).days} days old")
         if self.keep is not None:
             texts.append(f"beyond the newest {self.keep}")
@@ -86,17 +94,39 @@ class CleanPlan:
     folders: tuple[Path, ...]
     kept: dict[str, str]
 
+    def within(self, other: CleanPlan) -> CleanPlan:
+        """What of this plan is in another one, too."""
+        entries = {model_id: why for model_id, why in self.entries.items() if model_id in other.entries}
+        folders = tuple(folder for folder in self.folders if folder in other.folders)
+        return CleanPlan(entries, folders, self.kept)
 
-def protected(state: RegistryState, pins: Collection[str], keys: Collection[Key]) -> dict[str, str]:
-    """model_id -> why it must stay."""
+
+def protected(
+    base_dir: Path, state: RegistryState, pins: Collection[str], keys: Collection[Key]
+) -> dict[str, str]:
+    """model_id -> why it must stay: of the earlier production models all up to the first that verifies."""
     reasons = dict.fromkeys(pins, "pinned in the configuration")
     for key in keys:
-        targets = state.rollback_targets(key)
-        if targets:
-            reasons[targets[0]] = f"rollback target of {key}"
+        for model_id in state.rollback_targets(key):
+            reasons[model_id] = f"rollback target of {key}"
+            if _verifies(base_dir, state, model_id):
+                break
         for model_id in state.production_rows(key):
             reasons[model_id] = f"in production for {key}"
     return reasons
+
+
+def _verifies(base_dir: Path, state: RegistryState, model_id: str) -> bool:
+    try:
+        verify(base_dir, state.entries[model_id], state.digests.get(model_id, ""))
+    except (ArtifactError, NotAdoptedError):
+        return False
+    return True
+
+
+def _peers(entry: ModelRegistryEntry) -> tuple[Key, str, bool]:
+    """What entries are counted by: the key, the model_type, and whether the run failed."""
+    return entry.key, entry.model_type.casefold(), entry.status == Status.FAILED
 
 
 def retain(
@@ -104,19 +134,11 @@ def retain(
 ) -> list[str]:
     """Drop the oldest entries beyond `keep` of the new entry's symbol, timeframe and model_type."""
     state = transaction.state
-    stays = protected(state, pins, [newest.key])
-    peers = [
-        entry
-        for entry in state.entries.values()
-        if entry.key == newest.key
-        and entry.model_type.casefold() == newest.model_type.casefold()
-        and (entry.status == Status.FAILED) == (newest.status == Status.FAILED)
-    ]
-    surplus = [
-        entry
-        for entry in _newest_first(peers)[keep:]
-        if entry.model_id not in stays and entry.model_id != newest.model_id
-    ]
+    peers = [entry for entry in state.entries.values() if _peers(entry) == _peers(newest)]
+    surplus = _newest_first(peers)[keep:]
+    if surplus:
+        stays = {newest.model_id, *protected(base_dir, state, pins, [newest.key])}
+        surplus = [entry for entry in surplus if entry.model_id not in stays and entry.is_dated]
     if surplus:
         _remove(
             transaction,
@@ -150,17 +172,21 @@ def clean(
     *,
     selection: Selection = Selection(),
     delete_dirs: bool = False,
+    confirmed: CleanPlan | None = None,
     actor: str = "",
     via: str = "python",
     reason: str = "",
 ) -> CleanPlan:
     """Drop entries whose artefacts are missing, and the selected ones; with `delete_dirs`, also their folders.
 
+    Nothing goes that is not in the `confirmed` plan, whatever has happened to the registry since it was shown.
     Gives what was done.
     """
     base = Path(base_dir)
     with open_store(base).transaction(Origin(actor, via, reason)) as transaction:
         plan = _plan(base, transaction.state, pins, selection, delete_dirs=delete_dirs)
+        if confirmed is not None:
+            plan = plan.within(confirmed)
         _remove(transaction, "clean", base, plan.entries)
         for folder in plan.folders:
             transaction.commit(Draft("delete_dir", (), {"folder": folder.name}))
@@ -171,19 +197,22 @@ def clean(
 def _plan(
     base: Path, state: RegistryState, pins: Collection[str], selection: Selection, *, delete_dirs: bool
 ) -> CleanPlan:
-    stays = protected(state, pins, state.keys())
+    stays = protected(base, state, pins, state.keys())
     entries: dict[str, str] = {}
     kept: dict[str, str] = {}
     selected = selection.find(state, datetime.now(UTC))
     for entry in state.entries.values():
-        why = _missing(base, entry) or selected.get(entry.model_id)
+        missing = _missing(base, entry)
+        why = missing or selected.get(entry.model_id)
         if why is None:
             continue
-        if entry.model_id in stays:
+        if not missing and not entry.is_dated and selection.by_age:
+            kept[entry.model_id] = why
+        elif entry.model_id in stays:
             kept[entry.model_id] = f"{why}, but it is {stays[entry.model_id]}"
         else:
             entries[entry.model_id] = why
-    folders = _folders(base, state, entries) if delete_dirs else ()
+    folders = _folders(base, state, entries, stays) if delete_dirs else ()
     return CleanPlan(entries, folders, kept)
 
 
@@ -197,12 +226,14 @@ def _missing(base: Path, entry: ModelRegistryEntry) -> str | None:
     return None
 
 
-def _folders(base: Path, state: RegistryState, dropped: Collection[str]) -> tuple[Path, ...]:
+def _folders(
+    base: Path, state: RegistryState, dropped: Collection[str], stays: Collection[str]
+) -> tuple[Path, ...]:
     found: list[Path] = []
     for folder in sorted(base.iterdir()) if base.is_dir() else []:
         if folder.is_symlink() or not folder.is_dir():
             continue
-        known_before = folder.name in state.used_ids and folder.name not in state.entries
+        known_before = folder.name in state.used_ids and folder.name not in {*state.entries, *stays}
         abandoned = (
             folder.name.startswith(BUILDING_PREFIX)
             and time.time() - folder.stat().st_mtime > _ABANDONED_SECONDS

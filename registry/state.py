@@ -9,8 +9,9 @@ The rules that this module keeps:
 4. `digests` holds the artefact digest that register or adopt took; no other digest counts.
 5. Where an index edited from outside has two production rows of one key, the one that the log put there
    last wins, then the newest; the others are flagged in `conflicts`.
-6. `evidence` holds the record of each model's last evaluation, `windows` the spans of bars that a key's
-   evaluations looked at.
+6. `evidence` holds the record of each model's last evaluation, until it is archived: what comes back is
+   evaluated anew. `looks` are the spans of bars on which a key's models were measured, by an evaluation or, as
+   they were registered, by their training; they stay when the models go.
 7. Nothing here reads a file or a clock.
 """
 
@@ -18,13 +19,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from registry.entry import ModelRegistryEntry, Status
 from registry.events import Event
+from registry.evidence import moment_of
 from registry.identifiers import Key
 from registry.index import Index, render_index
+
+
+class Look(NamedTuple):
+    """A model was measured on the bars from `first` to `last`: open times, as ISO text."""
+
+    model_id: str
+    first: str
+    last: str
+    evaluation: bool
 
 
 @dataclass
@@ -41,7 +51,7 @@ class RegistryState:
     requests: dict[str, Event] = field(default_factory=dict)
     used_ids: set[str] = field(default_factory=set)
     evidence: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    windows: dict[Key, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    looks: dict[Key, tuple[Look, ...]] = field(default_factory=dict)
 
     def copy(self) -> RegistryState:
         """An independent copy; entries and events are frozen and shared."""
@@ -56,7 +66,7 @@ class RegistryState:
             dict(self.requests),
             set(self.used_ids),
             dict(self.evidence),
-            dict(self.windows),
+            dict(self.looks),
         )
 
     def production(self, key: Key) -> str | None:
@@ -108,12 +118,18 @@ class RegistryState:
         return {entry.key for entry in self.entries.values()}
 
     def tries(self, key: Key, window_start: str, window_end: str) -> int:
-        """How many evaluations of a key looked at bars of this span: each was a chance to be lucky on them."""
-        start, end = datetime.fromisoformat(window_start), datetime.fromisoformat(window_end)
-        return sum(
-            datetime.fromisoformat(first) <= end and datetime.fromisoformat(last) >= start
-            for first, last in self.windows.get(key, ())
-        )
+        """How many looks at bars of this span the key's models have had: each was a chance to be lucky on them.
+
+        Each evaluation counts, and so does each model that its training measured there and none evaluated.
+        """
+        start, end = moment_of(window_start), moment_of(window_end)
+        seen = [
+            look
+            for look in self.looks.get(key, ())
+            if moment_of(look.first) <= end and moment_of(look.last) >= start
+        ]
+        evaluated = [look.model_id for look in seen if look.evaluation]
+        return len(evaluated) + len({look.model_id for look in seen} - set(evaluated))
 
     def render(self) -> bytes:
         """The index file of this state."""
@@ -134,14 +150,24 @@ class RegistryState:
             if change.digest:
                 self.digests[change.model_id] = change.digest
         if event.action == "evaluate" and event.evidence is not None:
-            record = event.evidence["evidence"]
-            self.evidence[event.evidence["challenger"]] = record
-            window = (record["window_start"], record["window_end"])
-            judged = Key(*detail["key"])
-            self.windows[judged] = (*self.windows.get(judged, ()), window)
+            self.take_evidence(event.evidence["challenger"], Key(*detail["key"]), event.evidence["evidence"])
+        elif "tested" in detail:
+            (made,) = event.transitions
+            self._looked(
+                Key(made.symbol, made.timeframe),
+                Look(made.model_id, detail["tested"][0], detail["tested"][1], evaluation=False),
+            )
         self.quarantined |= set(detail.get("quarantined", ()))
         if event.request_id:
             self.requests[event.request_id] = event
+
+    def take_evidence(self, model_id: str, key: Key, record: Mapping[str, Any]) -> None:
+        """Keep an evaluation's record, and that it looked at its bars."""
+        self.evidence[model_id] = record
+        self._looked(key, Look(model_id, record["window_start"], record["window_end"], evaluation=True))
+
+    def _looked(self, key: Key, look: Look) -> None:
+        self.looks[key] = (*self.looks.get(key, ()), look)
 
     def _apply_change(self, event: Event, model_id: str, key: Key, after: str | None) -> None:
         stack = self.history.get(key, ())
@@ -154,6 +180,8 @@ class RegistryState:
             return
         entry = self.entries[model_id]
         self.entries[model_id] = entry.with_status(after)
+        if after == Status.ARCHIVED:
+            self.evidence.pop(model_id, None)
         if after == Status.PRODUCTION:
             if event.action == "rollback":
                 while stack and stack[-1] != model_id:

@@ -166,7 +166,10 @@ def _build(
         guard.cover(PredictionServicer(state, watcher, guard), _PREDICTION), server
     )
     registry_service_pb2_grpc.add_RegistryServiceServicer_to_server(
-        guard.cover(RegistryServicer(store, state, watcher, settings.promotion), _REGISTRY), server
+        guard.cover(
+            RegistryServicer(store, state, watcher, settings.promotion, settings.trading_rules), _REGISTRY
+        ),
+        server,
     )
     reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     if not reuse_port:  # gRPC would print a stack of its own before it refuses

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
@@ -63,13 +65,23 @@ def register_copy(
     *,
     created_at: str = "2026-01-01T00:00:00+00:00",
     max_models: int | None = None,
+    extra: Mapping[str, Any] | None = None,
+    pins: Iterable[str] = (),
 ) -> ModelRegistryEntry:
     """Register a copy of a sealed folder as a model of its own; quick, since nothing is compiled."""
     hidden = base / f".building-{model_id}"
     base.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(hidden, ignore_errors=True)
     shutil.copytree(template, hidden)
-    meta = ModelMetadata(model_id, symbol, timeframe, model_type, created_at=created_at, feature_cols=NAMES)
+    meta = ModelMetadata(
+        model_id,
+        symbol,
+        timeframe,
+        model_type,
+        created_at=created_at,
+        feature_cols=NAMES,
+        extra=dict(extra or {}),
+    )
     meta.write(hidden / "meta.json")
     hidden.rename(base / model_id)
-    return register_model(meta, base, max_models=max_models, pins=())
+    return register_model(meta, base, max_models=max_models, pins=pins)

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from features.bars import Bars, read_bars
 from features.errors import FeatureError
 from features.timeframe import bars_per_year
 from registry import Key, open_store
-from training.backtest_files import write_backtest
+from training.backtest_files import free_folder, write_backtest
 from training.errors import TrainingError, TrainingRequestError
 from training.labels import make_labels
 from training.metrics import Metrics, classification_metrics, strategy_metrics
@@ -165,6 +165,7 @@ def backtest(request: BacktestRequest, report: Report = quiet) -> BacktestResult
         folder=request.output_dir / f"{model_id}_{part.index[0]:%Y%m%dT%H%M}_{part.index[-1]:%Y%m%dT%H%M}",
     )
     report("writing the report")
+    result = replace(result, folder=free_folder(result))
     write_backtest(result)
     return result
 

@@ -1,6 +1,7 @@
 """What a backtest leaves behind: trades.csv, equity.csv, metrics.json and report.html.
 
-The folder is built under a hidden name and renamed when whole; a repeat of a backtest replaces it.
+The folder is built under a hidden name and renamed when whole. A repeat of a backtest replaces it; one of the same
+span by other rules or bars gets a folder of its own.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 import os
 import tempfile
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +18,13 @@ import numpy as np
 import pandas as pd
 
 from features.timeframe import timeframe_delta
+from registry.events import json_safe
 from training.errors import TrainingError
 
 if TYPE_CHECKING:
     from training.backtest import BacktestResult
+
+_METRICS_FILE = "metrics.json"
 
 
 def write_backtest(result: BacktestResult) -> None:
@@ -40,7 +45,7 @@ def write_backtest(result: BacktestResult) -> None:
             trades.to_csv(building / "trades.csv", index=False)
             equity.to_csv(building / "equity.csv")
             summary = metrics_document(result)
-            (building / "metrics.json").write_text(
+            (building / _METRICS_FILE).write_text(
                 json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8"
             )
             report = render_report(summary, trades, equity, result.classes)
@@ -87,6 +92,32 @@ def equity_frame(result: BacktestResult) -> pd.DataFrame:
             "drawdown": 1.0 - equity / high,
         }
     )
+
+
+def free_folder(result: BacktestResult) -> Path:
+    """The result's folder, or one with a counter behind its name where that one holds another backtest.
+
+    The same backtest again takes the same folder.
+    """
+    inputs = _inputs(result)
+    names = (result.folder.name if n == 1 else f"{result.folder.name}_{n}" for n in count(1))
+    return next(path for name in names if _holds(path := result.folder.with_name(name), inputs))
+
+
+def _inputs(result: BacktestResult) -> dict[str, Any]:
+    document = metrics_document(result)
+    return {name: json_safe(document[name]) for name in ("model_digest", "data", "rules", "starting_equity")}
+
+
+def _holds(folder: Path, inputs: dict[str, Any]) -> bool:
+    """Whether a folder is free, or holds a backtest of these inputs."""
+    try:
+        held = json.loads((folder / _METRICS_FILE).read_text(encoding="utf-8"))
+        return {name: held.get(name) for name in inputs} == inputs
+    except OSError:
+        return not os.path.lexists(folder)  # one that can't be written is the writer's to name
+    except (ValueError, AttributeError):
+        return False
 
 
 def metrics_document(result: BacktestResult) -> dict[str, Any]:

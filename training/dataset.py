@@ -45,6 +45,12 @@ class Dataset:
         """Positions of a span that a fit may learn from: they have a class, and it has read no bar of `test`."""
         return purge(self.labelled(span), self.labels.end, test.start)
 
+    @property
+    def last_seen(self) -> int:
+        """The last bar that the training part reaches: its own last, or that of the longest label."""
+        rows = self.fit_rows(self.split.train, self.split.test)
+        return max(self.split.train.stop - 1, int(self.labels.end[rows].max(initial=0)))
+
     def class_counts(self, rows: NDArray[np.intp]) -> tuple[int, int]:
         """How many of some labelled bars are of class 0, and of class 1."""
         ups = int(self.labels.classes[rows].sum())
@@ -62,7 +68,7 @@ def prepare(bars: Bars, pipeline: FeaturePipeline, request: TrainRequest) -> Dat
         TrainingError: there are too few bars, in the file or in a span, or too few of a class.
     """
     label = request.label
-    split = _split(bars, pipeline.warmup_bars, request)
+    split = split_bars(bars, pipeline.warmup_bars, request)
     # label_config was checked with the request, so there are labels
     labels = cast("Labels", make_labels(bars, label))
     matrix = np.ascontiguousarray(pipeline.transform(bars.frame).to_numpy())
@@ -77,9 +83,14 @@ def prepare(bars: Bars, pipeline: FeaturePipeline, request: TrainRequest) -> Dat
     return dataset
 
 
-def _split(bars: Bars, warmup: int, request: TrainRequest) -> Split:
+def split_bars(bars: Bars, warmup: int, request: TrainRequest) -> Split:
+    """The training part and the test span of a file whose first `warmup` bars have no features.
+
+    Raises:
+        TrainingError: a part holds too few bars.
+    """
     index = pd.DatetimeIndex(bars.frame.index)
-    embargo = request.label.horizon_bars
+    horizon, apart = request.label.horizon_bars, request.walk_forward.embargo_bars
     if len(index) <= warmup:
         spans = Spans()
     elif request.lookback_days is not None:
@@ -88,6 +99,8 @@ def _split(bars: Bars, warmup: int, request: TrainRequest) -> Split:
         spans = request.spans
     if spans == Spans():
         return chronological_split(
-            len(index), first=warmup, test_fraction=request.test_fraction, embargo=embargo
+            len(index), first=warmup, test_fraction=request.test_fraction, embargo=horizon + apart
         )
-    return split_by_spans(index, spans, first=warmup, test_fraction=request.test_fraction, embargo=embargo)
+    return split_by_spans(
+        index, spans, first=warmup, test_fraction=request.test_fraction, embargo=horizon, apart=apart
+    )

@@ -5,7 +5,8 @@
 2. Both models' signals pass the same simulation, with the rules and costs of the configuration.
 3. What is measured is these models' files, so the evidence is of kind `artefact`.
 4. The deflated Sharpe ratio is the probability that the true ratio is above what luck gives: the best of the
-   challenger's grid trials, and the best of all evaluations of the key that looked at bars of this window.
+   challenger's grid trials, and the best of all looks at bars of this window that the log knows of
+   (`registry.gate`, under the registry's lock).
 5. The record goes into the event log whether or not it passes the gate, so that asking again is counted.
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,21 +26,16 @@ from numpy.typing import NDArray
 from config.settings import Settings
 from features.bars import Bars, read_bars
 from features.errors import FeatureError
-from features.timeframe import bars_per_year
+from features.timeframe import bars_per_year, timeframe_minutes
 from registry import Decision, Evidence, Measured, ModelMetadata, open_store, record_evaluation
 from registry.errors import WrongStatusError
-from registry.gate import Rule
+from registry.gate import Rule, deflated_sharpe
 from registry.lifecycle import entry_of
 from registry.store import View
 from training.bootstrap import Bootstrap, probability_better
 from training.errors import TrainingError, TrainingRequestError
 from training.labels import make_labels
-from training.metrics import (
-    classification_metrics,
-    expected_max_sharpe,
-    probabilistic_sharpe,
-    strategy_metrics,
-)
+from training.metrics import classification_metrics, return_moments, strategy_metrics
 from training.progress import Report, quiet
 from training.scoring import ScoringModel, open_scoring_model, training_span
 from training.simulation import Rules, Simulation, simulate
@@ -69,6 +65,16 @@ class Evaluation:
         return self.decision.rules
 
     @property
+    def tries(self) -> int:
+        """Looks at these bars so far, this one included."""
+        return int(self.decision.record["tries"])
+
+    @property
+    def deflated_sharpe(self) -> float | None:
+        """P(the challenger's true Sharpe ratio is above what luck gives)."""
+        return deflated_sharpe(self.evidence, self.tries)
+
+    @property
     def record(self) -> dict[str, Any]:
         """What the event keeps."""
         return dict(self.decision.record)
@@ -89,6 +95,7 @@ def evaluate(
     ohlcv: Path | str | None = None,
     base_dir: Path | str | None = None,
     report: Report = quiet,
+    request_id: str = "",
     actor: str = "",
     via: str = "python",
 ) -> Evaluation:
@@ -100,6 +107,7 @@ def evaluate(
         ohlcv: its bars; None: `data.ohlcv_path`.
         base_dir: the registry; None: `ml.models_dir`.
         report: is told each step as it starts.
+        request_id: a job's own id: an evaluation that it has in the log already is the answer.
         actor: who evaluates, for the event log.
         via: cli, lab or python.
 
@@ -131,10 +139,18 @@ def evaluate(
     rules = Rules.from_settings(settings)
     measured = [_measure(model, bars, window, rules) for model in models]
     report("resampling")
-    evidence = _evidence(settings, view, bars, window, rules, measured)
-    decision = record_evaluation(base, evidence, policy=settings.promotion, actor=actor, via=via)
+    evidence = _evidence(settings, bars, window, rules, measured)
+    decision = record_evaluation(
+        base,
+        evidence,
+        policy=settings.promotion,
+        rules=settings.trading_rules,
+        request_id=request_id,
+        actor=actor,
+        via=via,
+    )
     status = entry_of(open_store(base).view().state, model_id).status
-    return Evaluation(evidence, decision, status)
+    return Evaluation(Evidence.from_dict(decision.record["evidence"]), decision, status)
 
 
 def _open(base: Path, view: View, model_id: str, settings: Settings) -> ScoringModel:
@@ -154,10 +170,18 @@ def _train_end(meta: ModelMetadata) -> pd.Timestamp:
     return span[1]
 
 
+def _horizon(meta: ModelMetadata) -> int:
+    """How many bars a model's labels read ahead; 0 where they are not ours."""
+    horizon = (meta.label_config or {}).get("horizon_bars", 0)
+    if not isinstance(horizon, int) or isinstance(horizon, bool) or horizon < 0:
+        raise TrainingRequestError(f"{meta.model_id}: meta.json has a horizon_bars of {horizon!r}, no count")
+    return horizon
+
+
 def _window(bars: Bars, metas: list[ModelMetadata]) -> range:
     """Positions of the bars after every training span and the purge."""
     index = bars.frame.index
-    purge = max(int((meta.label_config or {}).get("horizon_bars", 0)) for meta in metas)
+    purge = max(_horizon(meta) for meta in metas)
     last = max(_train_end(meta) for meta in metas)
     start = int(index.searchsorted(last, side="right")) + purge
     if len(index) - start < 2:
@@ -190,7 +214,6 @@ def _auc(meta: ModelMetadata, bars: Bars, window: range, probability: NDArray[np
 
 def _evidence(
     settings: Settings,
-    view: View,
     bars: Bars,
     window: range,
     rules: Rules,
@@ -200,9 +223,7 @@ def _evidence(
     champion = measured[1] if len(measured) > 1 else None
     policy = settings.promotion
     index = bars.frame.index
-    start, end = index[window.start].isoformat(), index[window.stop - 1].isoformat()
-    tries = view.state.tries(challenger.model.entry.key, start, end) + 1
-    trials = _trials(challenger.model.meta)
+    trials, variance = _trials(challenger.model.meta)
     bootstrap: Bootstrap | None = None
     if champion is not None:
         bootstrap = probability_better(
@@ -212,32 +233,26 @@ def _evidence(
             seed=policy.seed,
         )
     return Evidence(
-        challenger=_measured(challenger, _luck(len(window), tries, *trials)),
-        champion=_measured(champion, None) if champion is not None else None,
+        challenger=_measured(challenger),
+        champion=_measured(champion) if champion is not None else None,
         evaluated_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        window_start=start,
-        window_end=end,
+        window_start=index[window.start].isoformat(),
+        window_end=index[window.stop - 1].isoformat(),
         bars=len(window),
+        bar_minutes=float(timeframe_minutes(bars.timeframe)),
         probability_better=bootstrap.probability if bootstrap else None,
         mean_difference=bootstrap.mean if bootstrap else None,
         block_bars=bootstrap.block_bars if bootstrap else None,
         resamples=bootstrap.resamples if bootstrap else 0,
         seed=policy.seed,
-        tries=tries,
-        trials=trials[0],
+        trials=trials,
+        trial_variance=variance,
         data={"file": bars.path.name, "sha256": bars.sha256},
-        rules={
-            "proba_entry": rules.proba_entry,
-            "proba_exit": rules.proba_exit,
-            "fee_bps": rules.fee_bps,
-            "slippage_bps": rules.slippage_bps,
-            "warmup_bars": rules.warmup_bars,
-            "allow_short": rules.allow_short,
-        },
+        rules=asdict(rules),
     )
 
 
-def _measured(measurement: _Measurement, luck: float | None) -> Measured:
+def _measured(measurement: _Measurement) -> Measured:
     model, metrics = measurement.model, measurement.metrics
     return Measured(
         model_id=model.entry.model_id,
@@ -247,9 +262,8 @@ def _measured(measurement: _Measurement, luck: float | None) -> Measured:
         sharpe=float(metrics["sharpe"]),
         max_drawdown=float(metrics["max_drawdown"]),
         trades=int(metrics["trades"]),
-        deflated_sharpe=(
-            probabilistic_sharpe(measurement.simulation.returns, luck) if luck is not None else None
-        ),
+        horizon_bars=_horizon(model.meta),
+        moments=return_moments(measurement.simulation.returns),
         auc=measurement.auc,
     )
 
@@ -262,10 +276,3 @@ def _trials(meta: ModelMetadata) -> tuple[int, float | None]:
     count, variance = trials.get("count"), trials.get("per_bar_sharpe_variance")
     known = float(variance) if isinstance(variance, int | float) and math.isfinite(variance) else None
     return (count if isinstance(count, int) and count > 0 else 1), known
-
-
-def _luck(bars: int, tries: int, trials: int, variance: float | None) -> float:
-    """The per-bar Sharpe ratio that a key without skill would reach by its tries and its grid."""
-    no_skill = 1.0 / (bars - 1)
-    grid = expected_max_sharpe(trials, no_skill if variance is None else variance)
-    return expected_max_sharpe(tries, no_skill) + grid

@@ -33,6 +33,7 @@ from training.request import TrainRequest
 from training.walk_forward import WalkForward, answered, walk_forward
 
 _SMALLER_IS_BETTER = frozenset({"log_loss", "brier"})
+_OF_THE_ACCOUNT = frozenset({"sharpe", "cum_return"})
 
 
 @dataclass(frozen=True)
@@ -157,9 +158,11 @@ def _try(number: int, dataset: Dataset, request: TrainRequest) -> tuple[int, Can
 
 
 def _merit(candidate: Candidate, metric: str) -> float:
-    """Larger is better; minus infinity for what has no metric."""
-    value = None if candidate.outcome is None else candidate.outcome.metrics[metric]
-    if value is None:
+    """Larger is better; minus infinity for what has no metric, and for the account of one that never traded."""
+    measured: Mapping[str, Any] = {} if candidate.outcome is None else candidate.outcome.metrics
+    value = measured.get(metric)
+    # not trading at all is no skill, and yet a return of 0 beats every loss
+    if value is None or (metric in _OF_THE_ACCOUNT and not measured["trades"]):
         return float("-inf")
     return -float(value) if metric in _SMALLER_IS_BETTER else float(value)
 

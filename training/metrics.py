@@ -23,9 +23,10 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import kurtosis, norm, skew
+from scipy.stats import kurtosis, skew
 from sklearn.metrics import log_loss, precision_score, recall_score, roc_auc_score
 
+from registry.sharpe import ReturnMoments
 from training.simulation import Simulation
 
 Array = NDArray[np.float64]
@@ -89,45 +90,18 @@ def sortino(returns: Array, bars_per_year: float) -> float | None:
     return float(returns.mean()) / downside * math.sqrt(bars_per_year)
 
 
-def probabilistic_sharpe(returns: Array, benchmark: float = 0.0) -> float | None:
-    """P(true Sharpe ratio > benchmark), both per bar (Bailey & Lopez de Prado, 2012, eq. 11).
-
-        PSR = Phi((SR - benchmark) * sqrt(n - 1) / sqrt(1 - skew * SR + (kurt - 1) / 4 * SR^2))
-
-    with SR = mean / std(ddof=1), the skewness and the (not excess) kurtosis of the returns. None where they
-    don't vary.
-    """
+def return_moments(returns: Array) -> ReturnMoments | None:
+    """The moments of per-bar returns, float64 [n]; None where they don't vary."""
     if returns.size < 3:
         return None
     spread = float(returns.std(ddof=1))
     if spread <= 1e-15:
         return None
     ratio = float(returns.mean()) / spread
-    shape = (
-        1.0 - float(skew(returns)) * ratio + (float(kurtosis(returns, fisher=False)) - 1.0) / 4.0 * ratio**2
-    )
-    if shape <= 0.0:
-        return None
-    return float(norm.cdf((ratio - benchmark) * math.sqrt(returns.size - 1) / math.sqrt(shape)))
+    return ReturnMoments(returns.size, ratio, float(skew(returns)), float(kurtosis(returns, fisher=False)))
 
 
-def expected_max_sharpe(trials: int, variance: float) -> float:
-    """The best Sharpe ratio that `trials` without skill would show (Bailey & Lopez de Prado, 2014, eq. 1).
-
-        sqrt(V) * ((1 - g) * Phi^-1(1 - 1/N) + g * Phi^-1(1 - 1/(N e))),  g = 0.5772..., 0 for one trial
-
-    `variance` is that of the trials' Sharpe ratios; the answer has their unit (per bar).
-    """
-    if trials <= 1:
-        return 0.0
-    first = float(norm.ppf(1.0 - 1.0 / trials))
-    second = float(norm.ppf(1.0 - 1.0 / (trials * math.e)))
-    return math.sqrt(variance) * ((1.0 - np.euler_gamma) * first + np.euler_gamma * second)
-
-
-def deflated_sharpe(returns: Array, *, trials: int, variance: float | None = None) -> float | None:
-    """P(true Sharpe ratio > the best of `trials` without skill); `variance` None: that of no skill, 1 / (n - 1)."""
-    if returns.size < 3:
-        return None
-    spread = 1.0 / (returns.size - 1) if variance is None else variance
-    return probabilistic_sharpe(returns, expected_max_sharpe(trials, spread))
+def probabilistic_sharpe(returns: Array, benchmark: float = 0.0) -> float | None:
+    """P(true Sharpe ratio > benchmark), both per bar (`registry.sharpe`); None where the returns don't vary."""
+    moments = return_moments(returns)
+    return None if moments is None else moments.probabilistic_sharpe(benchmark)

@@ -60,20 +60,27 @@ def drawdown_plot(equity: pd.DataFrame) -> Markup:
     return _render(draw, 2.2)
 
 
+def calibration_groups(
+    probability: NDArray[np.float64], classes: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Ten groups of equal size by probability: its mean, the share of class 1, and that share's standard error."""
+    order = np.argsort(probability, kind="stable")
+    groups = [group for group in np.array_split(order, _BINS) if group.size]
+    said = np.array([probability[group].mean() for group in groups])
+    was = np.array([classes[group].mean() for group in groups])
+    return said, was, np.sqrt(was * (1.0 - was) / [len(group) for group in groups])
+
+
 def calibration_plot(probability: NDArray[np.float64], classes: NDArray[np.float64]) -> Markup:
     """How often bars of class 1 really were so, by ten groups of equal size; both float64 [n], finite."""
 
     def draw(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], color=_OTHER, linewidth=1.0, linestyle="--", label="perfect")
-        order = np.argsort(probability, kind="stable")
-        groups = [group for group in np.array_split(order, _BINS) if group.size]
-        said = [probability[group].mean() for group in groups]
-        was = np.array([classes[group].mean() for group in groups])
-        spread = [np.sqrt(rate * (1 - rate) / len(group)) for rate, group in zip(was, groups, strict=True)]
+        said, was, spread = calibration_groups(probability, classes)
         axes.errorbar(
             said, was, yerr=spread, color=_MAIN, marker="o", markersize=4, linewidth=1.2, label="model"
         )
-        low, high = min(*said, *was), max(*said, *was)
+        low, high = min(said.min(), was.min()), max(said.max(), was.max())
         margin = max(0.05, (high - low) * 0.2)
         axes.set_xlim(max(0.0, low - margin), min(1.0, high + margin))
         axes.set_ylim(max(0.0, low - margin), min(1.0, high + margin))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pandas as pd
 
@@ -12,8 +12,13 @@ from config.evidence import RetrainPolicy
 from config.settings import Settings
 from features.bars import read_bars
 from features.errors import FeatureError
+from features.pipeline import FeaturePipeline
+from training.dataset import split_bars
+from training.errors import TrainingError
 from training.plan import Job, plan_jobs
+from training.retrain_job import training_request
 from training.schedule import due_slot, next_slot, read_state
+from training.split import Split, walk_forward_folds
 
 
 @dataclass(frozen=True)
@@ -58,11 +63,12 @@ def _row(settings: Settings, job: Job, starts: bool, now: datetime) -> PreviewRo
     policy = job.policy
     bars, problem, span = None, "", ""
     try:
-        index = _used(policy, read_bars(job.ohlcv, timeframe=job.timeframe).frame.index)
-    except FeatureError as error:
+        index, split = _split(settings, job)
+    except (FeatureError, TrainingError) as error:
         problem = str(error)
     else:
-        bars, span = len(index), _span(policy, index, settings.ml.test_fraction)
+        bars = split.test.stop - split.train.start
+        span = f"{_dates(index, split.train)}, test {_dates(index, split.test)}"
     return PreviewRow(
         policy=policy.name,
         key=job.key,
@@ -78,23 +84,14 @@ def _row(settings: Settings, job: Job, starts: bool, now: datetime) -> PreviewRo
     )
 
 
-def _used(policy: RetrainPolicy, index: pd.Index) -> pd.Index:
-    """The bars that a policy takes, by their open times."""
-    if not len(index):
-        return index
-    start = policy.train_start
-    if policy.lookback_days is not None:
-        start = index[-1] - timedelta(days=policy.lookback_days)
-    first = index[0] if start is None else pd.Timestamp(start)
-    last = index[-1] if policy.test_end is None else pd.Timestamp(policy.test_end)
-    return index[(index >= first) & (index <= last)]
+def _split(settings: Settings, job: Job) -> tuple[pd.DatetimeIndex, Split]:
+    """Open times of a job's bars, and how its training would split them: all that can fail before a fit."""
+    request = training_request(settings, job)
+    bars = read_bars(job.ohlcv, timeframe=job.timeframe)
+    split = split_bars(bars, FeaturePipeline(request.preset).warmup_bars, request)
+    walk_forward_folds(split.train, request.walk_forward, horizon=request.label.horizon_bars)
+    return pd.DatetimeIndex(bars.frame.index), split
 
 
-def _span(policy: RetrainPolicy, index: pd.Index, test_fraction: float) -> str:
-    if not len(index):
-        return "no bars"
-    first, last = f"{index[0]:%Y-%m-%d}", f"{index[-1]:%Y-%m-%d}"
-    train_end, test_start = policy.train_end or policy.test_start, policy.test_start or policy.train_end
-    if train_end is None or test_start is None:
-        return f"{first} to {last}, the last {test_fraction:.0%} for the test"
-    return f"{first} to {train_end:%Y-%m-%d}, test {test_start:%Y-%m-%d} to {last}"
+def _dates(index: pd.DatetimeIndex, span: range) -> str:
+    return f"{index[span.start]:%Y-%m-%d} to {index[span.stop - 1]:%Y-%m-%d}"

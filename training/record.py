@@ -44,9 +44,9 @@ def metadata_of(
         run,
         request,
         feature_cols=list(dataset.names),
-        train_start=dataset.opened(int(rows[0])),
-        # the last bar whose prices a label of the fit has read: evidence may start after it
-        train_end=dataset.opened(int(dataset.labels.end[rows].max())),
+        # all that a fit, a fold or a choice has read, labels included: evidence may start after it
+        train_start=dataset.opened(dataset.split.train.start),
+        train_end=dataset.opened(dataset.last_seen),
         metrics=dict(metrics),
         model_path=str(run.final_path / "model.joblib"),
         metrics_path=str(run.final_path / "metrics.csv"),
@@ -54,6 +54,8 @@ def metadata_of(
         extra={
             "test_start": dataset.opened(test.start),
             "test_end": dataset.opened(test.stop - 1),
+            "fit_start": dataset.opened(int(rows[0])),
+            "fit_end": dataset.opened(int(dataset.labels.end[rows].max())),
             "model_params": dict(request.params),
             "class_weight": request.class_weight,
             "calibration": request.calibration,

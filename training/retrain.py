@@ -25,7 +25,7 @@ from config.settings import ConfigError, Settings
 from registry.events import json_safe
 from training.backends import Backend, Inbox, Outcome, build_backend
 from training.plan import Job, Plan, plan_jobs
-from training.retrain_job import JobResult, JobStatus, run_job, sweep
+from training.retrain_job import JobResult, JobStatus, fail, run_job, sweep
 from training.schedule import check_schedule, due_slot, next_slot, read_state, write_state
 
 RUNS_FILE = "runs.jsonl"
@@ -159,7 +159,7 @@ class Retrain:
         results: list[JobResult] = []
         try:
             for job, outcome in backend.run(plan.jobs, work, self._inbox):
-                result = _result(job, outcome)
+                result = self._result(job, outcome)
                 results.append(result)
                 self._keep(result)
                 self._on_result(result)
@@ -173,6 +173,15 @@ class Retrain:
         write_state(self._folder, state)
         self._on_batch(results)
         return results
+
+    def _result(self, job: Job, outcome: Outcome[JobResult]) -> JobResult:
+        if outcome.value is not None:
+            return outcome.value
+        if outcome.interrupted:
+            return JobResult.of(job, JobStatus.INTERRUPTED, error="interrupted")
+        # the worker is gone and took its account of the job with it
+        model_id = fail(self._settings, self._actor, self._via, job, outcome.error)
+        return JobResult.of(job, JobStatus.FAILED, model_id=model_id, error=outcome.error)
 
     def _keep(self, result: JobResult) -> None:
         line = json.dumps(json_safe(result.to_dict()), ensure_ascii=False)
@@ -202,14 +211,6 @@ def once_slots(settings: Settings, policies: Sequence[RetrainPolicy], now: datet
     state = read_state(settings.retrain.output_dir)
     moment = now.astimezone(UTC).replace(microsecond=0)
     return [(policy, due_slot(policy, state.of(policy, now), now) or moment) for policy in policies]
-
-
-def _result(job: Job, outcome: Outcome[JobResult]) -> JobResult:
-    if outcome.value is not None:
-        return outcome.value
-    if outcome.interrupted:
-        return JobResult.of(job, JobStatus.INTERRUPTED, error="interrupted")
-    return JobResult.of(job, JobStatus.FAILED, error=outcome.error)
 
 
 def _absolute(settings: Settings) -> Settings:

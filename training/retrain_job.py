@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from config.logs import configure_logs
 from config.settings import Settings
@@ -32,8 +32,12 @@ from registry.errors import GateRefusedError, RegistryError, StaleExpectationErr
 from registry.lifecycle import Gate, entry_of
 from registry.runs import BUILDING_PREFIX, is_being_built
 from registry.store import View
-from training.errors import TrainingError
+from training.errors import TrainingError, TrainingRequestError
+from training.failure import register_failure
 from training.plan import Job, slot_text
+
+if TYPE_CHECKING:
+    from training.request import TrainRequest
 
 _RUNNING = "running"
 
@@ -141,6 +145,8 @@ def _steps(run: _Run) -> JobStatus:
     run.model_id = model_id = _train(run)
     run.step = "evaluation"
     passed = _evaluate(run, model_id)
+    if passed is None:
+        return JobStatus.TRAINED
     from training.backtest import BacktestRequest, backtest
 
     run.step = "backtest"
@@ -159,17 +165,32 @@ def _steps(run: _Run) -> JobStatus:
 
 def _train(run: _Run) -> str:
     """The registered model; the one of an earlier attempt where its request_id is in the log."""
-    from training.request import TrainRequest
     from training.run import train
 
-    job, policy = run.job, run.job.policy
+    try:
+        request = training_request(run.settings, run.job)
+    except TrainingRequestError as error:
+        run.model_id = fail(run.settings, run.actor, run.via, run.job, str(error))
+        raise
+    return train(request, actor=run.actor, via=run.via).model_id
+
+
+def training_request(settings: Settings, job: Job) -> TrainRequest:
+    """What a job trains.
+
+    Raises:
+        TrainingRequestError: the policy, or the configuration, asks for what there is not.
+    """
+    from training.request import TrainRequest
+
+    policy = job.policy
     chosen = {
         name: value
         for name in ("lookback_days", "train_start", "train_end", "test_start", "test_end")
         if (value := getattr(policy, name)) is not None
     }
-    request = TrainRequest.from_settings(
-        run.settings,
+    return TrainRequest.from_settings(
+        settings,
         job.symbol,
         job.timeframe,
         preset=policy.preset,
@@ -179,22 +200,50 @@ def _train(run: _Run) -> str:
         request_id=job.request_id,
         **chosen,
     )
-    return train(request, actor=run.actor, via=run.via).model_id
 
 
-def _evaluate(run: _Run, model_id: str) -> bool:
-    """Whether the gate would let the model in; an evaluation that is in the log already is not made again."""
+def fail(settings: Settings, actor: str, via: str, job: Job, error: str) -> str | None:
+    """Leave a `failed` entry for a job that has registered nothing; gives its model_id, if there is one."""
+    return register_failure(
+        settings,
+        job.symbol,
+        job.timeframe,
+        job.model_type,
+        error,
+        request_id=job.request_id,
+        actor=actor,
+        via=via,
+    )
+
+
+def _evaluate(run: _Run, model_id: str) -> bool | None:
+    """Whether the gate would let the model in; None: someone has archived it since an earlier attempt.
+
+    An evaluation that an earlier attempt left in the log is not made again.
+    """
     from training.evaluation import evaluate
 
-    state = run.view().state
+    state, settings = run.view().state, run.settings
     entry = entry_of(state, model_id)
     if entry.status == Status.PRODUCTION:
         return True
-    if model_id not in state.evidence:
-        result = evaluate(run.settings, model_id, ohlcv=run.job.ohlcv, actor=run.actor, via=run.via)
+    if entry.status == Status.ARCHIVED:
+        run.note = f"{model_id} was registered by an earlier attempt, and archived since"
+        return None
+    request_id = f"{run.job.request_id}:evaluate"
+    if request_id not in state.requests:
+        result = evaluate(
+            settings,
+            model_id,
+            ohlcv=run.job.ohlcv,
+            request_id=request_id,
+            actor=run.actor,
+            via=run.via,
+        )
         run.failed_rules = result.failed_rules
         return result.passed
-    decision = Gate(run.settings.promotion, datetime.now(UTC)).judge(state, entry, force=False)
+    gate = Gate(settings.promotion, settings.trading_rules, datetime.now(UTC))
+    decision = gate.judge(state, entry, force=False)
     run.failed_rules = tuple(f"{rule.name}: {rule.text}" for rule in decision.failed)
     return decision.allowed
 
@@ -210,6 +259,7 @@ def _promote(run: _Run, model_id: str) -> JobStatus:
             [Promotion(model_id, expected)],
             reason=f"retrain policy {run.job.policy.name}",
             policy=run.settings.promotion,
+            rules=run.settings.trading_rules,
             request_id=f"{run.job.request_id}:promote",
             actor=run.actor,
             via=run.via,
@@ -217,6 +267,9 @@ def _promote(run: _Run, model_id: str) -> JobStatus:
     except (GateRefusedError, StaleExpectationError) as error:
         run.note = str(error)
         return JobStatus.REFUSED
+    if entry_of(run.view().state, model_id).status != Status.PRODUCTION:
+        run.note = f"{model_id} was promoted, and another model has taken its place since"
+        return JobStatus.TRAINED
     return JobStatus.PROMOTED
 
 

@@ -14,7 +14,7 @@ from features.errors import FeatureError
 from features.pipeline import PIPELINE_VERSION, FeaturePipeline
 from predictors.predictor import Predictor
 from registry import ModelMetadata
-from registry.artifacts import open_entry, read_meta, run_dir
+from registry.artifacts import open_entry, read_meta, read_proven_meta, run_dir
 from registry.entry import ModelRegistryEntry
 from registry.lifecycle import entry_of
 from registry.store import View
@@ -42,7 +42,7 @@ class ScoringModel:
 
 
 def training_span(meta: ModelMetadata) -> tuple[pd.Timestamp, pd.Timestamp] | None:
-    """Open times of the first and the last bar that a model's fit has read, in UTC; None where it does not say.
+    """Open times of the first and the last bar that a model's training has seen, in UTC; None where it does not say.
 
     Raises:
         TrainingRequestError: one of them is no time.
@@ -71,9 +71,10 @@ def open_scoring_model(
         TrainingRequestError: its features are not those of a preset of ours.
     """
     entry = entry_of(view.state, model_id)
-    meta = read_meta(run_dir(base_dir, entry), entry)
     digest = view.state.digests.get(model_id, "")
     predictor = open_entry(base_dir, entry, digest, unpickle=unpickle)
+    # a legacy folder, which `unpickle: always` opens without a digest, has nothing to hold its metadata against
+    meta = read_proven_meta(base_dir, entry, digest) if digest else read_meta(run_dir(base_dir, entry), entry)
     return ScoringModel(entry, meta, digest, predictor, _pipeline(meta, predictor))
 
 

@@ -37,14 +37,7 @@ class Rules:
     @classmethod
     def from_settings(cls, settings: Settings) -> Rules:
         """The live engine's thresholds with the backtest's costs."""
-        return cls(
-            proba_entry=settings.live.proba_entry,
-            proba_exit=settings.live.proba_exit,
-            fee_bps=settings.backtest.fee_bps,
-            slippage_bps=settings.backtest.slippage_bps,
-            warmup_bars=settings.backtest.warmup_bars,
-            allow_short=settings.backtest.allow_short,
-        )
+        return cls(**settings.trading_rules)
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def chronological_split(n_bars: int, *, first: int, test_fraction: float, embarg
         n_bars: all bars, the warm-up included.
         first: the first bar that has features.
         test_fraction: share of the usable bars that goes to the end, in (0, 1).
-        embargo: bars left out between the parts; the label's horizon.
+        embargo: bars left out between the parts; the label's horizon, and what is kept apart beyond it.
 
     Raises:
         TrainingError: there are too few bars for two parts.
@@ -78,11 +78,12 @@ def chronological_split(n_bars: int, *, first: int, test_fraction: float, embarg
 
 
 def split_by_spans(
-    index: pd.DatetimeIndex, spans: Spans, *, first: int, test_fraction: float, embargo: int
+    index: pd.DatetimeIndex, spans: Spans, *, first: int, test_fraction: float, embargo: int, apart: int = 0
 ) -> Split:
     """Split bars at given times; what is left open is as wide as it can be.
 
     The fit reads no price after `train_end`: the labels of its last `embargo` bars would, so they are left out.
+    Between what it reads and the test span lie `apart` bars more.
     With neither `train_end` nor `test_start`, the last `test_fraction` of the bars between the other two is the
     test span.
 
@@ -96,7 +97,7 @@ def split_by_spans(
     else:
         train_stop = _position(index, spans.train_end, "right", len(index))
         test_start = _position(index, spans.test_start, "left", train_stop)
-        train_stop = min(train_stop, test_start)
+    train_stop = min(train_stop, test_start - apart)
     test_start = max(first, test_start)
     split = Split(range(start, train_stop - embargo), range(test_start, stop), embargo)
     for name, span, least in (("training", split.train, 1), ("test", split.test, 2)):

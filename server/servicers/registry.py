@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from config.evidence import PromotionSettings
+from config.evidence import PromotionSettings, TradingRules
 from predictors.errors import PredictorError
 from predictors.manifest import read_manifest
 from predictors.schema import schema_hash
@@ -57,10 +57,15 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
     """The handlers; `server.guard` stands around each of them."""
 
     def __init__(
-        self, store: Store, state: ServingState, watcher: RegistryWatcher, promotion: PromotionSettings
+        self,
+        store: Store,
+        state: ServingState,
+        watcher: RegistryWatcher,
+        promotion: PromotionSettings,
+        rules: TradingRules,
     ) -> None:
         self._store = store
-        self._promotion = promotion
+        self._promotion, self._rules = promotion, rules
         self._base = store.base_dir
         self._state = state
         self._watcher = watcher
@@ -97,6 +102,7 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
             reason=request.reason,
             force=request.force,
             policy=self._promotion,
+            rules=self._rules,
             request_id=request.request_id,
             actor=_actor(context),
             via="rpc",

@@ -74,6 +74,7 @@ def test_the_conditions_are_met_together(base: Path) -> None:
 
 def test_each_thing_that_goes_has_an_event_of_its_own_with_what_it_was(base: Path) -> None:
     clean(base, (), selection=Selection(keep=1), delete_dirs=True, reason="spring")
+    clean(base, (), selection=Selection(statuses=frozenset({"failed"})), delete_dirs=True, reason="spring")
     assert not (base / "fourth").exists()
     events = EventLog(base / "registry_events.jsonl").read_new()[1][-6:]
     removed = [event for event in events if event.action == "clean"]
@@ -86,11 +87,78 @@ def test_each_thing_that_goes_has_an_event_of_its_own_with_what_it_was(base: Pat
     fourth = next(event for event in removed if event.transitions[0].model_id == "fourth")
     assert fourth.detail["removed"][0]["meta"]["model_id"] == "fourth"
     assert [event.detail["folder"] for event in events if event.action == "delete_dir"] == [
-        "bad",
         "fourth",
         "third",
+        "bad",
     ]
     assert verify_log(base).ok
+
+
+def test_a_folder_goes_after_its_event(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    def removed(folder: Path) -> None:
+        told.append(EventLog(base / "registry_events.jsonl").read_new()[1][-1].detail["folder"])
+        assert told[-1] == folder.name
+        assert folder.is_dir()
+
+    monkeypatch.setattr("registry.retention.shutil.rmtree", removed)
+    clean(base, (), selection=Selection(keep=1), delete_dirs=True)
+    assert told == ["fourth", "third"]
+
+
+def test_failed_runs_do_not_push_out_good_models(base: Path) -> None:
+    for number in range(3):
+        meta = ModelMetadata(
+            f"bad{number}", "BTCUSDT", "15m", "logreg", created_at=datetime.now(UTC).isoformat()
+        )
+        register_model(meta, base, "failed", error="no bars", pins=())
+        (base / meta.model_id).mkdir()
+    plan = plan_clean(base, (), selection=Selection(keep=2))
+    assert set(plan.entries) == {"third", "bad", "bad0"}
+
+
+def test_nothing_goes_that_was_not_in_the_plan_that_was_shown(base: Path, template: Path) -> None:
+    selection = Selection(keep=1)
+    shown = plan_clean(base, (), selection=selection, delete_dirs=True)
+    assert set(shown.entries) == {"third", "fourth"}
+    promote_model("third", base_dir=base)
+    register_copy(template, base, "newest", created_at=datetime.now(UTC).isoformat())
+    done = clean(base, (), selection=selection, delete_dirs=True, confirmed=shown)
+    assert set(done.entries) == {"fourth"}
+    assert [folder.name for folder in done.folders] == ["fourth"]
+    assert ids(base) == {"old", "second", "third", "new", "newest", "bad"}
+
+
+def test_every_earlier_production_model_up_to_the_first_that_verifies_stays(
+    base: Path, template: Path
+) -> None:
+    for name in ("third", "fourth", "new"):
+        promote_model(name, base_dir=base)
+    (base / "fourth" / "golden.npz").unlink()
+    plan = plan_clean(base, (), selection=Selection(keep=0))
+    assert set(plan.entries) == {"old", "second", "bad"}
+    assert {name for name, why in plan.kept.items() if "rollback target" in why} == {"third", "fourth"}
+
+
+def test_the_folder_of_a_pinned_model_stays_also_when_its_row_is_gone(base: Path) -> None:
+    index = base / "registry_index.csv"
+    lines = [line for line in index.read_text().splitlines() if not line.startswith("third,")]
+    index.write_text("\n".join(lines) + "\n")
+    assert plan_clean(base, {"third"}, delete_dirs=True).folders == ()
+    assert [folder.name for folder in plan_clean(base, (), delete_dirs=True).folders] == ["third"]
+
+
+def test_a_model_of_unknown_age_goes_by_no_age(base: Path, template: Path) -> None:
+    register_copy(template, base, "undated", created_at="last spring")
+    for selection in (Selection(older_than=timedelta(days=30)), Selection(keep=1)):
+        plan = plan_clean(base, (), selection=selection)
+        assert "undated" not in plan.entries
+        assert plan.kept["undated"] == "success, of unknown age (created_at is 'last spring')" + (
+            ", beyond the newest 1" if selection.keep else ""
+        )
+    status = Selection(statuses=frozenset({"success"}))
+    assert "undated" in plan_clean(base, (), selection=status).entries
 
 
 def test_production_can_not_be_selected(base: Path) -> None:

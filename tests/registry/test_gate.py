@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from config.evidence import PromotionSettings
+from config.evidence import PromotionSettings, TradingRules
 from registry import (
     Evidence,
     Key,
     Measured,
     Promotion,
+    Selection,
+    clean,
     make_candidate,
     open_store,
     promote,
@@ -28,9 +31,12 @@ from registry.errors import (
     InvalidArgumentError,
     NotAdoptedError,
     QuarantinedError,
+    RequestIdReusedError,
     WrongStatusError,
 )
 from registry.events import EventLog
+from registry.lifecycle import Gate
+from registry.sharpe import ReturnMoments
 from tests.small_models import register_copy, sealed_template
 
 KEY = Key("BTCUSDT", "15m")
@@ -53,6 +59,21 @@ def base(tmp_path: Path, template: Path) -> Path:
     return tmp_path / "registry"
 
 
+RULES: TradingRules = {
+    "proba_entry": 0.55,
+    "proba_exit": 0.45,
+    "fee_bps": 5.0,
+    "slippage_bps": 2.0,
+    "warmup_bars": 0,
+    "allow_short": False,
+}
+
+
+def moments(sharpe: float) -> ReturnMoments:
+    """Those of 2,000 normal returns; a ratio of 0.05 a bar is above zero with a probability of 0.987."""
+    return ReturnMoments(2000, sharpe, 0.0, 3.0)
+
+
 def measured(base: Path, model_id: str, **changes: Any) -> Measured:
     values = {
         "digest": open_store(base).view().state.digests[model_id],
@@ -61,21 +82,40 @@ def measured(base: Path, model_id: str, **changes: Any) -> Measured:
         "sharpe": 2.0,
         "max_drawdown": 0.1,
         "trades": 40,
-        "deflated_sharpe": 0.97,
+        "horizon_bars": 4,
+        "moments": moments(0.05),
     }
     return Measured(model_id, **{**values, **changes})
+
+
+def evidence_of(base: Path, model_id: str) -> Evidence:
+    """As `evidence`, for a key without a champion."""
+    return Evidence(
+        challenger=measured(base, model_id),
+        champion=None,
+        evaluated_at=datetime.now(UTC).isoformat(),
+        window_start="2026-02-01T00:00:00+00:00",
+        window_end="2026-03-01T00:00:00+00:00",
+        bars=2000,
+        bar_minutes=15.0,
+        rules=RULES,
+    )
 
 
 def evidence(base: Path, model_id: str = "challenger", **changes: Any) -> Evidence:
     given = Evidence(
         challenger=measured(base, model_id),
-        champion=measured(base, "champion", deflated_sharpe=None),
+        champion=measured(base, "champion"),
         evaluated_at=datetime.now(UTC).isoformat(),
         window_start="2026-02-01T00:00:00+00:00",
         window_end="2026-03-01T00:00:00+00:00",
         bars=2000,
+        bar_minutes=15.0,
         probability_better=0.96,
         mean_difference=1e-5,
+        resamples=POLICY.resamples,
+        seed=POLICY.seed,
+        rules=RULES,
     )
     return replace(given, **changes)
 
@@ -104,42 +144,119 @@ def test_a_model_that_passes_becomes_a_candidate_and_then_production_with_all_th
     assert verify_log(base).ok
 
 
-FAILURES: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
+def ago(**span: float) -> str:
+    """A time before now, as the log has it."""
+    return (datetime.now(UTC) - timedelta(**span)).isoformat()
+
+
+FAILURES: list[tuple[str | None, dict[str, Any], dict[str, Any], str]] = [
     ("bars", {"bars": 499}, {}, "499 out-of-sample bars, and 500"),
     ("trades", {}, {"trades": 9}, "9 trades, and 10"),
     ("drawdown", {}, {"max_drawdown": 0.31}, "a drawdown of 31.00%, and at most 0.3"),
     ("drawdown_ratio", {}, {"max_drawdown": 0.16}, "1.60 times the champion's"),
-    ("deflated_sharpe", {}, {"deflated_sharpe": 0.49}, "0.490, and 0.5"),
-    ("deflated_sharpe", {}, {"deflated_sharpe": None}, "no deflated_sharpe"),
+    ("deflated_sharpe", {}, {"moments": moments(-0.0005)}, "0.491 after 1 look(s) at these bars, and 0.5"),
+    ("deflated_sharpe", {}, {"moments": None}, "no deflated_sharpe"),
+    # the best of 100 parameter sets without skill would show 0.0566 a bar
+    ("deflated_sharpe", {"trials": 100}, {}, "0.384 after 1 look(s)"),
     ("better", {"probability_better": 0.89}, {}, "0.890, and 0.9"),
-    (
-        "fresh",
-        {"evaluated_at": (datetime.now(UTC) - timedelta(days=8)).isoformat()},
-        {},
-        "8.0 days old; run `signalserve evaluate challenger`",
-    ),
-    ("out_of_sample", {"window_start": "2025-12-31T00:00:00+00:00"}, {}, "not after the training spans"),
+    ("better", {"probability_better": None}, {}, "no better"),
+    ("fresh", {"evaluated_at": ago(days=8)}, {}, "8.0 days old; run `signalserve evaluate challenger`"),
+    ("fresh", {"evaluated_at": ago(hours=-1)}, {}, "-1.0 hours old"),
+    ("recent_bars", {"window_end": ago(days=-2)}, {}, "-2.0 days old"),
+    ("artefact", {"kind": "recipe"}, {}, "its evidence is on a recipe, not on these files"),
     ("same_artefacts", {}, {"digest": "0" * 64}, "challenger changed since the evaluation"),
+    ("same_settings", {"rules": {**RULES, "fee_bps": 0.0}}, {}, "fee_bps 0.0, now 5.0"),
+    ("same_settings", {"resamples": 100}, {}, "resamples 100, now 2000"),
+    ("same_settings", {"seed": 7}, {}, "seed 7, now 42"),
+    ("out_of_sample", {"window_start": "2025-12-31T00:00:00+00:00"}, {}, "not after the training spans"),
+    # the last bar that the labels reach, and the one after it
+    ("out_of_sample", {}, {"train_end": "2026-01-31T23:00:00+00:00"}, "not after the training spans"),
+    (None, {}, {"train_end": "2026-01-31T22:45:00+00:00"}, ""),
 ]
 
 
-@pytest.mark.parametrize(("rule", "changes", "own", "text"), FAILURES, ids=[case[0] for case in FAILURES])
+@pytest.mark.parametrize(
+    ("rule", "changes", "own", "text"), FAILURES, ids=[str(case[0]) for case in FAILURES]
+)
 def test_each_rule_refuses_with_its_numbers(
-    base: Path, rule: str, changes: dict[str, Any], own: dict[str, Any], text: str
+    base: Path, rule: str | None, changes: dict[str, Any], own: dict[str, Any], text: str
 ) -> None:
     found = evidence(base, challenger=measured(base, "challenger", **own), **changes)
-    decision = record_evaluation(base, found, policy=POLICY)
+    decision = record_evaluation(base, found, policy=POLICY, rules=RULES)
+    if rule is None:
+        assert status(base, "challenger") == "candidate"
+        return
     also = ["drawdown_ratio"] if rule == "drawdown" else []  # it is many times the champion's, too
     assert [failed.name for failed in decision.failed] == [rule, *also]
     assert status(base, "challenger") == "success"
     with pytest.raises(GateRefusedError) as caught:
-        promote(base, [Promotion("challenger")], policy=POLICY)
+        promote(base, [Promotion("challenger")], policy=POLICY, rules=RULES)
     assert text in str(caught.value)
     assert caught.value.metadata["failed_rules"].split(",")[0] == rule
     assert text in caught.value.metadata[f"rule_{rule}"]
     assert status(base, "champion") == "production"
     with pytest.raises(GateRefusedError):
-        make_candidate(base, "challenger", policy=POLICY)
+        make_candidate(base, "challenger", policy=POLICY, rules=RULES)
+
+
+CHAMPIONS = [
+    ("same_artefacts", {"digest": "0" * 64}),
+    ("out_of_sample", {"train_end": "2026-02-01T00:00:00+00:00"}),
+    ("out_of_sample", {"train_end": "2026-01-31T22:45:00+00:00", "horizon_bars": 5}),
+]
+
+
+@pytest.mark.parametrize(("rule", "own"), CHAMPIONS)
+def test_the_champion_must_be_the_measured_one_and_new_to_the_bars_too(
+    base: Path, rule: str, own: dict[str, Any]
+) -> None:
+    found = evidence(base, champion=measured(base, "champion", **own))
+    decision = record_evaluation(base, found, policy=POLICY)
+    assert [failed.name for failed in decision.failed] == [rule]
+
+
+def test_of_a_champion_without_drawdown_the_absolute_bound_decides(base: Path) -> None:
+    found = evidence(base, champion=measured(base, "champion", max_drawdown=0.0))
+    decision = record_evaluation(base, found, policy=POLICY)
+    assert decision.allowed
+    [ratio] = [rule for rule in decision.rules if rule.name == "drawdown_ratio"]
+    assert ratio.found == "the champion had no drawdown"
+
+
+def test_bars_that_are_too_old_are_refused_where_the_configuration_says_how_old(base: Path) -> None:
+    policy = PromotionSettings(max_data_age=timedelta(days=2))
+    assert record_evaluation(base, evidence(base, window_end=ago(days=1)), policy=policy).allowed
+    decision = record_evaluation(base, evidence(base, window_end=ago(days=3)), policy=policy)
+    assert next(rule.text for rule in decision.failed).endswith(
+        "3.0 days old; bring the bars up to date and run `signalserve evaluate challenger`"
+    )
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"bars": None},
+        {"probability_better": "high"},
+        {"evaluated_at": "soon"},
+        {"challenger": {"model_id": "x"}},
+    ],
+)
+def test_a_record_that_says_no_number_is_refused_and_nothing_is_made_of_it(
+    base: Path, broken: dict[str, Any]
+) -> None:
+    state = open_store(base).view().state
+    entry = state.entries["challenger"]
+    state = state.copy()
+    state.take_evidence("challenger", KEY, evidence(base).to_dict() | broken)
+    decision = Gate(POLICY, RULES, datetime.now(UTC)).judge(state, entry, force=False)
+    assert [rule.name for rule in decision.failed] == ["evidence"]
+    assert "broken" in decision.failed[0].text
+
+
+def test_not_a_number_is_no_evidence(base: Path) -> None:
+    found = evidence(base, challenger=measured(base, "challenger", max_drawdown=float("nan")))
+    decision = record_evaluation(base, found, policy=POLICY)
+    assert [rule.name for rule in decision.failed] == ["evidence"]
 
 
 def test_every_failed_rule_is_listed_and_force_with_a_reason_overrides_them(base: Path) -> None:
@@ -174,9 +291,9 @@ def test_a_key_without_a_champion_asks_for_an_absolute_bar(tmp_path: Path, templ
     register_copy(template, base, "lone")
     alone = {"champion": None, "probability_better": None, "mean_difference": None}
 
-    def lone(sharpe: float) -> Evidence:
+    def lone(sharpe: float, per_bar: float = 0.05) -> Evidence:
         return Evidence(
-            challenger=measured(base, "lone", sharpe=sharpe),
+            challenger=measured(base, "lone", sharpe=sharpe, moments=moments(per_bar)),
             evaluated_at=datetime.now(UTC).isoformat(),
             window_start="2026-02-01T00:00:00+00:00",
             window_end="2026-03-01T00:00:00+00:00",
@@ -187,7 +304,13 @@ def test_a_key_without_a_champion_asks_for_an_absolute_bar(tmp_path: Path, templ
     record_evaluation(base, lone(-0.1), policy=POLICY)
     with pytest.raises(GateRefusedError, match=r"sharpe: a Sharpe ratio of -0\.10, and 0 is asked for"):
         promote(base, [Promotion("lone")], policy=POLICY)
-    record_evaluation(base, lone(0.1), policy=POLICY)
+    # luck is the rival of a model without a champion, and it must be beaten as surely as one
+    record_evaluation(base, lone(0.1, per_bar=0.02), policy=POLICY)
+    with pytest.raises(
+        GateRefusedError, match=r"deflated_sharpe: .* after 2 look\(s\) .*, and 0\.9 is asked for"
+    ):
+        promote(base, [Promotion("lone")], policy=POLICY)
+    record_evaluation(base, lone(0.1, per_bar=0.06), policy=POLICY)
     promote(base, [Promotion("lone")], policy=POLICY)
     assert status(base, "lone") == "production"
 
@@ -198,6 +321,13 @@ def test_a_basket_is_refused_whole_and_names_each_model(base: Path, template: Pa
     with pytest.raises(GateRefusedError, match="eth: evidence"):
         promote(base, [Promotion("challenger"), Promotion("eth")], policy=POLICY)
     assert status(base, "challenger") == "candidate"
+    register_copy(template, base, "sol", symbol="SOLUSDT")
+    with pytest.raises(GateRefusedError) as caught:
+        promote(base, [Promotion("eth"), Promotion("sol")], policy=POLICY)
+    assert caught.value.metadata["rule_evidence"] == (
+        "eth: it was never evaluated; run `signalserve evaluate eth`; "
+        "sol: it was never evaluated; run `signalserve evaluate sol`"
+    )
 
 
 def test_tries_on_overlapping_bars_are_counted_and_those_on_other_bars_are_not(base: Path) -> None:
@@ -211,9 +341,58 @@ def test_tries_on_overlapping_bars_are_counted_and_those_on_other_bars_are_not(b
         )
         record_evaluation(base, found, policy=POLICY)
     state = open_store(base).view().state
+    # bounds belong to a span
+    assert state.tries(KEY, "2026-02-20T00:00:00+00:00", "2026-04-01T00:00:00+00:00") == 2
+    assert state.tries(KEY, "2026-02-20T00:00:01+00:00", "2026-03-31T23:59:59+00:00") == 0
     assert state.tries(KEY, "2026-02-08T00:00:00+00:00", "2026-03-01T00:00:00+00:00") == 2
     assert state.tries(KEY, "2026-02-15T00:00:00+00:00", "2026-06-01T00:00:00+00:00") == 2
     assert state.tries(Key("ETHUSDT", "15m"), "2026-01-01T00:00:00+00:00", "2026-06-01T00:00:00+00:00") == 0
+
+
+def test_a_look_since_the_evaluation_deflates_a_promote(base: Path) -> None:
+    found = evidence(base, challenger=measured(base, "challenger", moments=moments(0.02)))
+    assert record_evaluation(base, found, policy=POLICY).allowed
+    for _ in range(5):
+        record_evaluation(base, evidence(base, "third"), policy=POLICY)
+    with pytest.raises(GateRefusedError, match=r"deflated_sharpe: .* after 6 look\(s\) at these bars"):
+        promote(base, [Promotion("challenger")], policy=POLICY)
+
+
+def test_models_that_training_measured_on_the_bars_are_looks_at_them_also_when_they_are_gone(
+    tmp_path: Path, template: Path
+) -> None:
+    base = tmp_path / "registry"
+    tested = {"test_start": "2026-02-01T00:00:00+00:00", "test_end": "2026-03-01T00:00:00+00:00"}
+    for number in range(6):
+        register_copy(template, base, f"m{number}", extra=tested)
+    register_copy(
+        template, base, "later", extra={name: text.replace("2026", "2027") for name, text in tested.items()}
+    )
+    clean(base, (), selection=Selection(keep=2))
+    span = ("2026-02-20T00:00:00+00:00", "2026-04-01T00:00:00+00:00")
+    assert open_store(base).view().state.tries(KEY, *span) == 6
+    # an evaluation of a model that was counted already is the same look; the next one is not
+    found = replace(evidence_of(base, "m5"), window_start=span[0], window_end=span[1])
+    for tries in (6, 7):
+        assert record_evaluation(base, found, policy=POLICY).record["tries"] == tries
+
+
+def test_evaluations_at_the_same_time_each_count(base: Path) -> None:
+    found = [evidence(base, name) for name in ("challenger", "third") for _ in range(4)]
+    with ThreadPoolExecutor(8) as pool:
+        decisions = list(pool.map(lambda item: record_evaluation(base, item, policy=POLICY), found))
+    assert sorted(decision.record["tries"] for decision in decisions) == list(range(1, 9))
+
+
+def test_an_evaluation_with_a_known_request_id_is_kept_once(base: Path) -> None:
+    first = record_evaluation(base, evidence(base), policy=POLICY, request_id="job:evaluate")
+    again = record_evaluation(
+        base, evidence(base, probability_better=0.1), policy=POLICY, request_id="job:evaluate"
+    )
+    assert (first.allowed, again.allowed) == (True, True)
+    assert [event.action for event in events(base)].count("evaluate") == 1
+    with pytest.raises(RequestIdReusedError):
+        record_evaluation(base, evidence(base, "third"), policy=POLICY, request_id="job:evaluate")
 
 
 def test_production_failed_and_unadopted_models_are_not_evaluated(base: Path) -> None:
@@ -241,7 +420,19 @@ def test_what_a_rollback_left_behind_stays_out_however_good_its_evidence(base: P
 
 
 def test_an_archived_model_comes_back_as_a_candidate_when_it_passes_anew(base: Path) -> None:
+    record_evaluation(base, evidence(base), policy=POLICY)
     promote_model("challenger", "archived", base, reason="rest")
+    with pytest.raises(GateRefusedError, match="never evaluated"):
+        make_candidate(base, "challenger", policy=POLICY)
     record_evaluation(base, evidence(base), policy=POLICY)
     assert status(base, "challenger") == "candidate"
+    assert verify_log(base).ok
+
+
+def test_an_archived_model_is_promoted_by_force_alone(base: Path) -> None:
+    promote_model("third", "archived", base, reason="rest")
+    with pytest.raises(WrongStatusError, match="signalserve evaluate third"):
+        promote(base, [Promotion("third")], policy=PromotionSettings(gate="none"))
+    promote(base, [Promotion("third")], policy=POLICY, force=True, reason="the others are worse")
+    assert status(base, "third") == "production"
     assert verify_log(base).ok

@@ -140,7 +140,7 @@ def test_a_production_model_is_archived_only_on_an_explicit_word(base: Path) -> 
 def test_stages_move_as_the_lifecycle_says(base: Path) -> None:
     assert promote_model("d", "candidate", base).status == "candidate"
     assert promote_model("d", "archived", base).status == "archived"
-    with pytest.raises(WrongStatusError, match="roll back"):
+    with pytest.raises(WrongStatusError, match="force and a reason"):
         promote_model("d", "production", base)
     assert promote_model("d", "candidate", base).status == "candidate"
     assert promote_model("d", "production", base).status == "production"
@@ -157,13 +157,16 @@ def test_a_damaged_model_is_not_promoted_with_force_either(base: Path) -> None:
 
 def test_retention_keeps_production_the_rollback_target_and_pins(tmp_path: Path, template: Path) -> None:
     base = tmp_path / "kept"
-    for name in ("old", "older_production", "production"):
+    for name in ("old", "pinned", "older_production", "production"):
         register_copy(template, base, name)
     promote(base, [Promotion("older_production")])
     promote(base, [Promotion("production")])
     for number in range(5):
-        register_copy(template, base, f"new{number}", created_at=f"2026-02-0{number + 1}", max_models=2)
+        register_copy(
+            template, base, f"new{number}", created_at=f"2026-02-0{number + 1}", max_models=2, pins=["pinned"]
+        )
     assert {entry.model_id for entry in list_models(base)} == {
+        "pinned",
         "older_production",
         "production",
         "new3",
@@ -219,8 +222,9 @@ class Lifecycle(RuleBasedStateMachine):
         try:
             promote(self.base, [Promotion(model)], force=force, reason="test")
         except CallerError:
-            assert was in (None, "archived") or model in self.rolled_back_from
+            assert was is None or (not force and (was == "archived" or model in self.rolled_back_from))
         else:
+            assert force or was != "archived"
             assert production(self.base, Key(model[0], "15m")) == model
             self.rolled_back_from.discard(model)
 

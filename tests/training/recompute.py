@@ -6,10 +6,13 @@ import html
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
+from sklearn import metrics
 
 BARS_PER_YEAR = 4 * 24 * 365
 STEP = pd.Timedelta("15min")
@@ -81,13 +84,74 @@ SHOWN = {
 }
 
 
-def check_report(folder: Path, summary: dict, close: pd.Series) -> None:  # type: ignore[type-arg]  # plain JSON
-    """Every figure of metrics.json and of the page, against the trades; `close` covers the span."""
+CLASSIFIED = {
+    "auc": ("AUC", "{:.3f}"),
+    "log_loss": ("Log loss", "{:.4f}"),
+    "brier": ("Brier score", "{:.4f}"),
+    "accuracy": ("Accuracy", "{:.1%}"),
+    "precision": ("Precision", "{:.1%}"),
+    "recall": ("Recall", "{:.1%}"),
+}
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def probabilistic_sharpe_of(equity: pd.Series, start: float) -> float:
+    """P(Sharpe ratio above 0), by the paper's formula and scipy's moments."""
+    returns = equity.to_numpy() / np.concatenate(([start], equity.to_numpy()[:-1])) - 1.0
+    ratio = returns.mean() / returns.std(ddof=1)
+    shape = 1 - stats.skew(returns) * ratio + (stats.kurtosis(returns, fisher=False) - 1) / 4 * ratio**2
+    return float(stats.norm.cdf(ratio * np.sqrt(len(returns) - 1) / np.sqrt(shape)))
+
+
+def classified_of(probability: pd.Series, close: pd.Series, label: dict[str, Any]) -> dict[str, float]:
+    """The classifier's figures, by the fixed horizon's label; `close` ends with the file."""
+    ahead = close.shift(-label["horizon_bars"]) / close - 1.0
+    up, down = ahead >= label["up_threshold"], ahead <= label["down_threshold"]
+    known = (up | down) & probability.notna()
+    truth, said = up[known].astype(int), probability[known]
+    guess = said >= 0.5
+    return {
+        "auc": float(metrics.roc_auc_score(truth, said)),
+        "log_loss": float(-np.log(np.where(truth == 1, said, 1 - said)).mean()),
+        "brier": float(((said - truth) ** 2).mean()),
+        "accuracy": float((guess == (truth == 1)).mean()),
+        "precision": float(truth[guess].mean()),
+        "recall": float(guess[truth == 1].mean()),
+    }
+
+
+def months_in(report: Path) -> dict[str, list[str]]:
+    """The table of monthly returns: a year's twelve cells and its total."""
+    text = report.read_text()
+    table = re.findall(r"<table.*?</table>", text[text.index("Monthly returns") :], re.DOTALL)[0]
+    rows = re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)[1:]
+    cells = [
+        [html.unescape(cell).strip() for cell in re.findall(r"<t[hd].*?>(.*?)</t[hd]>", row)] for row in rows
+    ]
+    return {row[0]: row[1:] for row in cells}
+
+
+def check_report(folder: Path, summary: dict[str, Any], close: pd.Series) -> None:
+    """Every figure of metrics.json and of the page, against the trades; `close` covers the span, to the file's end."""
     trades = pd.read_csv(folder / "trades.csv")
-    fee = summary["rules"]["fee_bps"] / 1e4
-    figures = figures_of(trades, close, summary["starting_equity"], fee)
+    fee, start = summary["rules"]["fee_bps"] / 1e4, summary["starting_equity"]
+    equity = equity_of(trades, close, start, fee)
+    written = pd.read_csv(folder / "equity.csv", index_col="timestamp", parse_dates=True)
+    figures = figures_of(trades, close, start, fee)
+    figures["probabilistic_sharpe"] = probabilistic_sharpe_of(equity, start)
+    figures |= classified_of(written["probability"], close, summary["label"])
     page = shown_in(folder / "report.html")
+    shown = SHOWN | CLASSIFIED | {"probabilistic_sharpe": ("P(Sharpe above 0)", "{:.1%}")}
+    assert {title for title, _ in shown.values()} == set(page)
     for name, value in figures.items():
         assert summary["metrics"][name] == pytest.approx(value, rel=1e-9), name
-        title, pattern = SHOWN[name]
+        title, pattern = shown[name]
         assert page[title] == pattern.format(value), title
+    ends = equity.groupby([equity.index.year, equity.index.month]).last()
+    returns = ends / ends.shift(fill_value=start) - 1.0
+    table = months_in(folder / "report.html")
+    assert {
+        (int(year), month) for year, cells in table.items() for month in range(1, 13) if cells[month - 1]
+    } == set(ends.index)
+    for (year, month), value in returns.items():
+        assert table[str(year)][month - 1] == f"{value:+.1%}", (year, MONTHS[month - 1])

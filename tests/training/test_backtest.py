@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from features.bars import read_bars
-from registry import load_model_by_id, promote_model
+from registry import ModelMetadata, load_model_by_id, promote_model, register_model
+from registry.errors import ArtifactError
 from tests.training.recompute import check_report
 from training.backtest import BacktestRequest, backtest
 from training.errors import TrainingError, TrainingRequestError
+from training.plots import calibration_groups
 
 
 @pytest.fixture(scope="module")
@@ -148,12 +151,40 @@ def test_a_model_that_says_nothing_of_its_training_needs_the_owners_word(
 ) -> None:
     base = tmp_path / "registry"
     shutil.copytree(trained[0], base)
-    path = base / trained[1] / "meta.json"
-    meta = {name: value for name, value in json.loads(path.read_text()).items() if name != "train_end"}
+    shutil.copytree(base / trained[1], base / "silent")
+    (base / "silent" / "manifest.json").unlink()
+    path = base / "silent" / "meta.json"
+    meta = json.loads(path.read_text()) | {"model_id": "silent"}
+    del meta["train_end"]
     path.write_text(json.dumps(meta))
+    register_model(ModelMetadata.from_dict(meta), base, pins=())
     with pytest.raises(TrainingRequestError, match="nobody knows which bars"):
+        backtest(request((base, "silent"), bar_file, tmp_path, model_id="silent"))
+    free = request((base, "silent"), bar_file, tmp_path, model_id="silent", allow_in_sample=True)
+    assert backtest(free).in_sample
+
+
+def test_metadata_that_was_edited_moves_no_training_span(
+    trained: tuple[Path, str], bar_file: Path, tmp_path: Path
+) -> None:
+    base = tmp_path / "registry"
+    shutil.copytree(trained[0], base)
+    path = base / trained[1] / "meta.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"train_end": "2024-01-02T00:00:00+00:00"}))
+    with pytest.raises(ArtifactError, match="not the one that was registered"):
         backtest(request((base, ""), bar_file, tmp_path))
-    assert backtest(request((base, ""), bar_file, tmp_path, allow_in_sample=True)).in_sample
+
+
+def test_other_rules_on_the_same_span_get_a_folder_of_their_own(
+    trained: tuple[Path, str], bar_file: Path, tmp_path: Path
+) -> None:
+    plain = request(trained, bar_file, tmp_path)
+    dear = replace(plain, rules=replace(plain.rules, fee_bps=50.0))
+    folders = [backtest(choice).folder for choice in (plain, dear, dear, plain)]
+    assert folders[1].name == f"{folders[0].name}_2"
+    assert folders[2:] == [folders[1], folders[0]]
+    fees = [json.loads((folder / "metrics.json").read_text())["rules"]["fee_bps"] for folder in folders[:2]]
+    assert fees == [plain.rules.fee_bps, 50.0]
 
 
 def test_a_span_without_bars_is_a_clear_error(
@@ -193,3 +224,15 @@ def test_the_command_prints_a_table_and_where_things_landed(
         app, ["backtest", "-c", str(config_file), "-s", "SYNTH", "-r", str(trained[0])]
     )
     assert missing.exit_code == 1
+
+
+def test_the_calibration_plot_is_of_ten_groups_of_equal_size() -> None:
+    random = np.random.default_rng(5)
+    said = random.random(1000)
+    was = (random.random(1000) < said).astype(float)
+    groups = pd.DataFrame({"said": said, "was": was}).groupby(pd.qcut(said, 10, labels=False))
+    found = calibration_groups(said, was)
+    np.testing.assert_allclose(found[0], groups["said"].mean())
+    np.testing.assert_allclose(found[1], groups["was"].mean())
+    np.testing.assert_allclose(found[2], groups["was"].std(ddof=0) / np.sqrt(groups["was"].count()))
+    assert abs(found[1] - found[0]).max() < 0.15

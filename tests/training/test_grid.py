@@ -100,10 +100,22 @@ def test_each_metric_is_ranked_in_its_own_direction(
 ) -> None:
     request = replace(choice, grid_metric=metric)
     dataset = prepare(read_bars(request.ohlcv), FeaturePipeline("core"), request)
-    values = [
-        item.outcome.metrics[metric] for item in grid_search(dataset, request).candidates if item.outcome
-    ]
+    measured = [item.outcome.metrics for item in grid_search(dataset, request).candidates if item.outcome]
+    values = [metrics[metric] for metrics in measured if metrics["trades"] or metric != "sharpe"]
     assert values == sorted(values, reverse=not smaller_wins)
+    assert len(values) > 1
+
+
+def test_a_parameter_set_that_never_trades_does_not_win_by_losing_nothing(choice: TrainRequest) -> None:
+    # a split needs more bars than there are, so each of the trees gives one answer, and no signal
+    idle = replace(choice, grid={"min_samples_leaf": [100_000, 25]}, grid_metric="cum_return")
+    dataset = prepare(read_bars(idle.ohlcv), FeaturePipeline("core"), idle)
+    first, second = grid_search(dataset, idle).candidates
+    assert first.outcome is not None
+    assert second.outcome is not None
+    assert second.outcome.metrics["trades"] == 0
+    assert second.outcome.metrics["cum_return"] == 0.0
+    assert (first.outcome.metrics["cum_return"] or 0.0) < 0.0 < (first.outcome.metrics["trades"] or 0)
 
 
 def test_bars_of_the_test_span_have_no_say_in_the_choice(

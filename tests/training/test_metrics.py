@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import kurtosis, skew
 
+from registry.sharpe import ReturnMoments, expected_max_sharpe, luck
 from training.metrics import (
     classification_metrics,
-    deflated_sharpe,
-    expected_max_sharpe,
     probabilistic_sharpe,
+    return_moments,
     sharpe,
     sortino,
     strategy_metrics,
@@ -62,25 +63,23 @@ def test_an_independent_library_gives_the_same_figures(seed: int, bars: int) -> 
 def test_the_probabilistic_sharpe_ratio_is_that_of_the_paper() -> None:
     # Bailey & Lopez de Prado (2012), section 3: 24 monthly returns with SR 0.458 (annualised 1.59), skewness
     # -2.448 and kurtosis 10.164 give P(SR > 0) of about 0.913
-    ratio, skewness, kurtosis = 0.458, -2.448, 10.164
-    expected = 0.458 * np.sqrt(23) / np.sqrt(1 - skewness * ratio + (kurtosis - 1) / 4 * ratio**2)
+    ratio, skewness, peakedness = 0.458, -2.448, 10.164
+    expected = 0.458 * np.sqrt(23) / np.sqrt(1 - skewness * ratio + (peakedness - 1) / 4 * ratio**2)
     assert expected == pytest.approx(1.36, abs=0.01)
-    returns = sample_with(ratio, skewness, kurtosis)
+    returns = sample_with(ratio, skewness, peakedness)
     assert probabilistic_sharpe(returns) == pytest.approx(0.913, abs=0.01)
 
 
-def sample_with(ratio: float, skewness: float, kurtosis: float) -> np.ndarray:
+def sample_with(ratio: float, skewness: float, peakedness: float) -> np.ndarray:
     """24 numbers with these moments, found by a search from a fixed start."""
     from scipy.optimize import minimize
-    from scipy.stats import kurtosis as kurtosis_of
-    from scipy.stats import skew
 
     def miss(values: np.ndarray) -> float:
         spread = values.std(ddof=1)
         return float(
             100 * (values.mean() / spread - ratio) ** 2
             + (skew(values) - skewness) ** 2
-            + (kurtosis_of(values, fisher=False) - kurtosis) ** 2
+            + (kurtosis(values, fisher=False) - peakedness) ** 2
         )
 
     start = np.random.default_rng(0).normal(0.5, 1.0, 24)
@@ -98,12 +97,30 @@ def test_the_expected_best_of_many_without_skill_is_what_a_simulation_shows() ->
     assert expected_max_sharpe(1, 0.25) == 0.0
 
 
-def test_more_trials_deflate_more_and_one_trial_not_at_all() -> None:
+def test_more_trials_and_more_tries_deflate_more_and_one_not_at_all() -> None:
     returns = np.random.default_rng(1).normal(0.0005, 0.01, 1000)
-    found = [deflated_sharpe(returns, trials=trials) for trials in (1, 2, 10, 100)]
-    assert found[0] == probabilistic_sharpe(returns)
-    assert found == sorted(found, reverse=True)
-    assert deflated_sharpe(np.zeros(100), trials=5) is None
+    assert luck(1000, tries=1, trials=1, variance=None) == 0.0
+    for many in ({"trials": 1}, {"tries": 1}):
+        (other,) = {"tries", "trials"} - set(many)
+        found = [
+            probabilistic_sharpe(returns, luck(1000, variance=None, **many, **{other: number}))
+            for number in (1, 2, 10, 100)
+        ]
+        assert found[0] == probabilistic_sharpe(returns)
+        assert found == sorted(found, reverse=True)
+    # the best of a grid, and then the best of some tries
+    assert luck(1000, tries=5, trials=10, variance=0.01) == pytest.approx(
+        expected_max_sharpe(5, 1 / 999) + expected_max_sharpe(10, 0.01)
+    )
+
+
+def test_moments_are_those_that_scipy_gives_and_none_without_variation() -> None:
+    returns = np.random.default_rng(3).standard_t(4, 500) * 0.01
+    found = return_moments(returns)
+    assert found == ReturnMoments(
+        500, float(returns.mean() / returns.std(ddof=1)), float(skew(returns)), float(kurtosis(returns) + 3.0)
+    )
+    assert return_moments(np.zeros(100)) is None
 
 
 def test_a_ratio_without_variation_is_zero_or_none() -> None:

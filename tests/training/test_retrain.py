@@ -16,17 +16,26 @@ from typing import Any
 import pytest
 import structlog
 
+import training.backtest
 from config.settings import ConfigError, Settings
 from features.synthetic import synthetic_bars
-from registry import list_models, load_registry, open_store, verify_log
+from registry import archive, list_models, load_registry, open_store, verify_log
 from registry.identifiers import Key
 from training.backends import Inbox, Outcome
 from training.plan import Plan
+from training.preview import preview
 from training.retrain import Retrain, RetrainBusyError, choose_policies, exclusive
 from training.retrain_job import JobResult, JobStatus, run_job, sweep
 
 SLOT = datetime(2024, 5, 20, 3, tzinfo=UTC)
-PASSES = {"min_sharpe": -1e6, "min_deflated_sharpe": 0.0, "min_trades": 0, "max_drawdown": 1.0, "min_bars": 2}
+PASSES = {
+    "min_sharpe": -1e6,
+    "min_deflated_sharpe": 0.0,
+    "min_probability": 0.0,
+    "min_trades": 0,
+    "max_drawdown": 1.0,
+    "min_bars": 2,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +90,7 @@ class World:
     def leftovers(self) -> list[Path]:
         known = {entry.model_id for entry in load_registry(self.base)}
         unregistered = [path for path in self.base.iterdir() if path.is_dir() and path.name not in known]
-        return unregistered + list((self.output / "running").iterdir())
+        return unregistered + list((self.output / "running").glob("*"))
 
 
 def sections(folder: Path, policies: list[dict[str, Any]], **promotion: Any) -> dict[str, Any]:
@@ -169,6 +178,9 @@ def test_auto_promote_goes_through_the_gate_and_a_refusal_names_the_numbers(
     assert result.status == JobStatus.PROMOTED
     assert open_store(some.base).view().state.production(Key("AAA", "15m")) == result.model_id
     # the next one must beat it, and an equal model does not
+    some.settings = Settings(
+        **sections(some.folder, [some.settings.retrain.policies[0]], min_probability=0.9)
+    )
     [later] = some.retrain(now=datetime(2024, 5, 27, 3, tzinfo=UTC)).once()
     assert later.status == JobStatus.REFUSED
     assert later.model_id != result.model_id
@@ -274,6 +286,96 @@ def test_a_worker_that_is_killed_in_mid_training_is_replaced_and_swept_up(
     assert [result.status for result in results] == [JobStatus.CANDIDATE]
     assert len(load_registry(some.base)) == 1
     assert some.leftovers() == []
+
+
+@dataclass
+class Dying:
+    """A backend whose workers die before they can do anything, or after the job is done."""
+
+    late: bool = False
+
+    def run(self, jobs: Sequence[Any], work: Callable[[Any], Any], inbox: Inbox) -> Iterator[Any]:
+        del inbox
+        for job in jobs:
+            if self.late:
+                work(job)
+            yield job, Outcome(error="its worker died 2 times")
+
+
+def test_a_job_whose_workers_die_leaves_a_failed_entry(world: Callable[..., World]) -> None:
+    some = world(["AAA"], {})
+    [result] = some.retrain(backend=Dying()).once()
+    assert (result.status, result.error) == (JobStatus.FAILED, "its worker died 2 times")
+    [entry] = load_registry(some.base)
+    assert (entry.model_id, entry.status) == (result.model_id, "failed")
+    assert some.leftovers() == []
+
+
+def test_a_worker_that_dies_after_it_has_registered_its_model_leaves_no_second_entry(
+    world: Callable[..., World],
+) -> None:
+    some = world(["AAA"], {})
+    [result] = some.retrain(backend=Dying(late=True)).once()
+    [entry] = load_registry(some.base)
+    assert (result.status, result.model_id) == (JobStatus.FAILED, entry.model_id)
+    assert entry.status == "candidate"
+
+
+@pytest.mark.parametrize(
+    ("policy", "text"),
+    [
+        ({"model_type": "oracle"}, "oracle"),
+        ({"preset": "everything"}, "everything"),
+        ({"model_type": "gb", "grid": True}, "there is no grid for gb"),
+    ],
+)
+def test_a_policy_that_asks_for_what_there_is_not_leaves_a_failed_entry_and_says_so_beforehand(
+    world: Callable[..., World], policy: dict[str, Any], text: str
+) -> None:
+    some = world(["AAA"], policy)
+    [row], _ = preview(some.settings, some.settings.retrain.policies, once=True)
+    assert text in row.problem
+    [result] = some.retrain().once()
+    assert text in (result.error or "")
+    [entry] = load_registry(some.base)
+    assert (entry.model_id, entry.status) == (result.model_id, "failed")
+
+
+def test_a_policy_with_a_grid_trains_the_best_of_it(world: Callable[..., World]) -> None:
+    some = world(["AAA"], {"grid": True})
+    [result] = some.retrain().once()
+    meta = json.loads((some.base / str(result.model_id) / "meta.json").read_text(encoding="utf-8"))
+    assert meta["trials"]["count"] == 3
+    assert (some.base / meta["trials"]["file"]).is_file()
+
+
+def test_a_job_that_is_run_again_after_its_model_was_archived_says_so(world: Callable[..., World]) -> None:
+    some = world(["AAA"], {"auto_promote": True})
+    [first] = some.retrain().once()
+    archive(some.base, [str(first.model_id)], reason="bad night", allow_unserved=True)
+    before = some.events()
+    [again] = some.retrain().once()
+    assert (again.status, again.model_id) == (JobStatus.TRAINED, first.model_id)
+    assert again.error == f"{first.model_id} was registered by an earlier attempt, and archived since"
+    assert some.events() == before
+
+
+def test_a_champion_that_changes_between_evaluation_and_promote_stops_it(
+    world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = world(["AAA"], {"auto_promote": True})
+    [first] = some.retrain().once()
+    real = training.backtest.backtest
+
+    def meddling(*given: Any) -> Any:
+        archive(some.base, [str(first.model_id)], reason="bad night", allow_unserved=True)
+        return real(*given)
+
+    monkeypatch.setattr(training.backtest, "backtest", meddling)
+    [later] = some.retrain(now=datetime(2024, 5, 27, 3, tzinfo=UTC)).once()
+    assert later.status == JobStatus.REFUSED
+    assert f"expected {first.model_id} in production, found nothing" in (later.error or "")
+    assert open_store(some.base).view().state.production(Key("AAA", "15m")) is None
 
 
 def test_the_sweep_removes_what_a_dead_worker_built_and_nothing_else(world: Callable[..., World]) -> None:

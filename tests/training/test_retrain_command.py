@@ -125,11 +125,12 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(
     assert len(shown) == 4
     assert "X*/15m" in answer.stderr
     [weekly] = [line for line in shown if line.startswith("weekly") and "AAA/15m" in line]
-    assert "961" in weekly, "ten days of quarter hours, both ends included"
+    assert " 961 " in weekly, "ten days of quarter hours, both ends included"
     assert "logreg" in weekly
     assert "at its slot" in weekly
     [fixed] = [line for line in shown if line.startswith("fixed")]
-    assert "2024-01-01 to 2024-01-10, test 2024-01-11 to 2024-01-14" in fixed
+    # the first bars warm the features up, and the last labels before the end would read beyond it
+    assert "2024-01-03 to 2024-01-09, test 2024-01-11 to 2024-01-14" in fixed
     assert "no such file" in answer.stdout
     found = json.loads(run(path, "--dry-run", "--once", "--json", "--policy", "fixed").stdout)
     assert [(row["key"], row["now"], row["auto_promote"]) for row in found["jobs"]] == [

@@ -251,8 +251,12 @@ def test_labels_weights_and_calibration_of_the_configuration_reach_the_model(
     assert meta.extra["walk_forward"]["mode"] == "rolling"
     assert pd.Timestamp(meta.train_end) < pd.Timestamp(meta.extra["test_start"])  # type: ignore[arg-type]
     # the last window alone: 600 bars and the horizon of the last label
-    span = pd.Timestamp(meta.train_end) - pd.Timestamp(meta.train_start)  # type: ignore[arg-type]
-    assert span <= 612 * pd.Timedelta(minutes=15)
+    fitted = pd.Timestamp(meta.extra["fit_end"]) - pd.Timestamp(meta.extra["fit_start"])
+    assert fitted <= 612 * pd.Timedelta(minutes=15)
+    # what is taken for seen reaches back to the first fold's fit
+    folds = meta.extra["walk_forward"]["folds"]
+    assert pd.Timestamp(meta.train_start) <= pd.Timestamp(folds[0]["train_start"])  # type: ignore[arg-type]
+    assert pd.Timestamp(meta.train_start) < pd.Timestamp(meta.extra["fit_start"])  # type: ignore[arg-type]
 
 
 def test_bars_after_the_training_span_change_nothing_in_the_fit(

@@ -44,6 +44,18 @@ def test_lookback_counts_back_from_the_last_bar_and_costs_no_warm_up(
     assert np.isfinite(part.matrix[part.split.train.start]).all()
 
 
+def test_embargo_bars_lie_between_the_training_and_the_test_too(settings: Settings, bar_file: Path) -> None:
+    walk = settings.ml.walk_forward.model_copy(update={"embargo_bars": 20})
+    apart = settings.model_copy(update={"ml": settings.ml.model_copy(update={"walk_forward": walk})})
+    for spans in ({}, {"lookback_days": 10}, {"test_start": datetime(2024, 1, 15, tzinfo=UTC)}):
+        split = made(apart, bar_file, **spans).split
+        assert split.train.stop == split.test.start - 4 - 20
+        assert split.test == made(settings, bar_file, **spans).split.test
+    # where the spans leave room already, nothing more is left out
+    given = {"train_end": datetime(2024, 1, 14, tzinfo=UTC), "test_start": datetime(2024, 1, 16, tzinfo=UTC)}
+    assert made(apart, bar_file, **given).split == made(settings, bar_file, **given).split
+
+
 def test_a_lookback_beyond_the_file_is_the_whole_file(settings: Settings, bar_file: Path) -> None:
     assert made(settings, bar_file, lookback_days=5000).split == made(settings, bar_file).split
 

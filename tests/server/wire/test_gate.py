@@ -10,7 +10,9 @@ import pytest
 
 from client import FailedPrecondition, InvalidArgument
 from config.evidence import PromotionSettings
+from config.settings import Settings
 from registry import Evidence, Measured, open_store, record_evaluation
+from registry.sharpe import ReturnMoments
 from tests.server.wire.conftest import Registry, Server
 
 
@@ -19,24 +21,29 @@ def in_force(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIGNALSERVE__PROMOTION__GATE", "evidence")
 
 
-def evaluated(registry: Registry, probability: float) -> None:
-    """An evaluation of model b against a, the champion."""
+def evaluated(registry: Registry, probability: float, **changes: Any) -> None:
+    """An evaluation of model b against a, the champion; `changes` to the rules of its simulation."""
     digests = open_store(registry.base).view().state.digests
 
     def measured(name: str, **more: Any) -> Measured:
         model_id = registry[name]
         return Measured(model_id, digests[model_id], "2026-01-01T00:00:00+00:00", 0.1, 1.5, 0.1, 40, **more)
 
+    policy, rules = PromotionSettings(), Settings().trading_rules
+
     evidence = Evidence(
-        challenger=measured("b", deflated_sharpe=0.9),
+        challenger=measured("b", moments=ReturnMoments(2000, 0.05, 0.0, 3.0)),
         champion=measured("a"),
         evaluated_at=datetime.now(UTC).isoformat(),
         window_start="2026-02-01T00:00:00+00:00",
         window_end="2026-03-01T00:00:00+00:00",
         bars=2000,
         probability_better=probability,
+        resamples=policy.resamples,
+        seed=policy.seed,
+        rules={**rules, **changes},
     )
-    record_evaluation(registry.base, evidence, policy=PromotionSettings())
+    record_evaluation(registry.base, evidence, policy=policy, rules=rules)
 
 
 def test_a_promote_is_refused_with_the_numbers_of_each_failed_rule(
@@ -71,3 +78,14 @@ def test_a_promote_with_good_evidence_passes(registry: Registry, serve: Callable
     event = next(iter(server.client.events(limit=1)))
     assert not event.forced
     assert event.evidence["decisions"][0]["failed_rules"] == []
+
+
+def test_evidence_without_the_servers_costs_is_refused(
+    registry: Registry, serve: Callable[..., Server]
+) -> None:
+    server = serve(registry.base)
+    evaluated(registry, 0.97, fee_bps=0.0)
+    with pytest.raises(FailedPrecondition) as caught:
+        server.client.promote(registry["b"])
+    assert caught.value.metadata["failed_rules"] == "same_settings"
+    assert "fee_bps 0.0, now 5.0" in caught.value.metadata["rule_same_settings"]

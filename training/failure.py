@@ -1,0 +1,60 @@
+"""A failure that came before there was a run to keep it, or after its worker was gone, as a `failed` entry."""
+
+from __future__ import annotations
+
+import shutil
+
+from config.settings import Settings
+from registry import ModelMetadata, Status, new_run, open_store, register_model
+from registry.errors import RegistryError
+from registry.metadata import META_FILE
+
+
+def register_failure(
+    settings: Settings,
+    symbol: str,
+    timeframe: str,
+    model_type: str,
+    error: str,
+    *,
+    request_id: str,
+    actor: str = "",
+    via: str = "python",
+) -> str | None:
+    """Register a failed training run, and give its model_id.
+
+    Where the request_id has registered a model already, that one is the answer. None: it can't be registered (a
+    symbol that can be no folder's name, a registry that can't be written).
+    """
+    base = settings.ml.models_dir
+    earlier = open_store(base).view().state.requests.get(request_id) if base.is_dir() else None
+    if earlier is not None and earlier.transitions:
+        return earlier.transitions[0].model_id
+    try:
+        with new_run(base, symbol, timeframe, model_type) as run:
+            meta = ModelMetadata(
+                model_id=run.model_id,
+                symbol=symbol,
+                timeframe=timeframe,
+                model_type=model_type,
+                created_at=run.created_at,
+                extra={"error": error, "request_id": request_id},
+            )
+            meta.write(run.path / META_FILE)
+            run.commit()
+            entry = register_model(
+                meta,
+                base,
+                Status.FAILED,
+                settings.ml.max_models_per_symbol_tf,
+                error=error,
+                pins=settings.ml.pinned_ids(),
+                request_id=request_id,
+                actor=actor,
+                via=via,
+            )
+            if entry.model_id != run.model_id:  # its worker was alive after all
+                shutil.rmtree(run.final_path)
+            return entry.model_id
+    except (OSError, RegistryError):
+        return None
