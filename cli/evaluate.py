@@ -101,6 +101,10 @@ def _print(result: Evaluation) -> None:
         ("challenger", evidence.challenger.model_id),
         ("champion", champion.model_id if champion else "none"),
         ("window", f"{evidence.window_start} to {evidence.window_end}, {evidence.bars:,} bars"),
+        (
+            "bars of",
+            f"{evidence.data['file']}{'' if evidence.data['configured'] else ', which is not data.ohlcv_path'}",
+        ),
         ("tries", f"{result.tries} on these bars; grid trials {evidence.trials}"),
         *(("failed", text) for text in result.failed_rules),
         (
@@ -120,6 +124,8 @@ def _shown(measured: Measured, name: str, pattern: str) -> str | None:
 def _brief(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {item}" for name, item in value.items()) or "as they were"
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
     return "none" if value is None else str(value)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+
+import pytest
+import structlog
 
 # most tests move models about that have no evidence; those of the gate say what they want
 os.environ.setdefault("SIGNALSERVE__PROMOTION__GATE", "none")
@@ -11,3 +15,10 @@ os.environ.setdefault("SIGNALSERVE__PROMOTION__GATE", "none")
 # a shell that starts the tests in the background ignores Ctrl-C for them, and every child would inherit that
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _plain_logs() -> Iterator[None]:
+    """A command that a test ran in this process has pointed the log at a stream that is closed by now."""
+    yield
+    structlog.reset_defaults()

@@ -128,7 +128,8 @@ def evaluate(
     models = [_open(base, view, model_id, settings)]
     if champion_id is not None:
         models.append(_open(base, view, champion_id, settings))
-    file = Path(ohlcv) if ohlcv is not None else settings.data.ohlcv_file(entry.symbol, entry.timeframe)
+    configured = settings.data.ohlcv_file(entry.symbol, entry.timeframe)
+    file = Path(ohlcv) if ohlcv is not None else configured
     report(f"reading {file}")
     try:
         bars = read_bars(file, timeframe=entry.timeframe)
@@ -139,7 +140,7 @@ def evaluate(
     rules = Rules.from_settings(settings)
     measured = [_measure(model, bars, window, rules) for model in models]
     report("resampling")
-    evidence = _evidence(settings, bars, window, rules, measured)
+    evidence = _evidence(settings, bars, window, rules, measured, configured=file == configured)
     decision = record_evaluation(
         base,
         evidence,
@@ -218,6 +219,8 @@ def _evidence(
     window: range,
     rules: Rules,
     measured: list[_Measurement],
+    *,
+    configured: bool,
 ) -> Evidence:
     challenger = measured[0]
     champion = measured[1] if len(measured) > 1 else None
@@ -247,7 +250,7 @@ def _evidence(
         seed=policy.seed,
         trials=trials,
         trial_variance=variance,
-        data={"file": bars.path.name, "sha256": bars.sha256},
+        data={"file": bars.path.name, "sha256": bars.sha256, "configured": configured},
         rules=asdict(rules),
     )
 

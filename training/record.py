@@ -68,10 +68,26 @@ def metadata_of(
             },
             "walk_forward": _walk_forward(dataset, request, walk),
             "trials": trials.to_dict(),
+            "evidence": [
+                _evidence("recipe", dataset, walk.span, walk.metrics),
+                _evidence("artefact", dataset, test, metrics),
+            ],
             "warnings": list(notes),
             "xgboost_version": xgboost.__version__,
         },
     )
+
+
+def _evidence(kind: str, dataset: Dataset, span: range, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """What training measured out of sample: the folds' refitted models (`recipe`), or this very one (`artefact`)."""
+    names = ("cum_return", "sharpe", "max_drawdown", "trades", "auc")
+    return {
+        "kind": kind,
+        "window_start": dataset.opened(span.start),
+        "window_end": dataset.opened(span.stop - 1),
+        "bars": len(span),
+        **{name: metrics[name] for name in names},
+    }
 
 
 def _walk_forward(dataset: Dataset, request: TrainRequest, walk: WalkForward) -> dict[str, Any]:

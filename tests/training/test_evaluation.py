@@ -145,7 +145,9 @@ def test_the_event_keeps_what_the_decision_read(
     assert event.action == "evaluate"
     assert Evidence.from_dict(event.evidence["evidence"]) == result.evidence
     assert event.evidence["policy"]["resamples"] == 300
-    assert event.evidence["evidence"]["data"]["sha256"] == read_bars(bars).sha256
+    data = event.evidence["evidence"]["data"]
+    assert data == {"file": bars.name, "sha256": read_bars(bars).sha256, "configured": False}
+    assert event.evidence["trading_rules"] == gated.trading_rules
     assert {rule["rule"] for rule in event.evidence["rules"]} >= {"better", "drawdown", "deflated_sharpe"}
 
 

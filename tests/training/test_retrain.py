@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 
 import training.backtest
 from config.settings import ConfigError, Settings
@@ -39,10 +38,8 @@ PASSES = {
 
 
 @pytest.fixture(autouse=True)
-def _gate_and_logs(monkeypatch: pytest.MonkeyPatch) -> Any:
+def _gate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIGNALSERVE__PROMOTION__GATE", "evidence")
-    yield
-    structlog.reset_defaults()
 
 
 class Here:

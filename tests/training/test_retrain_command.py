@@ -7,13 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-import structlog
 import typer
 import yaml
 from click.testing import Result
@@ -62,7 +61,7 @@ def bars(tmp_path: Path) -> Callable[[str], Path]:
 
 
 @pytest.fixture
-def run() -> Iterator[Callable[..., Result]]:
+def run() -> Callable[..., Result]:
     app = typer.Typer()
     cli.retrain.register(app)
     app.command("other")(lambda: None)  # with a single command typer would drop the command's name
@@ -70,8 +69,7 @@ def run() -> Iterator[Callable[..., Result]]:
     def invoke(config: Path, *more: str) -> Result:
         return CliRunner().invoke(app, ["retrain", "--config", str(config), *more])
 
-    yield invoke
-    structlog.reset_defaults()  # the command pointed the log at the runner's stderr, which is gone by now
+    return invoke
 
 
 Run = Callable[..., Result]

@@ -109,6 +109,17 @@ def test_metadata_says_all_that_is_needed_to_repeat_the_run(
     assert [pd.Timestamp(moment) for moment in moments] == sorted(map(pd.Timestamp, moments))
     assert pd.Timestamp(meta.train_end) < pd.Timestamp(meta.extra["test_start"])
     assert pd.Timestamp(meta.extra["test_end"]) == bars.frame.index[-1]
+    recipe, artefact = meta.extra["evidence"]
+    assert (recipe["kind"], artefact["kind"]) == ("recipe", "artefact")
+    assert (artefact["window_start"], artefact["window_end"]) == (
+        meta.extra["test_start"],
+        meta.extra["test_end"],
+    )
+    assert meta.metrics is not None
+    assert artefact["bars"] == meta.metrics["test_bars"]
+    assert artefact["sharpe"] == meta.metrics["sharpe"]
+    assert recipe["window_end"] == folds[-1]["test_end"]
+    assert recipe["auc"] == meta.extra["walk_forward"]["metrics"]["auc"]
 
 
 def test_metrics_and_importances_are_the_same_in_every_file(

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 import typer
 from typer.testing import CliRunner
 
@@ -20,12 +18,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def app() -> Iterator[typer.Typer]:
+def app() -> typer.Typer:
     app = typer.Typer()
     cli.train.register(app)
     app.command("other")(lambda: None)  # with a single command typer would drop the command's name
-    yield app
-    structlog.reset_defaults()  # the command pointed the log at the runner's stderr, which is gone by now
+    return app
 
 
 def arguments(config: Path, bars: Path, base: Path, *more: str) -> list[str]:
