@@ -109,6 +109,13 @@ def test_metadata_says_all_that_is_needed_to_repeat_the_run(
     assert [pd.Timestamp(moment) for moment in moments] == sorted(map(pd.Timestamp, moments))
     assert pd.Timestamp(meta.train_end) < pd.Timestamp(meta.extra["test_start"])
     assert pd.Timestamp(meta.extra["test_end"]) == bars.frame.index[-1]
+    # it reaches as far as the label of the last bar that has one: four bars ahead
+    close = bars.frame["close"]
+    ahead = close.shift(-4) / close - 1.0
+    label = meta.config_snapshot["ml"]["label"]
+    labelled = close.index[(ahead >= label["up_threshold"]) | (ahead <= label["down_threshold"])]
+    fit_for = labelled[labelled < pd.Timestamp(meta.extra["test_start"]) - pd.Timedelta("1h")]
+    assert pd.Timestamp(meta.train_end) == fit_for[-1] + pd.Timedelta("1h")
     recipe, artefact = meta.extra["evidence"]
     assert (recipe["kind"], artefact["kind"]) == ("recipe", "artefact")
     assert (artefact["window_start"], artefact["window_end"]) == (
