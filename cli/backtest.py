@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from cli.exits import FAILED, USAGE, say_error, telling_exits
+from cli.exits import FAILED, REFUSED, USAGE, say_error, telling_exits
 from cli.options import ConfigOption, JsonOption, RegistryOption, registry_dir
 from cli.output import console, notes, print_json, print_table
 from config.logs import configure_logs
@@ -58,10 +58,12 @@ def backtest(
     model_id: Annotated[str | None, typer.Option(help="A registered model; default: in production.")] = None,
     ohlcv: Annotated[Path | None, typer.Option(help="Bar file; default data.ohlcv_path.")] = None,
     start: Annotated[
-        datetime | None, typer.Option(formats=_FORMATS, help="First bar, UTC; default: after the training.")
+        datetime | None,
+        typer.Option(formats=_FORMATS, metavar="TIME", help="First bar, UTC; default: after the training."),
     ] = None,
     end: Annotated[
-        datetime | None, typer.Option(formats=_FORMATS, help="Last bar, UTC; default: the file's.")
+        datetime | None,
+        typer.Option(formats=_FORMATS, metavar="TIME", help="Last bar, UTC; default: the file's."),
     ] = None,
     allow_in_sample: Annotated[
         bool, typer.Option("--allow-in-sample", help="Allow bars of the training span, and mark the result.")
@@ -93,7 +95,7 @@ def backtest(
     # these take seconds to import, and other commands don't need them
     from training.backtest import BacktestRequest
     from training.backtest import backtest as run_backtest
-    from training.errors import TrainingError, TrainingRequestError
+    from training.errors import InSampleError, TrainingError, TrainingRequestError
     from training.progress import steps
 
     configure_logs(settings.logging.model_copy(update={"level": "warning"}))
@@ -112,8 +114,11 @@ def backtest(
     try:
         with steps() as report:
             result = run_backtest(request, report)
+    except InSampleError as error:
+        say_error(_in_its_options(error))
+        raise typer.Exit(REFUSED) from error
     except TrainingRequestError as error:
-        say_error(str(error))
+        say_error(_in_its_options(error))
         raise typer.Exit(USAGE) from error
     except TrainingError as error:
         say_error(str(error))
@@ -124,6 +129,11 @@ def backtest(
         print_json({**metrics_document(result), "folder": str(result.folder)})
     else:
         _print(result)
+
+
+def _in_its_options(error: Exception) -> str:
+    """An error of the Python interface, in the command's own words."""
+    return str(error).replace("allow_in_sample runs", "--allow-in-sample runs")
 
 
 def _with_rules(settings: Settings, **sections: dict[str, Any]) -> Settings:
@@ -155,7 +165,7 @@ def _print(result: BacktestResult) -> None:
     rows = [
         (name, None if metrics[name] is None else pattern.format(metrics[name])) for name, pattern in _SHOWN
     ]
-    print_table(("metric", "value"), rows)
+    print_table(("metric", "in sample" if result.in_sample else "out of sample"), rows)
     first, last = result.span
     for name, text in (
         ("model_id", result.model_id),

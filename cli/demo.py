@@ -91,6 +91,12 @@ def _run(
     folder = Path("outputs/demo")
     folder.mkdir(parents=True, exist_ok=True)
     key = Key(symbol, timeframe)
+    console.print(
+        f"The demo works in the configured registry, {settings.ml.models_dir.resolve()}: its models are of {key} and "
+        "touch no other key.",
+        soft_wrap=True,
+        markup=False,
+    )
     _step(1, "Bars")
     replayed, for_training = _prepare_bars(folder, ohlcv, key)
     _step(2, "First model: train, register, evaluate, promote")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.exits import FAILED, REFUSED, USAGE, say_error
-from cli.options import ConfigOption, JsonOption, RegistryOption, registry_dir
+from cli.options import ConfigOption, JsonOption, RegistryOption, registry_dir, repeated
 from cli.output import console, print_json, print_table
 from config.logs import configure_logs
 from config.settings import load_settings
@@ -69,7 +69,7 @@ def evaluate(
     if json_output:
         print_json(_as_json(result))
     else:
-        _print(result)
+        _print(result, repeated(config=config))
     if not result.passed:
         raise typer.Exit(REFUSED)
 
@@ -78,7 +78,7 @@ def _as_json(result: Evaluation) -> dict[str, Any]:
     return {"passed": result.passed, "status": result.status, **result.record}
 
 
-def _print(result: Evaluation) -> None:
+def _print(result: Evaluation, again: str) -> None:
     evidence = result.evidence
     champion = evidence.champion
     rows = [
@@ -108,7 +108,7 @@ def _print(result: Evaluation) -> None:
         ("tries", f"{result.tries} on these bars; grid trials {evidence.trials}"),
         *(("failed", text) for text in result.failed_rules),
         (
-            ("next", f"signalserve promote {evidence.challenger.model_id}")
+            ("next", f"signalserve promote {evidence.challenger.model_id}{again}")
             if result.passed
             else ("verdict", "the promote gate would refuse it")
         ),

@@ -57,6 +57,7 @@ def telling_exits() -> Iterator[None]:
         say_error(str(error))
         sys.exit(_registry_code(error))
     except KeyboardInterrupt:
+        _errors.print("interrupted")
         sys.exit(INTERRUPTED)
 
 

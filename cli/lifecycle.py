@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from cli.exits import FAILED, USAGE, say_error
 from cli.options import ConfigOption, JsonOption, ReasonOption, TargetOption, open_client
@@ -51,7 +52,7 @@ def models(
         print_json({"models": list(found), "unreadable_rows": found.unreadable_rows})
         return
     print_table(
-        ("model_id", "key", "type", "status", "served", "engine", "cum_return", "sharpe", "created_at"),
+        ("model_id", "key", "type", "status", "loaded", "engine", "cum_return", "sharpe", "created_at"),
         [
             (
                 item.model_id,
@@ -73,7 +74,20 @@ def models(
     for row in found.unreadable_rows:
         notes.print(f"[yellow]registry_index.csv, {row}[/] (kept, skipped)")
     if not found:
-        notes.print("no models; `signalserve train` makes one")
+        filters = {
+            "symbol": symbol,
+            "timeframe": timeframe,
+            "model type": model_type,
+            "status": ", ".join(state or ()),
+        }
+        asked = ", ".join(f"{name} {value}" for name, value in filters.items() if value)
+        notes.print(
+            f"no model of {asked}; `signalserve models` lists all"
+            if asked
+            else "no models; `signalserve train` makes one",
+            markup=False,
+        )
+        return
 
 
 def _show_model(details: object) -> None:
@@ -88,7 +102,7 @@ def _show_model(details: object) -> None:
         ("type", model.model_type),
         ("status", model.status),
         ("quarantined", model.quarantined),
-        ("served", model.served),
+        ("loaded", model.served),
         ("engine", model.engine),
         ("engine reason", model.engine_reason),
         ("digest", model.digest),
@@ -98,6 +112,9 @@ def _show_model(details: object) -> None:
         ("cum_return", model.cum_return),
         ("sharpe", model.sharpe),
     ]
+    error = details.metadata.get("error")
+    if error:
+        facts.append(("error", error))
     print_table(("", ""), facts)
     metrics = details.metadata.get("metrics") or {}
     if metrics:
@@ -174,6 +191,9 @@ def archive(
     with open_client(config, target) as client:
         result = client.archive(model_ids, reason, allow_unserved)
     _show_result(result, "archived", "in production before", json_output)
+    for item in result.transitions:
+        if item.model_id == item.previous_model_id and not json_output:
+            notes.print(f"[yellow]{item.symbol}/{item.timeframe} has nothing in production now[/]")
 
 
 def _show_result(result: PromoteResult, now: str, before: str, json_output: bool) -> None:
@@ -235,6 +255,11 @@ def _changes(event: AuditEvent) -> str:
         f"{change.model_id}: {change.from_status or 'new'} > {change.to_status or 'deleted'}"
         for change in event.changes
     ]
+    if event.action == "evaluate":
+        failed = event.evidence.get("failed_rules", ())
+        verdict = f"refused by {', '.join(failed)}" if failed else "passed"
+        texts = texts or [str(event.evidence.get("challenger", ""))]
+        texts[-1] += f" ({verdict})"
     return "; ".join(texts[:3]) + (f" and {len(texts) - 3} more" if len(texts) > 3 else "")
 
 
@@ -254,7 +279,8 @@ def status(
             f"{ready}, registry revision {found.registry_revision}, signalserve {found.version}, "
             f"process {found.process_id}, up since {found.start_time:%Y-%m-%d %H:%M:%S}Z"
             if found.start_time
-            else ready
+            else ready,
+            soft_wrap=True,
         )
         print_table(
             ("key", "model_id", "engine", "digest", "pinned"),
@@ -277,7 +303,11 @@ def status(
                     soft_wrap=True,
                 )
             if item.engine_reason:
-                notes.print(f"{item.model_id} is served natively: {item.engine_reason}")
+                notes.print(
+                    f"{item.model_id} is served natively: {item.engine_reason}", soft_wrap=True, markup=False
+                )
+        for warning in found.warnings:
+            notes.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
         for failure in found.load_errors:
             say_error(f"{failure.symbol}/{failure.timeframe} {failure.model_id}: {failure.message}")
     if not found.ready:

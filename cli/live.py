@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.exits import FAILED, SERVER_AWAY, USAGE, say_error
+from cli.exits import FAILED, NOT_FOUND, REFUSED, SERVER_AWAY, USAGE, say_error
 from cli.options import ConfigOption, TargetOption
 from cli.output import console, notes, plain
 from client import DeadlineExceeded, SignalClient, Unavailable
@@ -46,7 +46,8 @@ def live(
         int | None, typer.Option(min=1, help="Replay only the last so many; the ones before warm up.")
     ] = None,
     start: Annotated[
-        datetime | None, typer.Option(help="Replay only bars that open at this time (UTC) or later.")
+        datetime | None,
+        typer.Option(metavar="TIME", help="Replay only bars that open at this time (UTC) or later."),
     ] = None,
     pace: Annotated[float, typer.Option(min=0.0, help="Seconds a bar; 0: as fast as it goes.")] = 0.0,
     snapshot_dir: Annotated[
@@ -71,7 +72,7 @@ def live(
         update={"client": settings.client.model_copy(update={"target": target or settings.client.target})}
     )
     # these take a second to import, and other commands don't need them
-    from features.errors import FeatureError, UnknownPresetError, UnknownTimeframeError
+    from features.errors import FeatureError, NoBarFileError, UnknownPresetError, UnknownTimeframeError
     from live.bars import CsvReplay
     from live.bootstrap import build_engine
     from live.served_model import FeaturesMissingError, NotServedError
@@ -112,10 +113,13 @@ def live(
                 notes.print(f"note: {path.name}: {warning}", style="yellow", soft_wrap=True, markup=False)
             with ending_at_signals(engine):
                 result = engine.run()
-    except (UnknownPresetError, UnknownTimeframeError, ValueError) as error:
+    except (NoBarFileError, UnknownPresetError, UnknownTimeframeError, ValueError) as error:
         say_error(str(error))
         raise typer.Exit(USAGE) from None
-    except (FeatureError, FeaturesMissingError, NotServedError, OSError) as error:
+    except NotServedError as error:
+        say_error(str(error))
+        raise typer.Exit(NOT_FOUND if error.unknown else REFUSED) from None
+    except (FeatureError, FeaturesMissingError, OSError) as error:
         say_error(str(error))
         raise typer.Exit(FAILED) from None
     _summary(result)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from cli.exits import USAGE, say_error
 from client import SignalClient
 from config.settings import Settings, load_settings
 
@@ -33,9 +35,29 @@ ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it is kept in 
 
 
 def open_client(config: Path | None, target: str | None) -> SignalClient:
-    """A client of the server that the options or the configuration name."""
+    """A client of the server that the options or the configuration name; an address that is none ends the command."""
     settings = load_settings(config)
-    return SignalClient(target or settings.client.target)
+    try:
+        return SignalClient(target or settings.client.target, deadline_ms=settings.client.deadline_ms)
+    except ValueError as error:
+        say_error(str(error))
+        raise typer.Exit(USAGE) from None
+
+
+def existing_registry(settings: Settings, registry: Path | None) -> Path:
+    """The registry folder, for a command that has nothing to do where there is none."""
+    base = registry_dir(settings, registry)
+    if not base.is_dir():
+        what = "is no folder" if base.exists() else "does not exist"
+        say_error(f"{base} {what}; --registry names the registry's folder")
+        raise typer.Exit(USAGE)
+    return base
+
+
+def repeated(**options: object) -> str:
+    """Options as the next command needs them again; those that were not given are left out."""
+    texts = [f" --{name} {shlex.quote(str(value))}" for name, value in options.items() if value is not None]
+    return "".join(texts)
 
 
 def registry_dir(settings: Settings, registry: Path | None) -> Path:

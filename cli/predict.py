@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -37,7 +37,10 @@ def predict(
     """Ask the server for the scores of one or more rows."""
     rows = _rows(features, csv)
     with open_client(config, target) as client:
-        prediction = client.predict(symbol, timeframe, rows, model_id, deadline_ms=5_000)
+        try:
+            prediction = client.predict(symbol, timeframe, rows, model_id, deadline_ms=5_000)
+        except (TypeError, ValueError) as error:
+            _refuse(f"the rows can't be sent: {error}")
     if json_output:
         print_json(prediction)
         return
@@ -58,8 +61,10 @@ def predict(
 
 
 def _rows(features: str | None, csv: Path | None) -> Any:
-    if (features is None) == (csv is None):
+    if features is None and csv is None:
         _refuse("give the rows with --features or --csv")
+    if features is not None and csv is not None:
+        _refuse("--features and --csv exclude one another: give the rows with one of them")
     try:
         if csv is not None:
             import pandas as pd  # half a second, which the other commands need not wait for
@@ -74,12 +79,14 @@ def _rows(features: str | None, csv: Path | None) -> Any:
     except OSError as error:
         _refuse(f"{error.filename}: {error.strerror}")
     except ValueError as error:
-        _refuse(f"the rows can't be read: {error}")
-    if not isinstance(value, dict | list):
-        _refuse("the rows must be a JSON object or a list of objects")
-    return value
+        what = f"{csv} is no CSV table" if csv is not None else "the rows are no JSON"
+        _refuse(f"{what}: {error}")
+    rows = [value] if isinstance(value, dict) else value
+    if not (isinstance(rows, list) and rows and all(isinstance(row, dict) and row for row in rows)):
+        _refuse("the rows must be a JSON object name -> number, or a list of such objects")
+    return rows
 
 
-def _refuse(text: str) -> None:
+def _refuse(text: str) -> NoReturn:
     say_error(text)
     raise typer.Exit(USAGE)

@@ -9,7 +9,7 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 
 from cli.exits import FAILED, USAGE, say_error, telling_exits
-from cli.options import ConfigOption, JsonOption, ReasonOption, RegistryOption, registry_dir
+from cli.options import ConfigOption, JsonOption, ReasonOption, RegistryOption, existing_registry
 from cli.output import console, notes, print_json, print_table
 from config.fields import Duration
 from config.settings import load_settings
@@ -18,6 +18,7 @@ from registry import adopt as adopt_model
 from registry import clean as clean_registry
 from registry import verify_log as check_log
 from registry.errors import RegistryError
+from registry.lifecycle import entry_of
 
 
 def register(app: typer.Typer) -> None:
@@ -42,7 +43,7 @@ def validate(
     config: ConfigOption = None, registry: RegistryOption = None, json_output: JsonOption = False
 ) -> None:
     """Check every entry's artefacts against the digests in the log. Changes nothing."""
-    base = registry_dir(load_settings(config), registry)
+    base = existing_registry(load_settings(config), registry)
     view = open_store(base).view()
     conflicts = view.state.conflicts()
     rows = []
@@ -106,7 +107,7 @@ def clean(
     and each thing removed has an event in the log.
     """
     settings = load_settings(config)
-    base = registry_dir(settings, registry)
+    base = existing_registry(settings, registry)
     pins = settings.ml.pinned_ids()
     selection = _selection(older_than, keep, status)
     plan = plan_clean(base, pins, selection=selection, delete_dirs=delete_dirs)
@@ -165,7 +166,7 @@ def adopt(
 
     This opens model.joblib, which can run any code that is in it: adopt only what you trust.
     """
-    base = registry_dir(load_settings(config), registry)
+    base = existing_registry(load_settings(config), registry)
     if everything:
         digests = open_store(base).view().state.digests
         model_ids = [
@@ -179,6 +180,9 @@ def adopt(
     if not model_ids:
         say_error("name the models to adopt, or say --all")
         raise typer.Exit(USAGE)
+    known = open_store(base).view().state
+    for model_id in model_ids:
+        entry_of(known, model_id)  # before anyone is asked to trust what is not there
     if not yes:
         notes.print(
             f"model.joblib of {len(model_ids)} model(s) will be opened; it can run any code that is in it:"
@@ -203,7 +207,7 @@ def verify_log(
     config: ConfigOption = None, registry: RegistryOption = None, json_output: JsonOption = False
 ) -> None:
     """Prove that the event log is a whole chain and that the index is what it says."""
-    report = check_log(registry_dir(load_settings(config), registry))
+    report = check_log(existing_registry(load_settings(config), registry))
     if json_output:
         print_json(
             {"ok": report.ok, "events": report.events, "problems": report.problems, "notes": report.notes}

@@ -106,6 +106,7 @@ def main() -> None:
 
 def _exit_code(results: list[JobResult], received: list[int], *, once: bool) -> int:
     if received and (once or received[0] == signal.SIGINT):
+        notes.print("interrupted")
         return INTERRUPTED
     if once and not results:
         say_error("no job: no bar file matches, so nothing was trained")
@@ -199,7 +200,7 @@ def _summary(results: list[JobResult]) -> None:
     for item in results:
         what = [
             ("report", item.report),
-            ("error", item.error),
+            *((("error", item.error),) if not item.failed_rules else ()),
             *(("rule", rule) for rule in item.failed_rules),
         ]
         for name, text in what:
@@ -228,7 +229,7 @@ def _show_plan(settings: Settings, policies: list[RetrainPolicy], *, once: bool,
                 row.key,
                 "now" if row.now else "at its slot",
                 row.next_due,
-                row.bars if row.bars is not None else row.problem,
+                row.bars,
                 row.model_type,
                 row.span,
                 row.auto_promote,
@@ -236,3 +237,11 @@ def _show_plan(settings: Settings, policies: list[RetrainPolicy], *, once: bool,
             for row in rows
         ],
     )
+    for row in rows:
+        if row.problem:
+            notes.print(
+                f"{row.policy} {row.key} would fail: {row.problem}",
+                style="yellow",
+                soft_wrap=True,
+                markup=False,
+            )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.exits import FAILED, say_error
+from cli.exits import FAILED, USAGE, say_error
 from cli.options import ConfigOption
 from cli.output import notes
 from config.logs import configure_logs
@@ -23,7 +23,9 @@ def register(app: typer.Typer) -> None:
 
 def serve(
     config: ConfigOption = None,
-    port: Annotated[int | None, typer.Option(help="Port; overrides server.port. 0 takes a free one.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port; overrides server.port. 0 takes a free one.")
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Address; overrides server.host.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; overrides server.workers.")] = None,
     registry: Annotated[
@@ -44,6 +46,9 @@ def serve(
     if registry is not None:
         settings = settings.model_copy(update={"ml": settings.ml.model_copy(update={"models_dir": registry})})
     configure_logs(settings.logging)
+    if settings.ml.models_dir.exists() and not settings.ml.models_dir.is_dir():
+        say_error(f"{settings.ml.models_dir} is a file; the registry is a folder")
+        raise typer.Exit(USAGE)
     if not settings.ml.models_dir.is_dir():
         notes.print(
             f"[yellow]note:[/] {settings.ml.models_dir} does not exist yet; the server waits for the first model"

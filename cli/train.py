@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.exits import FAILED, USAGE, say_error, telling_exits
-from cli.options import ConfigOption, JsonOption
+from cli.options import ConfigOption, JsonOption, repeated
 from cli.output import console, print_json, print_table
 from config.logs import configure_logs
 from config.settings import load_settings
@@ -101,6 +101,12 @@ def train(
             test_end=test_end,
             grid=grid,
         )
+        if not request.ohlcv.is_file():
+            # a slip of the pen is no failed training run
+            say_error(
+                f"{request.ohlcv}: no such file; give --ohlcv, or set data.ohlcv_path in the configuration"
+            )
+            raise typer.Exit(USAGE)
         with steps() as report:
             result = run_training(request, report=report, via="cli")
     except TrainingRequestError as error:
@@ -113,7 +119,7 @@ def train(
     if json_output:
         print_json(_as_json(result))
     else:
-        _print(result)
+        _print(result, repeated(ohlcv=ohlcv, registry=output_dir, config=config))
 
 
 def register(app: typer.Typer) -> None:
@@ -148,7 +154,7 @@ def _as_json(result: TrainResult) -> dict[str, Any]:
     }
 
 
-def _print(result: TrainResult) -> None:
+def _print(result: TrainResult, again: str) -> None:
     extra = result.metadata.extra
     folds = extra["walk_forward"]["metrics"]
     rows = [
@@ -157,7 +163,8 @@ def _print(result: TrainResult) -> None:
     ]
     print_table(("metric", "test span", "walk-forward"), rows, title="Out of sample")
     trials = extra["trials"]
-    tried = f"{trials['count']} parameter sets, the best by {trials['metric']}; see {trials['file']}"
+    results = result.path.resolve().parent / str(trials["file"])
+    tried = f"{trials['count']} parameter sets, the best by {trials['metric']}; see {results}"
     for name, text in (
         ("tested on", f"{extra['test_start']} to {extra['test_end']}"),
         *((("tried", tried),) if trials["file"] else ()),
@@ -165,7 +172,7 @@ def _print(result: TrainResult) -> None:
         ("landed in", str(result.path.resolve())),
         ("engine", result.engine + (f" ({result.engine_reason})" if result.engine_reason else "")),
         *(("warning", note) for note in result.warnings),
-        ("next", f"signalserve evaluate {result.model_id}"),
+        ("next", f"signalserve evaluate {result.model_id}{again}"),
     ):
         # an id or a path that is cut to the terminal's width can't be copied
         console.print(f"{name:<10} {text}", soft_wrap=True, markup=False)

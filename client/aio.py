@@ -312,7 +312,11 @@ class AsyncSignalClient:
         deadline_ms: float | None,
     ) -> _A:
         return await self._call(
-            method, request, self.write_deadline_ms if deadline_ms is None else deadline_ms, request_id
+            method,
+            request,
+            self.write_deadline_ms if deadline_ms is None else deadline_ms,
+            request_id,
+            change=True,
         )
 
     async def _call(
@@ -321,11 +325,13 @@ class AsyncSignalClient:
         request: _Q,
         deadline_ms: float,
         request_id: str = "",
+        *,
+        change: bool = False,
     ) -> _A:
         self._check_open()
         try:
             return await method(
-                request, timeout=build.seconds(deadline_ms), metadata=self._endpoint.metadata()
+                request, timeout=build.seconds(deadline_ms), metadata=self._endpoint.metadata(change=change)
             )
         except grpc.RpcError as error:
             raise from_rpc_error(error, request_id, self.target) from error

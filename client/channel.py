@@ -13,9 +13,14 @@ What is repeated, and why that is safe:
 Nothing is repeated past the call's deadline. The pauses double and carry gRPC's jitter of 20 %.
 """
 
+import getpass
 import json
+import os
+import platform
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -26,6 +31,9 @@ REGISTRY_SERVICE = "signalserve.v1.RegistryService"
 
 MAX_RECEIVE_BYTES = 64 * 1024 * 1024
 """The largest answer taken: eight million scores."""
+
+ACTOR_HEADER = "signalserve-actor"
+_PORTS = re.compile(r":(\d+)(?=,|$)")
 
 Metadata: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -73,10 +81,21 @@ class Endpoint:
     def __repr__(self) -> str:
         return f"Endpoint({self.target!r}, {'tls' if self.credentials else 'plaintext'})"  # never the token
 
-    def metadata(self) -> Metadata:
-        """Return the metadata of one call."""
+    def metadata(self, *, change: bool = False) -> Metadata:
+        """Return the metadata of one call; of a change with the caller's name, for the audit log."""
         token = self.token() if callable(self.token) else self.token
-        return (("authorization", f"Bearer {token.strip()}"),) if token else ()
+        signed: Metadata = (("authorization", f"Bearer {token.strip()}"),) if token else ()
+        return (*signed, (ACTOR_HEADER, caller())) if change else signed
+
+
+@cache
+def caller() -> str:
+    """Return `user@host` of this process, in ASCII."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        user = str(os.getuid())
+    return f"{user}@{platform.node()}".encode("ascii", "replace").decode()
 
 
 def endpoint(target: str, token: Token = None, tls: TlsLike = None) -> Endpoint:
@@ -86,6 +105,9 @@ def endpoint(target: str, token: Token = None, tls: TlsLike = None) -> Endpoint:
     """
     if not target:
         raise ValueError("target is empty; give e.g. 'localhost:50051'")
+    for port in _PORTS.findall(target):
+        if not 0 < int(port) <= 65535:
+            raise ValueError(f"target {target!r}: {port} is no port; they go from 1 to 65535")
     options = channel_options()
     settings = _tls(tls)
     if settings is not None and settings.server_name:

@@ -305,7 +305,11 @@ class SignalClient:
         deadline_ms: float | None,
     ) -> _A:
         return self._call(
-            method, request, self.write_deadline_ms if deadline_ms is None else deadline_ms, request_id
+            method,
+            request,
+            self.write_deadline_ms if deadline_ms is None else deadline_ms,
+            request_id,
+            change=True,
         )
 
     def _call(
@@ -314,10 +318,14 @@ class SignalClient:
         request: _Q,
         deadline_ms: float,
         request_id: str = "",
+        *,
+        change: bool = False,
     ) -> _A:
         self._check_open()
         try:
-            return method(request, timeout=build.seconds(deadline_ms), metadata=self._endpoint.metadata())
+            return method(
+                request, timeout=build.seconds(deadline_ms), metadata=self._endpoint.metadata(change=change)
+            )
         except grpc.RpcError as error:
             raise from_rpc_error(error, request_id, self.target) from error
 

@@ -137,7 +137,7 @@ class LoadError:
 
 @dataclass(frozen=True, slots=True)
 class ServingStatus:
-    """What one server process serves. `start_time` in UTC."""
+    """What one server process serves. `start_time` in UTC; `warnings` are what is odd and stops nothing."""
 
     registry_revision: int
     seen_revision: int
@@ -148,6 +148,7 @@ class ServingStatus:
     start_time: datetime | None
     version: str
     process_id: int
+    warnings: tuple[str, ...] = ()
 
     @classmethod
     def from_proto(cls, message: serving_status_pb2.ServingStatus) -> ServingStatus:
@@ -185,6 +186,7 @@ class ServingStatus:
             start_time=utc_time(message.start_time) if message.HasField("start_time") else None,
             version=message.version,
             process_id=message.process_id,
+            warnings=tuple(message.warnings),
         )
 
 

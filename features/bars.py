@@ -29,7 +29,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from features.cells import fault, read_numbers, read_timestamps
-from features.errors import BarsError
+from features.errors import BarsError, NoBarFileError
 from features.table import NUMBER_COLUMNS, PRICE_COLUMNS, RawTable, read_table
 from features.timeframe import timeframe_delta
 
@@ -48,6 +48,8 @@ class BarWarning:
     first: str
 
     def __str__(self) -> str:
+        if self.kind == "gaps":
+            return f"gaps: {self.count} bar{'s' if self.count > 1 else ''} missing (first: {self.first})"
         return f"{self.kind}: {self.count} (first: {self.first})"
 
 
@@ -78,7 +80,7 @@ def read_bars(path: Path | str, *, timeframe: str = "15m") -> Bars:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise BarsError(
+        raise NoBarFileError(
             "no such file; check the path (data.ohlcv_path in the configuration)", path=path
         ) from None
     except OSError as error:

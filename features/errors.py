@@ -2,6 +2,7 @@
 
 FeatureError
 ├── BarsError              the bars can't be trusted: what, where, and what to do
+│   └── NoBarFileError     there is no such file
 ├── UnknownPresetError     no preset of that name
 └── UnknownTimeframeError  not a timeframe such as 15m, 1h, 1d
 """
@@ -50,3 +51,7 @@ class BarsError(FeatureError):
         if line is not None:
             where.append(f"{unit} {line}" + (f" ({timestamp})" if timestamp else ""))
         super().__init__(": ".join([", ".join(where), problem]) if where else problem)
+
+
+class NoBarFileError(BarsError):
+    """There is no file of that name."""

@@ -12,7 +12,14 @@ LOAD_MS = 15_000.0
 
 
 class NotServedError(Exception):
-    """The server answers, but serves no model for the key; the text says what to do."""
+    """The server answers, but serves no model for the key; the text says what to do.
+
+    `unknown` is true where the registry has no model of the key at all.
+    """
+
+    def __init__(self, message: str, *, unknown: bool = False) -> None:
+        super().__init__(message)
+        self.unknown = unknown
 
 
 class FeaturesMissingError(Exception):
@@ -88,6 +95,11 @@ def _served_id(client: SignalClient, symbol: str, timeframe: str, load_ms: float
             raise NotServedError(f"the server could not load {failure.model_id}: {failure.message}")
     if not status.ready:
         raise NotServedError("the server is still loading its models; try again shortly")
+    if not client.list_models(symbol, timeframe):
+        raise NotServedError(
+            f"no model of {symbol}/{timeframe} in the registry; `signalserve models` lists what there is",
+            unknown=True,
+        )
     raise NotServedError(
         f"no model of {symbol}/{timeframe} is in production; `signalserve models --symbol {symbol}` lists what"
         " there is, `signalserve promote MODEL_ID` puts one into production"

@@ -30,6 +30,7 @@ from registry.errors import (
     RegistryBusyError,
     RegistryError,
     StaleExpectationError,
+    StorageError,
 )
 
 DOMAIN = "signalserve"
@@ -117,6 +118,10 @@ def status_of(error: BaseException) -> status_pb2.Status:
         return _status(
             grpc.StatusCode.UNAVAILABLE, str(error), error.reason, error.metadata, retry_seconds=1.0
         )
+    if isinstance(error, StorageError):
+        # nobody's request is wrong, and whoever looks after the registry must read what is
+        _log.error("registry.storage", why=str(error))
+        return _status(grpc.StatusCode.FAILED_PRECONDITION, str(error), error.reason, error.metadata)
     if isinstance(error, PredictorError):
         return _status(grpc.StatusCode.FAILED_PRECONDITION, str(error), "MODEL_NOT_SERVABLE", {})
     incident = uuid.uuid4().hex[:12]

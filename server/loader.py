@@ -69,6 +69,11 @@ class Loader:
             known_keys=frozenset(state.keys()),
             known_ids=MappingProxyType({entry.model_id: entry.key for entry in state.entries.values()}),
             failures=tuple(failures),
+            warnings=tuple(
+                f"{other} is a second production row of {state.entries[other].key}: {served} counts; promote one "
+                "of them, which archives the other"
+                for other, served in state.conflicts().items()
+            ),
         )
 
     def load_by_id(self, state: RegistryState, model_id: str) -> ServedModel:

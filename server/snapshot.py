@@ -54,6 +54,7 @@ class ServingSnapshot:
     known_keys: frozenset[Key] = frozenset()
     known_ids: Mapping[str, Key] = field(default_factory=lambda: MappingProxyType({}))
     failures: tuple[LoadFailure, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:

@@ -19,16 +19,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from config.settings import Settings
-from features.bars import Bars, read_bars
-from features.errors import FeatureError
+from features.bars import Bars
 from features.timeframe import bars_per_year
 from registry import Key, open_store
+from registry.errors import PreconditionError, UnknownKeyError
 from training.backtest_files import free_folder, write_backtest
-from training.errors import TrainingError, TrainingRequestError
+from training.errors import InSampleError, TrainingError, TrainingRequestError
 from training.labels import make_labels
 from training.metrics import Metrics, classification_metrics, strategy_metrics
 from training.progress import Report, quiet
-from training.scoring import ScoringModel, open_scoring_model, training_span
+from training.scoring import ScoringModel, open_scoring_model, read_scoring_bars, training_span
 from training.simulation import Rules, Simulation, simulate
 
 
@@ -122,7 +122,10 @@ def backtest(request: BacktestRequest, report: Report = quiet) -> BacktestResult
     view = open_store(request.base_dir).view()
     model_id = request.model_id or view.state.production(Key(request.symbol, request.timeframe))
     if model_id is None:
-        raise TrainingRequestError(
+        keys = view.state.keys()
+        if Key(request.symbol, request.timeframe) not in keys:
+            raise UnknownKeyError(request.symbol, request.timeframe)
+        raise PreconditionError(
             f"nothing is in production for {request.symbol}/{request.timeframe}: name a model, or promote one"
         )
     report(f"opening {model_id}")
@@ -132,10 +135,7 @@ def backtest(request: BacktestRequest, report: Report = quiet) -> BacktestResult
             f"{model_id} is a model of {model.entry.key}, not of {request.symbol}/{request.timeframe}"
         )
     report(f"reading {request.ohlcv}")
-    try:
-        bars = read_bars(request.ohlcv, timeframe=request.timeframe)
-    except FeatureError as error:
-        raise TrainingError(str(error)) from error
+    bars = read_scoring_bars(request.ohlcv, request.timeframe)
     span, in_sample = _span(request, model, bars)
     report(f"scoring {len(span):,} bars")
     probability = model.score(bars)[span.start : span.stop]
@@ -191,7 +191,7 @@ def _span(request: BacktestRequest, model: ScoringModel, bars: Bars) -> tuple[ra
     overlaps = trained is None or (index[start] <= trained[1] and index[stop - 1] >= trained[0])
     if overlaps and not request.allow_in_sample:
         allowed = index[first].isoformat() if first < len(index) else "none in this file"
-        raise TrainingRequestError(
+        raise InSampleError(
             f"the span {index[start].isoformat()} to {index[stop - 1].isoformat()} overlaps the bars that "
             f"{model.entry.model_id} was trained on{_trained_text(trained)}; the first bar after them is {allowed}. "
             "allow_in_sample runs it all the same and marks the result"

@@ -3,6 +3,7 @@
 TrainingError              the run failed; where the registry could be written, a `failed` entry keeps the text
 ├── LookAheadError         features read bars after their own (`training.leakage`)
 └── TrainingRequestError   the request itself can't be run; nothing was written
+    └── InSampleError      it asks for bars that the model was trained on
 """
 
 from __future__ import annotations
@@ -18,3 +19,7 @@ class TrainingError(Exception):
 
 class TrainingRequestError(TrainingError):
     """The request can't be run: an unknown preset, model type or parameter. Nothing was written."""
+
+
+class InSampleError(TrainingRequestError):
+    """A backtest would run over bars that the model was trained on."""

@@ -24,8 +24,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from config.settings import Settings
-from features.bars import Bars, read_bars
-from features.errors import FeatureError
+from features.bars import Bars
 from features.timeframe import bars_per_year, timeframe_minutes
 from registry import Decision, Evidence, Measured, ModelMetadata, open_store, record_evaluation
 from registry.errors import WrongStatusError
@@ -37,7 +36,7 @@ from training.errors import TrainingError, TrainingRequestError
 from training.labels import make_labels
 from training.metrics import classification_metrics, return_moments, strategy_metrics
 from training.progress import Report, quiet
-from training.scoring import ScoringModel, open_scoring_model, training_span
+from training.scoring import ScoringModel, open_scoring_model, read_scoring_bars, training_span
 from training.simulation import Rules, Simulation, simulate
 
 
@@ -131,10 +130,7 @@ def evaluate(
     configured = settings.data.ohlcv_file(entry.symbol, entry.timeframe)
     file = Path(ohlcv) if ohlcv is not None else configured
     report(f"reading {file}")
-    try:
-        bars = read_bars(file, timeframe=entry.timeframe)
-    except FeatureError as error:
-        raise TrainingError(str(error)) from error
+    bars = read_scoring_bars(file, entry.timeframe)
     window = _window(bars, [model.meta for model in models])
     report(f"scoring {len(window):,} bars with {len(models)} model(s)")
     rules = Rules.from_settings(settings)

@@ -9,16 +9,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.bars import Bars
-from features.errors import FeatureError
+from features.bars import Bars, read_bars
+from features.errors import FeatureError, NoBarFileError
 from features.pipeline import PIPELINE_VERSION, FeaturePipeline
 from predictors.predictor import Predictor
 from registry import ModelMetadata
 from registry.artifacts import open_entry, read_meta, read_proven_meta, run_dir
-from registry.entry import ModelRegistryEntry
+from registry.entry import ModelRegistryEntry, Status
+from registry.errors import ArtifactError, WrongStatusError
 from registry.lifecycle import entry_of
 from registry.store import View
-from training.errors import TrainingRequestError
+from training.errors import TrainingError, TrainingRequestError
 
 
 @dataclass(frozen=True)
@@ -61,21 +62,47 @@ def _moment(meta: ModelMetadata, text: str) -> pd.Timestamp:
     return moment.tz_localize("UTC") if moment.tzinfo is None else moment.tz_convert("UTC")
 
 
+def read_scoring_bars(path: Path, timeframe: str) -> Bars:
+    """Read the bars to score.
+
+    Raises:
+        TrainingRequestError: there is no such file.
+        TrainingError: they can't be trusted.
+    """
+    try:
+        return read_bars(path, timeframe=timeframe)
+    except NoBarFileError as error:
+        raise TrainingRequestError(str(error)) from error
+    except FeatureError as error:
+        raise TrainingError(str(error)) from error
+
+
 def open_scoring_model(
     base_dir: Path, view: View, model_id: str, *, unpickle: str = "verified"
 ) -> ScoringModel:
     """Open a model to score bars with.
 
     Raises:
-        UnknownModelError, NotAdoptedError, ArtifactError: there is none, or it may not be opened.
+        UnknownModelError, WrongStatusError, NotAdoptedError, ArtifactError: there is none, or it may not be opened.
         TrainingRequestError: its features are not those of a preset of ours.
     """
     entry = entry_of(view.state, model_id)
+    if entry.status == Status.FAILED:
+        raise WrongStatusError(f"{model_id} is a failed training run: {_why_it_failed(base_dir, entry)}")
     digest = view.state.digests.get(model_id, "")
     predictor = open_entry(base_dir, entry, digest, unpickle=unpickle)
     # a legacy folder, which `unpickle: always` opens without a digest, has nothing to hold its metadata against
     meta = read_proven_meta(base_dir, entry, digest) if digest else read_meta(run_dir(base_dir, entry), entry)
     return ScoringModel(entry, meta, digest, predictor, _pipeline(meta, predictor))
+
+
+def _why_it_failed(base_dir: Path, entry: ModelRegistryEntry) -> str:
+    try:
+        return str(
+            read_meta(run_dir(base_dir, entry), entry).extra.get("error", "its folder does not say why")
+        )
+    except ArtifactError as error:
+        return str(error)
 
 
 def _pipeline(meta: ModelMetadata, predictor: Predictor) -> FeaturePipeline:

@@ -93,6 +93,7 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
             start_time=started,
             version=self._version,
             process_id=os.getpid(),
+            warnings=snapshot.warnings,
         )
         now = time.time()
         for key, served in sorted(snapshot.by_key.items()):

@@ -260,11 +260,14 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
 def _touches(event: Event, request: registry_pb2.ListEventsRequest) -> bool:
     if not (request.symbol or request.timeframe or request.model_id):
         return True
+    subjects = [(change.symbol, change.timeframe, change.model_id) for change in event.transitions]
+    if event.action == "evaluate" and event.evidence is not None:  # it may have moved nothing
+        subjects.append((*event.detail["key"], event.evidence["challenger"]))
     return any(
-        (not request.symbol or change.symbol == request.symbol)
-        and (not request.timeframe or change.timeframe == request.timeframe)
-        and (not request.model_id or change.model_id == request.model_id)
-        for change in event.transitions
+        (not request.symbol or symbol == request.symbol)
+        and (not request.timeframe or timeframe == request.timeframe)
+        and (not request.model_id or model_id == request.model_id)
+        for symbol, timeframe, model_id in subjects
     )
 
 
@@ -278,7 +281,7 @@ def _event(event: Event) -> registry_pb2.Event:
         via=event.via,
         action=event.action,
         request_id=event.request_id,
-        reason=event.reason,
+        reason=event.reason or str(event.detail.get("error", "")),
         forced=event.forced,
         changes=[
             registry_pb2.StatusChange(

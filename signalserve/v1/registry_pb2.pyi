@@ -723,7 +723,7 @@ class Event(_message.Message):
     request_id: _builtins.str
     """The caller's request id."""
     reason: _builtins.str
-    """The caller's reason."""
+    """The caller's reason; of a failed training run, its error."""
     forced: _builtins.bool
     """True where the gate was overridden."""
     evidence_json: _builtins.str

@@ -34,6 +34,7 @@ class ServingStatus(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     PROCESS_ID_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     registry_revision: _builtins.int
     """Registry revision of the present snapshot."""
     seen_revision: _builtins.int
@@ -58,6 +59,10 @@ class ServingStatus(_message.Message):
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When this process began."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What is odd about the registry and stops nothing: a second production row of a key, say."""
+
     def __init__(
         self,
         *,
@@ -70,10 +75,11 @@ class ServingStatus(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         version: _builtins.str = ...,
         process_id: _builtins.int = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "load_errors", b"load_errors", "models", b"models", "process_id", b"process_id", "ready", b"ready", "registry_revision", b"registry_revision", "seen_revision", b"seen_revision", "start_time", b"start_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "load_errors", b"load_errors", "models", b"models", "process_id", b"process_id", "ready", b"ready", "registry_revision", b"registry_revision", "seen_revision", b"seen_revision", "start_time", b"start_time", "version", b"version", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

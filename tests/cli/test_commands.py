@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from cli import exits
+from cli.main import main
+from client.channel import caller
+from features.synthetic import synthetic_bars
 from registry import Promotion, promote
 from tests.server.conftest import ROOT, server_process
 from tests.small_models import NAMES, register_copy, rows, sealed_template, write_run
@@ -34,15 +40,25 @@ def target(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
         yield target
 
 
-def signalserve(*arguments: str, code: int = 0, given: str | None = None, cwd: Path = ROOT) -> str:
-    """Run the command; gives stdout, or stderr where it is meant to fail."""
+def signalserve(*arguments: str, code: int = 0, given: str | None = None) -> str:
+    """Run the command in this process; gives stdout, or stderr where it is meant to fail."""
+    printed, told = io.StringIO(), io.StringIO()
+    with (
+        redirect_stdout(printed),
+        redirect_stderr(told),
+        mock.patch.object(sys, "argv", ["signalserve", *arguments]),
+        mock.patch.object(sys, "stdin", io.StringIO(given or "")),
+        pytest.raises(SystemExit) as ended,
+    ):
+        main()
+    assert (ended.value.code or 0) == code, (ended.value.code, printed.getvalue(), told.getvalue())
+    return printed.getvalue() if code == 0 else told.getvalue()
+
+
+def started(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run the installed command in a process of its own."""
     command = [str(Path(sys.executable).parent / "signalserve"), *arguments]
-    done = subprocess.run(
-        command, capture_output=True, text=True, input=given, cwd=cwd, timeout=120, check=False
-    )
-    assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
-    assert "Traceback" not in done.stderr
-    return done.stdout if code == 0 else done.stderr
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120, check=True)
 
 
 def test_ops_see_promote_and_roll_back_through_the_server(target: str) -> None:
@@ -86,9 +102,31 @@ def test_exit_codes_tell_what_went_wrong(target: str, tmp_path: Path) -> None:
     signalserve("predict", "-s", "BTCUSDT", *at, code=exits.USAGE)
     signalserve("predict", "-s", "BTCUSDT", "--features", "{", *at, code=exits.USAGE)
     signalserve("predict", "-s", "BTCUSDT", "--csv", str(tmp_path / "none.csv"), *at, code=exits.USAGE)
+    for odd in (
+        "[]",
+        "[1, 2]",
+        "{}",
+        "[{}]",
+        '"text"',
+        '{"a": "text"}',
+        '{"a": null}',
+        '[{"a": 1}, {"b": 1}]',
+    ):
+        assert "error:" in signalserve("predict", "-s", "BTCUSDT", "--features", odd, *at, code=exits.USAGE)
+    both = ("--features", FEATURES, "--csv", "x.csv")
+    assert "exclude one another" in signalserve("predict", "-s", "BTCUSDT", *both, *at, code=exits.USAGE)
+    assert "70000 is no port" in signalserve("status", "--target", "127.0.0.1:70000", code=exits.USAGE)
+    signalserve("serve", "--port", "70000", code=exits.USAGE)
+    signalserve("serve", "--port", "-1", code=exits.USAGE)
     signalserve("models", "--status", "odd", *at, code=exits.USAGE)
     signalserve("rollback", "BTCUSDT", "--reason", "r", *at, code=exits.USAGE)
     signalserve("frobnicate", code=exits.USAGE)
+    (tmp_path / "file").write_text("no folder")
+    for command in ("validate", "clean", "verify-log"):
+        for folder, text in (("none", "does not exist"), ("file", "is no folder")):
+            at_folder = ("--registry", str(tmp_path / folder))
+            assert text in signalserve("registry", command, *at_folder, code=exits.USAGE)
+    assert "is a file" in signalserve("serve", "--registry", str(tmp_path / "file"), code=exits.USAGE)
     (tmp_path / "bad.yml").write_text("server: {prot: 1}\n")
     assert "server.prot: unknown key" in signalserve(
         "status", "-c", str(tmp_path / "bad.yml"), code=exits.USAGE
@@ -108,6 +146,7 @@ def test_the_registry_commands_work_without_a_server(tmp_path: Path) -> None:
     assert "legacy index" in signalserve("registry", "verify-log", "--json", *at)
     signalserve("registry", "validate", *at, code=exits.FAILED)
     signalserve("registry", "adopt", "legacy", *at, code=exits.FAILED, given="n\n")
+    assert "trust" not in signalserve("registry", "adopt", "nobody", *at, code=exits.NOT_FOUND)
     assert "gone" in signalserve("registry", "adopt", "--all", "--yes", *at, code=exits.FAILED)
     assert "drop gone" in signalserve("registry", "clean", "--dry-run", *at)
     assert "dropped 1 entries" in signalserve("registry", "clean", *at)
@@ -117,18 +156,97 @@ def test_the_registry_commands_work_without_a_server(tmp_path: Path) -> None:
 
 
 def test_the_demo_runs_from_bars_to_signals_and_swaps_the_model(tmp_path: Path) -> None:
-    printed = signalserve("demo", "--bars", "12", "--pace", "0", cwd=tmp_path)
+    printed = started("demo", "--bars", "12", "--pace", "0", cwd=tmp_path).stdout
     assert "SYNTHETIC" in printed
     assert "promoted" in printed
     assert "12 bars, 12 answers, 0 held" in printed
     ids = {line.split("bars answered by ")[1] for line in printed.splitlines() if "bars answered by" in line}
     assert len(ids) == 2
     assert (tmp_path / "outputs/live/SYNTHETIC_15m.json").is_file()
-    again = signalserve("demo", "--bars", "2", "--pace", "0", cwd=tmp_path)
+    again = started("demo", "--bars", "2", "--pace", "0", cwd=tmp_path).stdout
     assert "in production already" in again
 
 
+def test_inputs_that_are_not_there_are_told_apart_from_runs_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIGNALSERVE__PROMOTION__GATE", "evidence")
+    bars = tmp_path / "AAA_15m.csv"
+    synthetic_bars("AAA", 1500, seed=3).to_csv(bars)
+    base = tmp_path / "registry"
+    at = ("--registry", str(base))
+    train = ("train", "--symbol", "AAA", "--model-type", "logreg", "--output-dir", str(base))
+    assert "no such file" in signalserve(*train, "--ohlcv", str(tmp_path / "typo.csv"), code=exits.USAGE)
+    assert not base.exists()
+    (tmp_path / "broken.csv").write_text("timestamp,open\n")
+    failed = signalserve(*train, "--ohlcv", str(tmp_path / "broken.csv"), code=exits.FAILED)
+    failed_id = failed.split("registered as failed: ")[1].strip().rstrip(")")
+    backtest = ("backtest", "--symbol", "AAA", *at, "--output-dir", str(tmp_path / "backtests"))
+    for command in (("evaluate", failed_id, *at), (*backtest, "--model-id", failed_id)):
+        assert f"{failed_id} is a failed training run: " in signalserve(*command, code=exits.REFUSED)
+    assert "nothing is in production" in signalserve(*backtest, code=exits.REFUSED)
+    signalserve("backtest", "--symbol", "ZZZ", *at, code=exits.NOT_FOUND)
+    trained = signalserve(*train, "--ohlcv", str(bars))
+    model_id = trained.split("model_id")[1].split()[0]
+    assert f"signalserve evaluate {model_id} --ohlcv {bars} --registry {base}" in trained
+    mine = (*backtest, "--model-id", model_id)
+    assert "no such file" in signalserve(*mine, "--ohlcv", str(tmp_path / "typo.csv"), code=exits.USAGE)
+    overlap = signalserve(*mine, "--ohlcv", str(bars), "--start", "2024-01-02", code=exits.REFUSED)
+    assert "--allow-in-sample runs it all the same" in " ".join(overlap.split())
+    shown = signalserve(*mine, "--ohlcv", str(bars), "--start", "2024-01-02", "--allow-in-sample")
+    assert "in sample" in shown
+    with server_process(base, tmp_path / "log") as (_, target):
+        to = ("--target", target)
+        assert "column" in signalserve("models", failed_id, *to)
+        assert "column" in signalserve("events", "--model-id", failed_id, *to)
+        signalserve("evaluate", model_id, "--ohlcv", str(bars), *at, code=exits.REFUSED)
+        assert "refused by " in signalserve("events", "--model-id", model_id, *to)
+        live = ("--ohlcv", str(bars), "--snapshot-dir", str(tmp_path / "live"), *to)
+        signalserve("live", "--symbol", "AAA", *live, code=exits.REFUSED)
+        signalserve("live", "--symbol", "ZZZ", *live, code=exits.NOT_FOUND)
+        signalserve("live", "--symbol", "AAA", *live, "--ohlcv", str(tmp_path / "typo.csv"), code=exits.USAGE)
+        signalserve("promote", model_id, "--force", "--reason", "test", *to)
+        event = json.loads(signalserve("events", "--limit", "1", "--json", *to))[0]
+        assert event["actor"].startswith(f"{caller()} (ipv4:127.0.0.1:")
+        archived = started("archive", model_id, "--allow-unserved", "--reason", "test", *to)
+        assert "AAA/15m has nothing in production now" in archived.stderr
+
+
+def test_a_second_production_row_is_flagged_by_the_server(tmp_path: Path) -> None:
+    base = tmp_path / "registry"
+    template = sealed_template(tmp_path / "template")
+    for name in ("one", "two"):
+        register_copy(template, base, name)
+    promote(base, [Promotion("one")])
+    index = base / "registry_index.csv"
+    index.write_text(index.read_text().replace("success", "production"))
+    with server_process(base, tmp_path / "log") as (_, target):
+        found = json.loads(signalserve("status", "--json", "--target", target))
+        assert found["models"][0]["model_id"] == "one"
+        assert found["warnings"] == [
+            "two is a second production row of BTCUSDT/15m: one counts; promote one of them, which archives the other"
+        ]
+        assert "registry.conflict" in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize("command", [("--version",), ("train", "--symbol", "AAA")])
+def test_ctrl_c_says_interrupted_also_while_the_command_is_loading(command: tuple[str, ...]) -> None:
+    started = (
+        "import os, signal, sys, threading, runpy\n"
+        "class Stop:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'typer': signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Stop())\n"
+        f"sys.argv = ['signalserve', *{list(command)!r}]\n"
+        "runpy.run_module('cli', run_name='__main__')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", started], capture_output=True, text=True, cwd=ROOT, timeout=120, check=False
+    )
+    assert (done.returncode, done.stderr) == (exits.INTERRUPTED, "interrupted\n")
+
+
 def test_version_and_help_print_and_end() -> None:
-    assert signalserve("--version").startswith("signalserve ")
+    assert started("--version").stdout.startswith("signalserve ")
     for command in ("serve", "train", "promote", "live"):
         assert "--help" in signalserve(command, "--help")

@@ -94,6 +94,10 @@ class FakeRegistry(registry_service_pb2_grpc.RegistryServiceServicer):
         self.feature_names = list(PIPELINE.names)
         self.metadata: dict[str, Any] = {"feature_preset": "core", "pipeline_version": "1"}
 
+    def ListModels(self, request: Any, context: Any) -> Any:
+        known = [registry_pb2.Model(model_id="idle")] if request.symbol == "IDLE" else []
+        return registry_pb2.ListModelsResponse(models=known, total_size=len(known))
+
     def GetModel(self, request: Any, context: Any) -> Any:
         if request.model_id == "gone":
             context.abort_with_status(rpc_status.to_status(refusal("NOT_FOUND", "UNKNOWN_MODEL")))

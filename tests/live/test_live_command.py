@@ -101,11 +101,12 @@ def test_a_dead_server_is_said_and_the_bars_are_held(invoke, server):
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (("--symbol", "OTHER"), 1, "OTHER_15m.csv: no such file"),
+        (("--symbol", "OTHER"), 2, "OTHER_15m.csv: no such file"),
         (("--symbol", "SYNTH", "--preset", "none"), 2, "there are core, extended"),
         (("--symbol", "SYNTH", "--timeframe", "x"), 2, "is no timeframe"),
         (("--symbol", "SYNTH", "--bars", "0"), 2, "--bars"),
-        (("--symbol", "a/b", "--ohlcv", "{bars}"), 1, "no model of a/b/15m is in production"),
+        (("--symbol", "a/b", "--ohlcv", "{bars}"), 4, "no model of a/b/15m in the registry"),
+        (("--symbol", "IDLE", "--ohlcv", "{bars}"), 5, "no model of IDLE/15m is in production"),
         (("--symbol", "a/b", "--ohlcv", "{bars}", "--model-id", "m"), 2, "make no file name"),
     ],
 )

@@ -25,8 +25,13 @@ def test_a_server_that_still_loads_is_waited_for(client, server):
 
 
 def test_a_key_with_nothing_in_production_says_what_to_do(client):
-    with pytest.raises(NotServedError, match="no model of OTHER/15m is in production; `signalserve models"):
+    with pytest.raises(
+        NotServedError, match="no model of IDLE/15m is in production; `signalserve models"
+    ) as idle:
+        served_model(client, "IDLE", "15m")
+    with pytest.raises(NotServedError, match="no model of OTHER/15m in the registry") as unknown:
         served_model(client, "OTHER", "15m")
+    assert (idle.value.unknown, unknown.value.unknown) == (False, True)
 
 
 @pytest.mark.parametrize("preset", ["of_old", None])

@@ -217,13 +217,11 @@ def test_the_command_prints_a_table_and_where_things_landed(
     odd = CliRunner().invoke(app, [*common, "-s", "SYNTH", "--proba-exit", "2"])
     assert (odd.exit_code, "proba_exit" in odd.stderr) == (2, True)
     refused = CliRunner().invoke(app, [*common, "-s", "SYNTH", "--start", "2024-01-04"])
-    assert refused.exit_code == 2
-    nobody = CliRunner().invoke(app, [*common, "-s", "OTHER"])
-    assert (nobody.exit_code, "nothing is in production for OTHER/15m" in nobody.stderr) == (2, True)
+    assert refused.exit_code == 5
     missing = CliRunner().invoke(
         app, ["backtest", "-c", str(config_file), "-s", "SYNTH", "-r", str(trained[0])]
     )
-    assert missing.exit_code == 1
+    assert missing.exit_code == 2
 
 
 def test_the_calibration_plot_is_of_ten_groups_of_equal_size() -> None:

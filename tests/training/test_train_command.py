@@ -69,12 +69,13 @@ def test_a_failed_run_exits_1_with_one_line_and_names_its_entry(
     app: typer.Typer, config_file: Path, tmp_path: Path
 ) -> None:
     base = tmp_path / "models"
-    answer = CliRunner().invoke(app, arguments(config_file, tmp_path / "absent.csv", base))
+    (tmp_path / "broken.csv").write_text("timestamp,open\n")
+    answer = CliRunner().invoke(app, arguments(config_file, tmp_path / "broken.csv", base))
     assert answer.exit_code == 1
     [entry] = load_registry(base)
     assert entry.status == "failed"
     assert answer.stderr.count("\n") == 1
-    assert "no such file" in answer.stderr
+    assert "column" in answer.stderr
     assert entry.model_id in answer.stderr
     assert answer.stdout == ""
 
@@ -165,4 +166,4 @@ def test_a_grid_says_how_many_it_tried_and_where_they_are(
     )
     assert answer.exit_code == 0, answer.output
     [table] = base.glob("rf_grid_results_SYNTH_15m_*.csv")
-    assert f"3 parameter sets, the best by sharpe; see {table.name}" in answer.stdout
+    assert f"3 parameter sets, the best by sharpe; see {table.resolve()}" in answer.stdout

@@ -342,18 +342,31 @@ def test_too_many_calls_in_flight_are_turned_away_and_told_when_to_come_again(
 
 
 def test_a_fault_of_ours_is_internal_with_an_id_that_is_in_the_log_and_no_exception_text(
-    server: Server, registry: Registry
+    server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log = registry.base / "registry_events.jsonl"
-    log.write_text(log.read_text().replace("success", "sucess", 1))
+    def fault(*given: object, **named: object) -> None:
+        raise RuntimeError("a secret of ours")
+
+    monkeypatch.setattr("server.servicers.registry.select", fault)
     with structlog.testing.capture_logs() as lines:
         error = refusal(server.registry.ListModels, registry_pb2.ListModelsRequest())
     assert (type(error), error.reason) == (InternalError, "INTERNAL_ERROR")
-    assert str(registry.base) not in error.message
+    assert "secret" not in error.message
     assert error.metadata["incident"] in error.message
     logged = [line for line in lines if line["event"] == "server.internal_error"]
     assert [line["incident"] for line in logged] == [error.metadata["incident"]]
     assert logged[0]["exc_info"] is not None
+
+
+def test_a_registry_that_is_damaged_says_so_to_who_asks_for_it_and_goes_on_serving(
+    server: Server, registry: Registry
+) -> None:
+    log = registry.base / "registry_events.jsonl"
+    log.write_text(log.read_text().replace("success", "sucess", 1))
+    error = refusal(server.registry.ListModels, registry_pb2.ListModelsRequest())
+    assert (type(error), error.reason) == (FailedPrecondition, "LOG_CORRUPT")
+    assert log.name in error.message
+    assert server.prediction.Predict(request(GOOD), timeout=60).scores
 
 
 def test_before_the_registry_was_read_a_request_is_told_to_come_again(
