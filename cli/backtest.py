@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from cli.exits import FAILED, REFUSED, USAGE, say_error, telling_exits
+from cli.alone import run_alone
+from cli.exits import FAILED, REFUSED, USAGE, say_error
 from cli.options import ConfigOption, JsonOption, RegistryOption, registry_dir
 from cli.output import console, notes, print_json, print_table
 from config.logs import configure_logs
@@ -46,10 +47,7 @@ def register(app: typer.Typer) -> None:
 
 def main() -> None:
     """Run the command on its own, as `scripts/run_ml_backtest_15m.py` does."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(backtest)
-    with telling_exits():
-        app()
+    run_alone(backtest)
 
 
 def backtest(

@@ -17,6 +17,8 @@ app = typer.Typer(
     help="The whole life of a trading model: train, register, promote, serve over gRPC, roll back.",
     epilog=EPILOG,
     no_args_is_help=True,
+    # joins the lines of a docstring's paragraph, which are wrapped for the source
+    rich_markup_mode="markdown",
     add_completion=False,
     pretty_exceptions_enable=False,
 )

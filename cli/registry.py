@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 from pydantic import TypeAdapter, ValidationError
 
-from cli.exits import FAILED, USAGE, say_error, telling_exits
+from cli.alone import run_alone
+from cli.exits import FAILED, USAGE, say_error
 from cli.options import ConfigOption, JsonOption, ReasonOption, RegistryOption, existing_registry
 from cli.output import console, notes, print_json, print_table
 from config.fields import Duration
@@ -33,10 +34,7 @@ def register(app: typer.Typer) -> None:
 
 def clean_main() -> None:
     """Run `clean` on its own, as `scripts/run_clean_registry.py` does."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(clean)
-    with telling_exits():
-        app()
+    run_alone(clean)
 
 
 def validate(

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from cli.exits import FAILED, INTERRUPTED, USAGE, say_error, telling_exits
+from cli.alone import run_alone
+from cli.exits import FAILED, INTERRUPTED, USAGE, say_error
 from cli.options import ConfigOption, JsonOption
 from cli.output import console, notes, plain, print_json, print_table
 from config.logs import configure_logs
@@ -98,10 +99,7 @@ def register(app: typer.Typer) -> None:
 
 def main() -> None:
     """Run the command on its own, as `scripts/run_ml_retrain_schedule.py` does."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(retrain)
-    with telling_exits():
-        app()
+    run_alone(retrain)
 
 
 def _exit_code(results: list[JobResult], received: list[int], *, once: bool) -> int:

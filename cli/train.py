@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.exits import FAILED, USAGE, say_error, telling_exits
+from cli.alone import run_alone
+from cli.exits import FAILED, USAGE, say_error
 from cli.options import ConfigOption, JsonOption, repeated
 from cli.output import console, print_json, print_table
 from config.logs import configure_logs
@@ -129,10 +130,7 @@ def register(app: typer.Typer) -> None:
 
 def main() -> None:
     """Run the command on its own, as `scripts/run_ml_train_15m.py` does."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(train)
-    with telling_exits():
-        app()
+    run_alone(train)
 
 
 def _as_json(result: TrainResult) -> dict[str, Any]:
