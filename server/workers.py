@@ -149,9 +149,12 @@ class _Supervisor:
     def _bury(self, process: BaseProcess, number: int, started: float, settings: Settings) -> None:
         process.join()
         self._workers.pop(process)[1].close()
+        was_ready = process.pid in self._ready
         self._ready.discard(process.pid or 0)
         if self._stopping:
-            if process.exitcode != 0:
+            if not was_ready:
+                _log.info("worker.ended_while_starting", pid=process.pid)
+            elif process.exitcode != 0:
                 _log.error("worker.did_not_drain", pid=process.pid, exit_code=process.exitcode)
             return
         if time.monotonic() - started > _LONG_LIFE:
