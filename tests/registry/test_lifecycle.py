@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from config.evidence import PromotionSettings
 from registry import (
+    Evidence,
+    Measured,
     Promotion,
     archive,
     clean,
@@ -21,6 +25,7 @@ from registry import (
     plan_clean,
     promote,
     promote_model,
+    record_evaluation,
     rollback,
     verify_log,
 )
@@ -38,10 +43,14 @@ from registry.errors import (
 )
 from registry.events import EventLog
 from registry.identifiers import Key
+from registry.sharpe import ReturnMoments
 from registry.store import Store
 from tests.small_models import register_copy, sealed_template
 
 KEY = Key("BTCUSDT", "15m")
+BEFORE = "2026-01-01T00:00:00+00:00"
+MOMENTS = ReturnMoments(2000, 0.2, 0.0, 3.0)
+POLICY = PromotionSettings(min_deflated_sharpe=0.0, min_probability=0.9, min_trades=1)
 
 
 @pytest.fixture
@@ -207,6 +216,7 @@ class Lifecycle(RuleBasedStateMachine):
         self.base = self.folder / "registry"
         self.template = sealed_template(self.folder / "template")
         self.rolled_back_from: set[str] = set()
+        self.evaluations = 0
 
     def teardown(self) -> None:
         shutil.rmtree(self.folder)
@@ -248,6 +258,40 @@ class Lifecycle(RuleBasedStateMachine):
         except CallerError:
             assert self.status(model) is None
 
+    @rule(model=models, good=st.booleans())
+    def evaluate(self, model: str, good: bool) -> None:
+        state = open_store(self.base).view().state
+        key, was = Key(model[0], "15m"), self.status(model)
+        champion = state.production(key)
+        found = Evidence(
+            challenger=Measured(
+                model, state.digests.get(model, ""), BEFORE, 0.1, 1.0, 0.1, 40, moments=MOMENTS
+            ),
+            champion=Measured(champion, state.digests[champion], BEFORE, 0.1, 1.0, 0.1, 40, moments=MOMENTS)
+            if champion
+            else None,
+            evaluated_at=datetime.now(UTC).isoformat(),
+            window_start="2026-02-01T00:00:00+00:00",
+            window_end="2026-03-01T00:00:00+00:00",
+            bars=2000,
+            probability_better=0.99 if good else 0.1,
+            resamples=POLICY.resamples,
+            seed=POLICY.seed,
+        )
+        try:
+            decision = record_evaluation(self.base, found, policy=POLICY)
+        except CallerError:
+            assert was in (None, "production")
+            return
+        self.evaluations += 1
+        passes = (good or champion is None) and model not in self.rolled_back_from
+        assert decision.allowed == passes
+        assert self.status(model) == ("candidate" if passes else was)
+        # what has passed against this champion may follow it at once
+        if passes:
+            promote(self.base, [Promotion(model, champion or "")], policy=POLICY)
+            assert production(self.base, key) == model
+
     @rule(model=models)
     def restore(self, model: str) -> None:
         try:
@@ -282,6 +326,11 @@ class Lifecycle(RuleBasedStateMachine):
         assert {m: e.to_row() for m, e in state.entries.items()} == {
             m: e.to_row() for m, e in mine.entries.items()
         }
+        for name in ("history", "quarantined", "digests", "evidence", "looks", "put_in_production"):
+            assert getattr(state, name) == getattr(mine, name), name
+        assert sum(len(looks) for looks in state.looks.values()) == self.evaluations
+        for model in state.evidence:
+            assert state.entries[model].status != "archived" or model in self.rolled_back_from
         for key, model in state.productions().items():
             assert state.entries[model].status == "production"
             assert model not in state.rollback_targets(key)
