@@ -1,8 +1,12 @@
-"""Twenty symbols retrained with two worker processes against one, start-up of the workers included."""
+"""Twenty symbols retrained with two worker processes against one, start-up of the workers included.
+
+Each is run twice, turn about, and the better time counts: on a shared machine a neighbour only ever adds to it.
+"""
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -51,6 +55,7 @@ def settings_of(folder: Path, processes: int) -> Settings:
 def seconds_of(folder: Path, processes: int, symbols: int) -> float:
     """Wall time of a retrain of every symbol."""
     settings = settings_of(folder, processes)
+    shutil.rmtree(settings.ml.models_dir.parent, ignore_errors=True)
     began = time.perf_counter()
     results = Retrain(settings, settings.retrain.policies, Inbox()).once()
     seconds = time.perf_counter() - began
@@ -65,7 +70,8 @@ def run(symbols: int, bars: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_bars(folder, symbols, bars)
-        one, two = (seconds_of(folder, processes, symbols) for processes in (1, 2))
+        rounds = [[seconds_of(folder, processes, symbols) for processes in (1, 2)] for _ in range(2)]
+    one, two = (min(times) for times in zip(*rounds, strict=True))
     mark = "[green]holds[/]" if one / two >= TARGET else "[red]MISSED[/]"
     console.print(
         f"{mark}  retrain of {symbols} symbols, two processes against one: {one / two:.2f} x, target at least"
