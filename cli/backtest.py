@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from cli.alone import run_alone
 from cli.exits import FAILED, REFUSED, USAGE, say_error
-from cli.options import ConfigOption, JsonOption, RegistryOption, registry_dir
+from cli.options import ConfigOption, JsonOption, RegistryOption, registry_dir, warn_of_another_key
 from cli.output import console, notes, print_json, print_table
 from config.logs import configure_logs
 from config.settings import Settings, load_settings
@@ -109,6 +109,7 @@ def backtest(
         output_dir=output_dir,
         base_dir=registry_dir(settings, registry),
     )
+    warn_of_another_key(settings, request.ohlcv, symbol, timeframe)
     try:
         with steps() as report:
             result = run_backtest(request, report)

@@ -105,6 +105,7 @@ def _print(result: Evaluation, again: str) -> None:
             "bars of",
             f"{evidence.data['file']}{'' if evidence.data['configured'] else ', which is not data.ohlcv_path'}",
         ),
+        *((("warning", result.warning),) if result.warning else ()),
         ("tries", f"{result.tries} on these bars; grid trials {evidence.trials}"),
         *(("failed", text) for text in result.failed_rules),
         (

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.exits import FAILED, NOT_FOUND, REFUSED, SERVER_AWAY, USAGE, say_error
-from cli.options import ConfigOption, TargetOption
+from cli.options import ConfigOption, TargetOption, warn_of_another_key
 from cli.output import console, notes, plain
 from client import DeadlineExceeded, SignalClient, Unavailable
 from config.logs import configure_logs
@@ -80,6 +80,7 @@ def live(
     configure_logs(settings.logging.model_copy(update={"level": "warning"}))
     path = ohlcv if ohlcv is not None else _bar_file(settings, symbol, timeframe)
     printer = BarPrinter(json_output=json_output)
+    warn_of_another_key(settings, path, symbol, timeframe)
     try:
         source = CsvReplay(
             path,

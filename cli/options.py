@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from cli.exits import USAGE, say_error
+from cli.output import notes
 from client import SignalClient
 from config.settings import Settings, load_settings
 
@@ -52,6 +54,15 @@ def existing_registry(settings: Settings, registry: Path | None) -> Path:
         say_error(f"{base} {what}; --registry names the registry's folder")
         raise typer.Exit(USAGE)
     return base
+
+
+def warn_of_another_key(settings: Settings, path: Path, symbol: str, timeframe: str) -> None:
+    """Say so where a bar file's name speaks of another symbol or timeframe than it is taken for."""
+    from training.plan import named_otherwise
+
+    warning = named_otherwise(str(settings.data.ohlcv_path), path, symbol, timeframe)
+    if warning:
+        notes.print(f"[yellow]note:[/] {escape(warning)}", soft_wrap=True)
 
 
 def repeated(**options: object) -> str:

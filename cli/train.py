@@ -10,7 +10,7 @@ import typer
 
 from cli.alone import run_alone
 from cli.exits import FAILED, USAGE, say_error
-from cli.options import ConfigOption, JsonOption, repeated
+from cli.options import ConfigOption, JsonOption, repeated, warn_of_another_key
 from cli.output import console, print_json, print_table
 from config.logs import configure_logs
 from config.settings import load_settings
@@ -108,6 +108,7 @@ def train(
                 f"{request.ohlcv}: no such file; give --ohlcv, or set data.ohlcv_path in the configuration"
             )
             raise typer.Exit(USAGE)
+        warn_of_another_key(settings, request.ohlcv, symbol, timeframe)
         with steps() as report:
             result = run_training(request, report=report, via="cli")
     except TrainingRequestError as error:

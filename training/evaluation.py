@@ -35,6 +35,7 @@ from training.bootstrap import Bootstrap, probability_better
 from training.errors import TrainingError, TrainingRequestError
 from training.labels import make_labels
 from training.metrics import classification_metrics, return_moments, strategy_metrics
+from training.plan import named_otherwise
 from training.progress import Report, quiet
 from training.scoring import ScoringModel, open_scoring_model, read_scoring_bars, training_span
 from training.simulation import Rules, Simulation, simulate
@@ -42,11 +43,15 @@ from training.simulation import Rules, Simulation, simulate
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An evaluation that stands in the log: the evidence, every rule's verdict, and the model's status after."""
+    """An evaluation that stands in the log: the evidence, every rule's verdict, and the model's status after.
+
+    `warning` is "" unless the bar file looks like another key's.
+    """
 
     evidence: Evidence
     decision: Decision
     status: str
+    warning: str = ""
 
     @property
     def passed(self) -> bool:
@@ -147,7 +152,8 @@ def evaluate(
         via=via,
     )
     status = entry_of(open_store(base).view().state, model_id).status
-    return Evaluation(Evidence.from_dict(decision.record["evidence"]), decision, status)
+    warning = named_otherwise(str(settings.data.ohlcv_path), file, *entry.key)
+    return Evaluation(Evidence.from_dict(decision.record["evidence"]), decision, status, warning)
 
 
 def _open(base: Path, view: View, model_id: str, settings: Settings) -> ScoringModel:

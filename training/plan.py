@@ -118,6 +118,19 @@ def bar_files(template: str) -> dict[tuple[str | None, str | None], Path]:
     return found
 
 
+def named_otherwise(template: str, path: Path, symbol: str, timeframe: str) -> str:
+    """A warning where a file's name, read by the template, is another key's; "" where it is not."""
+    _, expression = _compiled(Path(template).name)
+    match = expression.fullmatch(path.name)
+    found = {} if match is None else match.groupdict()
+    if not _is_timeframe(found.get("timeframe", timeframe)):
+        return ""
+    own = found.get("symbol", symbol), found.get("timeframe", timeframe)
+    if own == (symbol, timeframe):
+        return ""
+    return f"{path.name} looks like bars of {own[0]}/{own[1]}, and is taken for {symbol}/{timeframe}"
+
+
 def _compiled(template: str) -> tuple[str, re.Pattern[str]]:
     """A template as a glob and as a regular expression; a field's second place must repeat the first."""
     pattern, expression = "", ""

@@ -200,6 +200,9 @@ def test_inputs_that_are_not_there_are_told_apart_from_runs_that_failed(
         assert "column" in signalserve("models", failed_id, *to)
         assert "column" in signalserve("events", "--model-id", failed_id, *to)
         signalserve("evaluate", model_id, "--ohlcv", str(bars), *at, code=exits.REFUSED)
+        (tmp_path / "BBB_15m.csv").write_bytes(bars.read_bytes())
+        taken = started(*mine, "--ohlcv", str(tmp_path / "BBB_15m.csv")).stderr
+        assert "looks like bars of BBB/15m, and is taken for AAA/15m" in taken
         assert "refused by " in signalserve("events", "--model-id", model_id, *to)
         live = ("--ohlcv", str(bars), "--snapshot-dir", str(tmp_path / "live"), *to)
         signalserve("live", "--symbol", "AAA", *live, code=exits.REFUSED)

@@ -9,7 +9,7 @@ import pytest
 
 from config.evidence import RetrainPolicy
 from config.settings import Settings
-from training.plan import Plan, bar_files, plan_jobs
+from training.plan import Plan, bar_files, named_otherwise, plan_jobs
 
 SLOT = datetime(2024, 5, 20, 3, tzinfo=UTC)
 
@@ -113,3 +113,22 @@ def test_a_jobs_id_follows_from_policy_key_and_slot(files: str) -> None:
 def test_the_model_type_is_the_policys_or_the_configurations(files: str) -> None:
     assert planned(files, ["BTCUSDT"]).jobs[0].model_type == "rf"
     assert planned(files, ["BTCUSDT"], model_type="xgb").jobs[0].model_type == "xgb"
+
+
+@pytest.mark.parametrize(
+    ("template", "file", "odd"),
+    [
+        ("data/{symbol}_{timeframe}.csv", "elsewhere/BTCUSDT_15m.csv", False),
+        ("data/{symbol}_{timeframe}.csv", "BCHUSDT_15m.csv", True),
+        ("data/{symbol}_{timeframe}.csv", "BTCUSDT_1h.csv", True),
+        ("data/{symbol}_{timeframe}.csv", "mine.csv", False),
+        ("data/{symbol}_{timeframe}.csv", "BTCUSDT_notes.csv", False),
+        ("data/{symbol}/{timeframe}.csv", "elsewhere/15m.csv", False),
+        ("data/{symbol}/{timeframe}.csv", "elsewhere/1h.csv", True),
+        ("data/bars.csv", "BCHUSDT_15m.csv", False),
+    ],
+)
+def test_a_file_that_names_another_key_is_noticed(template: str, file: str, odd: bool) -> None:
+    warning = named_otherwise(template, Path(file), "BTCUSDT", "15m")
+    assert bool(warning) == odd
+    assert not odd or warning.endswith("and is taken for BTCUSDT/15m")
