@@ -135,6 +135,7 @@ class LiveEngine:
             equity=self._paper.equity,
             used_model_id=None if self._used is None else self._used.model_id,
             unanswered=link.outstanding,
+            last_error=link.last_error,
             stopped=self._stopping,
         )
 

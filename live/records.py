@@ -63,7 +63,8 @@ class LiveCounts:
 class LiveResult:
     """A run that ended: one record a bar, in the bars' order, with its late score where one came.
 
-    `unanswered`: bars that were asked about and never answered. `stopped`: `stop` ended it, not the source.
+    `unanswered`: bars that were asked about and never answered; `last_error`: what the last try for them met.
+    `stopped`: `stop` ended it, not the source.
     """
 
     records: tuple[BarRecord, ...]
@@ -72,6 +73,7 @@ class LiveResult:
     equity: float
     used_model_id: str | None
     unanswered: int
+    last_error: str
     stopped: bool
 
 

@@ -47,12 +47,22 @@ def served_model(
     Waits up to `load_ms` for a server that is still loading.
 
     Raises:
-        NotServedError: nothing is served for the key.
+        NotServedError: nothing is served for the key, or `model_id` can never answer for it.
         SignalServeError: the server is away (Unavailable, DeadlineExceeded), knows no such model (NotFound), ...
     """
     if model_id is None:
-        model_id = _served_id(client, symbol, timeframe, load_ms)
-    return client.get_model(model_id)
+        return client.get_model(_served_id(client, symbol, timeframe, load_ms))
+    details = client.get_model(model_id)
+    model = details.model
+    # each bar would be refused, and asked for again in vain
+    if model.status == "failed":
+        why = details.metadata.get("error", "its folder does not say why")
+        raise NotServedError(f"{model_id} is a failed training run: {why}")
+    if (model.symbol, model.timeframe) != (symbol, timeframe):
+        raise NotServedError(
+            f"{model_id} is a model of {model.symbol}/{model.timeframe}, not of {symbol}/{timeframe}"
+        )
+    return details
 
 
 def choose_pipeline(details: ModelDetails, preset: str | None = None) -> ChosenPipeline:

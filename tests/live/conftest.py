@@ -92,6 +92,8 @@ class FakePrediction(prediction_service_pb2_grpc.PredictionServiceServicer):
 class FakeRegistry(registry_service_pb2_grpc.RegistryServiceServicer):
     def __init__(self) -> None:
         self.feature_names = list(PIPELINE.names)
+        self.owners = {"m": "a/b"}
+        self.status = registry_pb2.MODEL_STATUS_SUCCESS
         self.metadata: dict[str, Any] = {"feature_preset": "core", "pipeline_version": "1"}
 
     def ListModels(self, request: Any, context: Any) -> Any:
@@ -103,7 +105,12 @@ class FakeRegistry(registry_service_pb2_grpc.RegistryServiceServicer):
             context.abort_with_status(rpc_status.to_status(refusal("NOT_FOUND", "UNKNOWN_MODEL")))
         return registry_pb2.GetModelResponse(
             details=registry_pb2.ModelDetails(
-                model=registry_pb2.Model(model_id=request.model_id),
+                model=registry_pb2.Model(
+                    model_id=request.model_id,
+                    symbol=self.owners.get(request.model_id, "SYNTH"),
+                    timeframe="15m",
+                    status=self.status,
+                ),
                 feature_names=self.feature_names,
                 metadata_json=json.dumps(self.metadata),
             )

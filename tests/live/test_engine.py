@@ -208,6 +208,7 @@ def test_a_server_that_never_comes_leaves_every_bar_held_and_says_how_many(make_
     checked(rig, result)
     assert (result.counts.holds, result.counts.answers, result.counts.signals) == (SCORED, 0, 0)
     assert result.unanswered == SCORED
+    assert "UNAVAILABLE" in result.last_error
     assert (result.position, result.equity, result.used_model_id) == ("flat", 1000.0, None)
 
 

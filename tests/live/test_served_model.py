@@ -3,6 +3,7 @@ import pytest
 from client import NotFound
 from features.errors import UnknownPresetError
 from live.served_model import FeaturesMissingError, NotServedError, choose_pipeline, served_model
+from signalserve.v1 import registry_pb2
 
 
 def test_the_model_in_production_and_its_preset_decide(client, server):
@@ -17,6 +18,15 @@ def test_a_pinned_model_is_looked_up_by_its_id(client):
     assert served_model(client, "SYNTH", "15m", "challenger").model.model_id == "challenger"
     with pytest.raises(NotFound):
         served_model(client, "SYNTH", "15m", "gone")
+
+
+def test_a_pinned_model_that_can_never_answer_is_refused_at_once(client, server):
+    with pytest.raises(NotServedError, match="challenger is a model of SYNTH/15m, not of OTHER/15m"):
+        served_model(client, "OTHER", "15m", "challenger")
+    server.registry.status = registry_pb2.MODEL_STATUS_FAILED
+    server.registry.metadata = {"error": "no rows left"}
+    with pytest.raises(NotServedError, match="challenger is a failed training run: no rows left"):
+        served_model(client, "SYNTH", "15m", "challenger")
 
 
 def test_a_server_that_still_loads_is_waited_for(client, server):
