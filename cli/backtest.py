@@ -11,7 +11,14 @@ from pydantic import ValidationError
 
 from cli.alone import run_alone
 from cli.exits import FAILED, REFUSED, USAGE, say_error
-from cli.options import ConfigOption, JsonOption, RegistryOption, registry_dir, warn_of_another_key
+from cli.options import (
+    ConfigOption,
+    JsonOption,
+    RegistryOption,
+    existing_registry,
+    refuse_file,
+    warn_of_another_key,
+)
 from cli.output import console, notes, print_json, print_table
 from config.logs import configure_logs
 from config.settings import Settings, load_settings
@@ -107,17 +114,18 @@ def backtest(
         end=end,
         allow_in_sample=allow_in_sample,
         output_dir=output_dir,
-        base_dir=registry_dir(settings, registry),
+        base_dir=existing_registry(settings, registry),
     )
+    refuse_file(request.output_dir, "backtests land in a folder")
     warn_of_another_key(settings, request.ohlcv, symbol, timeframe)
     try:
         with steps() as report:
             result = run_backtest(request, report)
     except InSampleError as error:
-        say_error(_in_its_options(error))
+        say_error(str(error))
         raise typer.Exit(REFUSED) from error
     except TrainingRequestError as error:
-        say_error(_in_its_options(error))
+        say_error(str(error))
         raise typer.Exit(USAGE) from error
     except TrainingError as error:
         say_error(str(error))
@@ -128,11 +136,6 @@ def backtest(
         print_json({**metrics_document(result), "folder": str(result.folder)})
     else:
         _print(result)
-
-
-def _in_its_options(error: Exception) -> str:
-    """An error of the Python interface, in the command's own words."""
-    return str(error).replace("allow_in_sample runs", "--allow-in-sample runs")
 
 
 def _with_rules(settings: Settings, **sections: dict[str, Any]) -> Settings:
@@ -151,9 +154,9 @@ def _with_rules(settings: Settings, **sections: dict[str, Any]) -> Settings:
         )
     except ValidationError as error:
         for item in error.errors():
-            say_error(
-                f"{'.'.join(map(str, item['loc'])) or 'options'}: {item['msg']}, found {item['input']!r}"
-            )
+            name, text = ".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ")
+            # a rule over several values would show its whole section, which nobody typed
+            say_error(f"{name}: {text}, found {item['input']!r}" if name else text)
         raise typer.Exit(USAGE) from None
 
 

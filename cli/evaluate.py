@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.exits import FAILED, REFUSED, USAGE, say_error
-from cli.options import ConfigOption, JsonOption, RegistryOption, registry_dir, repeated
+from cli.options import ConfigOption, JsonOption, RegistryOption, existing_registry, repeated
 from cli.output import console, print_json, print_table
 from config.logs import configure_logs
 from config.settings import load_settings
@@ -56,7 +56,7 @@ def evaluate(
                 settings,
                 model_id,
                 ohlcv=ohlcv,
-                base_dir=registry_dir(settings, registry),
+                base_dir=existing_registry(settings, registry),
                 report=report,
                 via="cli",
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,10 +35,14 @@ EPILOG = (
 )
 
 _errors = Console(stderr=True, highlight=False)
+# messages that programs get too, in the words of the Python interface
+_ARGUMENTS = re.compile(r"(?<![\w-])allow_(in_sample|unserved)\b")
+_ERRNO = re.compile(r"\[Errno \d+\] ")
 
 
 def say_error(text: str) -> None:
-    """Print an error for a person, in one place and one form."""
+    """Print an error for a person, in one place, one form, and the command's own words."""
+    text = _ARGUMENTS.sub(lambda found: "--" + found[0].replace("_", "-"), _ERRNO.sub("", text))
     _errors.print(f"[bold red]error:[/] {_escape(text)}", soft_wrap=True)
 
 
@@ -59,6 +64,10 @@ def telling_exits() -> Iterator[None]:
     except KeyboardInterrupt:
         _errors.print("interrupted")
         sys.exit(INTERRUPTED)
+    except SystemExit as ended:  # typer's answer to Ctrl-C, or a command's own
+        if ended.code == INTERRUPTED:
+            _errors.print("interrupted")
+        raise
 
 
 def _server_text(error: SignalServeError) -> str:

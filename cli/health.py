@@ -9,9 +9,10 @@ import grpc
 import typer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from cli.exits import FAILED, SERVER_AWAY, say_error
+from cli.exits import FAILED, SERVER_AWAY, USAGE, say_error
 from cli.options import ConfigOption, TargetOption
 from cli.output import console
+from client.channel import endpoint
 from config.settings import load_settings
 
 
@@ -30,6 +31,11 @@ def health(
 ) -> None:
     """Ask whether the server serves: exit code 0 only for SERVING."""
     address = target or _target(config)
+    try:
+        endpoint(address)
+    except ValueError as error:
+        say_error(str(error))
+        raise typer.Exit(USAGE) from None
     with grpc.insecure_channel(address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         try:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from cli.exits import FAILED, USAGE, say_error
 from cli.options import ConfigOption, JsonOption, ReasonOption, TargetOption, open_client
-from cli.output import console, notes, print_json, print_table
-from client import AuditEvent, PromoteResult, Promotion
+from cli.output import console, print_json, print_table, remark
+from client import AuditEvent, ModelList, PromoteResult, Promotion
 
 SymbolFilter = Annotated[str | None, typer.Option("--symbol", "-s", help="Only this symbol.")]
 TimeframeFilter = Annotated[str | None, typer.Option("--timeframe", help="Only this timeframe.")]
@@ -51,6 +50,19 @@ def models(
     if json_output:
         print_json({"models": list(found), "unreadable_rows": found.unreadable_rows})
         return
+    if found:
+        _list(found)
+    elif asked := _asked(
+        symbol=symbol, timeframe=timeframe, model_type=model_type, status=", ".join(state or ())
+    ):
+        remark(f"no model of {asked};", "`signalserve models` lists all")
+    else:
+        remark("no models;", "`signalserve train` makes one")
+    for row in found.unreadable_rows:
+        remark(f"registry_index.csv, {row}", "(kept, skipped)")
+
+
+def _list(found: ModelList) -> None:
     print_table(
         ("model_id", "key", "type", "status", "loaded", "engine", "cum_return", "sharpe", "created_at"),
         [
@@ -70,24 +82,12 @@ def models(
     )
     for item in found:
         for problem in item.problems:
-            notes.print(f"[yellow]{item.model_id}:[/] {problem}")
-    for row in found.unreadable_rows:
-        notes.print(f"[yellow]registry_index.csv, {row}[/] (kept, skipped)")
-    if not found:
-        filters = {
-            "symbol": symbol,
-            "timeframe": timeframe,
-            "model type": model_type,
-            "status": ", ".join(state or ()),
-        }
-        asked = ", ".join(f"{name} {value}" for name, value in filters.items() if value)
-        notes.print(
-            f"no model of {asked}; `signalserve models` lists all"
-            if asked
-            else "no models; `signalserve train` makes one",
-            markup=False,
-        )
-        return
+            remark(f"{item.model_id}:", problem)
+
+
+def _asked(**filters: str | None) -> str:
+    """The filters that were given, as a person reads them; "" for none."""
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in filters.items() if value)
 
 
 def _show_model(details: object) -> None:
@@ -123,7 +123,7 @@ def _show_model(details: object) -> None:
     if top:
         print_table(("feature", "importance"), top, title="\nten most important features")
     for problem in model.problems:
-        notes.print(f"[yellow]{problem}[/]")
+        remark(problem)
 
 
 def promote(
@@ -169,7 +169,7 @@ def rollback(
 ) -> None:
     """Take keys back to the model they had before; the one left behind is quarantined."""
     for key in keys:
-        if "/" not in key:
+        if not all(key.rpartition("/")):
             say_error(f"{key!r}: a key is written SYMBOL/TIMEFRAME, as in BTCUSDT/15m")
             raise typer.Exit(USAGE)
     with open_client(config, target) as client:
@@ -193,7 +193,7 @@ def archive(
     _show_result(result, "archived", "in production before", json_output)
     for item in result.transitions:
         if item.model_id == item.previous_model_id and not json_output:
-            notes.print(f"[yellow]{item.symbol}/{item.timeframe} has nothing in production now[/]")
+            remark(f"{item.symbol}/{item.timeframe} has nothing in production now")
 
 
 def _show_result(result: PromoteResult, now: str, before: str, json_output: bool) -> None:
@@ -231,6 +231,12 @@ def events(
         found = list(client.events(symbol, timeframe, model_id, limit=limit))
     if json_output:
         print_json(found)
+        return
+    if not found:
+        asked = _asked(symbol=symbol, timeframe=timeframe, model_id=model_id)
+        remark(
+            f"no event of {asked};" if asked else "no events yet;", "`signalserve events` lists the newest"
+        )
         return
     print_table(
         ("revision", "time", "action", "what", "actor", "via", "forced", "reason"),
@@ -297,17 +303,15 @@ def status(
         )
         for item in found.models:
             if item.stale:
-                notes.print(
-                    f"[yellow]stale:[/] {item.model_id} is older than ml.max_model_age since "
+                remark(
+                    "stale:",
+                    f"{item.model_id} is older than ml.max_model_age since "
                     f"{item.stale_time:%Y-%m-%d %H:%M}Z; train and promote a newer one",
-                    soft_wrap=True,
                 )
             if item.engine_reason:
-                notes.print(
-                    f"{item.model_id} is served natively: {item.engine_reason}", soft_wrap=True, markup=False
-                )
+                remark("native:", f"{item.model_id} is served natively: {item.engine_reason}")
         for warning in found.warnings:
-            notes.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
+            remark("warning:", warning)
         for failure in found.load_errors:
             say_error(f"{failure.symbol}/{failure.timeframe} {failure.model_id}: {failure.message}")
     if not found.ready:

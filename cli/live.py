@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.exits import FAILED, NOT_FOUND, REFUSED, SERVER_AWAY, USAGE, say_error
-from cli.options import ConfigOption, TargetOption, warn_of_another_key
+from cli.options import ConfigOption, TargetOption, refuse_file, warn_of_another_key
 from cli.output import console, notes, plain
 from client import DeadlineExceeded, SignalClient, Unavailable
 from config.logs import configure_logs
@@ -78,6 +78,8 @@ def live(
     from live.served_model import FeaturesMissingError, NotServedError
 
     configure_logs(settings.logging.model_copy(update={"level": "warning"}))
+    folder = settings.live.snapshot_dir if snapshot_dir is None else snapshot_dir
+    refuse_file(folder, "snapshots land in a folder")
     path = ohlcv if ohlcv is not None else _bar_file(settings, symbol, timeframe)
     printer = BarPrinter(json_output=json_output)
     warn_of_another_key(settings, path, symbol, timeframe)
@@ -99,11 +101,10 @@ def live(
                 symbol,
                 timeframe,
                 model_id=model_id,
-                snapshot_dir=snapshot_dir,
+                snapshot_dir=folder,
                 on_bar=printer,
                 settle_seconds=settle,
             )
-            folder = settings.live.snapshot_dir if snapshot_dir is None else snapshot_dir
             notes.print(
                 f"replaying {len(source):,} bars of {path} against {settings.client.target};"
                 f" snapshot in {folder.resolve()}",
@@ -125,7 +126,8 @@ def live(
         raise typer.Exit(FAILED) from None
     _summary(result)
     if result.unanswered and not result.stopped:
-        say_error(f"{result.unanswered} bars have no score: the server at {settings.client.target} is away")
+        why = result.last_error or "it is away"
+        say_error(f"{result.unanswered} bars have no score from {settings.client.target}: {why}")
         raise typer.Exit(SERVER_AWAY)
 
 

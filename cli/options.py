@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from cli.exits import USAGE, say_error
-from cli.output import notes
+from cli.output import remark
 from client import SignalClient
 from config.settings import Settings, load_settings
 
@@ -48,12 +47,19 @@ def open_client(config: Path | None, target: str | None) -> SignalClient:
 
 def existing_registry(settings: Settings, registry: Path | None) -> Path:
     """The registry folder, for a command that has nothing to do where there is none."""
-    base = registry_dir(settings, registry)
+    base = registry if registry is not None else settings.ml.models_dir
+    refuse_file(base, "the registry is a folder")
     if not base.is_dir():
-        what = "is no folder" if base.exists() else "does not exist"
-        say_error(f"{base} {what}; --registry names the registry's folder")
+        say_error(f"{base} does not exist; --registry names the registry's folder")
         raise typer.Exit(USAGE)
     return base
+
+
+def refuse_file(folder: Path, what: str) -> None:
+    """End the command where a folder is meant and a file was named."""
+    if folder.exists() and not folder.is_dir():
+        say_error(f"{folder} is a file; {what}")
+        raise typer.Exit(USAGE)
 
 
 def warn_of_another_key(settings: Settings, path: Path, symbol: str, timeframe: str) -> None:
@@ -62,15 +68,10 @@ def warn_of_another_key(settings: Settings, path: Path, symbol: str, timeframe: 
 
     warning = named_otherwise(str(settings.data.ohlcv_path), path, symbol, timeframe)
     if warning:
-        notes.print(f"[yellow]note:[/] {escape(warning)}", soft_wrap=True)
+        remark("note:", warning)
 
 
 def repeated(**options: object) -> str:
     """Options as the next command needs them again; those that were not given are left out."""
     texts = [f" --{name} {shlex.quote(str(value))}" for name, value in options.items() if value is not None]
     return "".join(texts)
-
-
-def registry_dir(settings: Settings, registry: Path | None) -> Path:
-    """The registry folder that the options or the configuration name."""
-    return registry if registry is not None else settings.ml.models_dir

@@ -41,6 +41,11 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
     Console(highlight=False, width=max(needed, 1)).print(table, crop=False)
 
 
+def remark(head: str, text: str = "") -> None:
+    """A line on stderr beside the answer: the head in yellow, both as they are and never wrapped."""
+    notes.print(f"[yellow]{escape(head)}[/] {escape(text)}".rstrip(), soft_wrap=True)
+
+
 def cell(value: object) -> str:
     """One value as a table shows it."""
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):

@@ -12,6 +12,7 @@ import typer
 from cli.exits import USAGE, say_error
 from cli.options import ConfigOption, JsonOption, TargetOption, open_client
 from cli.output import print_json, print_table
+from client import SignalServeError
 
 
 def register(app: typer.Typer) -> None:
@@ -39,6 +40,8 @@ def predict(
     with open_client(config, target) as client:
         try:
             prediction = client.predict(symbol, timeframe, rows, model_id, deadline_ms=5_000)
+        except SignalServeError:  # the server's refusals of a request are ValueErrors too
+            raise
         except (TypeError, ValueError) as error:
             _refuse(f"the rows can't be sent: {error}")
     if json_output:

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from cli.alone import run_alone
 from cli.exits import FAILED, USAGE, say_error
 from cli.options import ConfigOption, JsonOption, ReasonOption, RegistryOption, existing_registry
-from cli.output import console, notes, print_json, print_table
+from cli.output import console, print_json, print_table, remark
 from config.fields import Duration
 from config.settings import load_settings
 from registry import CleanPlan, Selection, load_registry, open_store, plan_clean, validate_registry_entry
@@ -71,7 +71,7 @@ def validate(
             ],
         )
         for text in unreadable:
-            notes.print(f"[yellow]registry_index.csv, {text}[/] (kept, skipped)")
+            remark(f"registry_index.csv, {text}", "(kept, skipped)")
     if unreadable or not all(row[2] for row in rows):
         raise typer.Exit(FAILED)
 
@@ -145,11 +145,11 @@ def _selection(older_than: str | None, keep: int | None, status: list[str] | Non
 
 def _show_plan(plan: CleanPlan) -> None:
     for model_id, why in plan.entries.items():
-        console.print(f"drop {model_id}: {why}", soft_wrap=True)
+        console.print(f"drop {model_id}: {why}", soft_wrap=True, markup=False)
     for folder in plan.folders:
-        console.print(f"delete {folder}", soft_wrap=True)
+        console.print(f"delete {folder}", soft_wrap=True, markup=False)
     for model_id, why in plan.kept.items():
-        notes.print(f"[yellow]keep[/] {model_id}: {why}", soft_wrap=True)
+        remark("keep", f"{model_id}: {why}")
 
 
 def adopt(
@@ -182,11 +182,11 @@ def adopt(
     for model_id in model_ids:
         entry_of(known, model_id)  # before anyone is asked to trust what is not there
     if not yes:
-        notes.print(
+        remark(
             f"model.joblib of {len(model_ids)} model(s) will be opened; it can run any code that is in it:"
         )
         for model_id in model_ids:
-            notes.print(f"  {model_id}")
+            remark("", f" {model_id}")
         typer.confirm("Do you trust where they come from?", abort=True, err=True)
     failed = 0
     for model_id in model_ids:
@@ -196,7 +196,7 @@ def adopt(
             say_error(str(error))
             failed += 1
         else:
-            console.print(f"{model_id} {digest}")
+            console.print(f"{model_id} {digest}", soft_wrap=True, markup=False)
     if failed:
         raise typer.Exit(FAILED)
 
@@ -214,7 +214,7 @@ def verify_log(
         for problem in report.problems:
             say_error(problem)
         for note in report.notes:
-            notes.print(f"[yellow]note:[/] {note}")
+            remark("note:", note)
         if report.ok:
             console.print(f"ok: {report.events} events, the chain is whole and the index is what it says")
     if not report.ok:

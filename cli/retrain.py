@@ -104,7 +104,6 @@ def main() -> None:
 
 def _exit_code(results: list[JobResult], received: list[int], *, once: bool) -> int:
     if received and (once or received[0] == signal.SIGINT):
-        notes.print("interrupted")
         return INTERRUPTED
     if once and not results:
         say_error("no job: no bar file matches, so nothing was trained")

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from cli.exits import FAILED, USAGE, say_error
-from cli.options import ConfigOption
-from cli.output import notes
+from cli.exits import FAILED, say_error
+from cli.options import ConfigOption, refuse_file
+from cli.output import remark
 from config.logs import configure_logs
 from config.settings import load_settings
 from server.bootstrap import PortTakenError
@@ -46,13 +46,9 @@ def serve(
     if registry is not None:
         settings = settings.model_copy(update={"ml": settings.ml.model_copy(update={"models_dir": registry})})
     configure_logs(settings.logging)
-    if settings.ml.models_dir.exists() and not settings.ml.models_dir.is_dir():
-        say_error(f"{settings.ml.models_dir} is a file; the registry is a folder")
-        raise typer.Exit(USAGE)
+    refuse_file(settings.ml.models_dir, "the registry is a folder")
     if not settings.ml.models_dir.is_dir():
-        notes.print(
-            f"[yellow]note:[/] {settings.ml.models_dir} does not exist yet; the server waits for the first model"
-        )
+        remark("note:", f"{settings.ml.models_dir} does not exist yet; the server waits for the first model")
 
     def ready(bound: int) -> None:
         print(f"ready on {settings.server.host}:{bound}", flush=True)

@@ -10,7 +10,7 @@ import typer
 
 from cli.alone import run_alone
 from cli.exits import FAILED, USAGE, say_error
-from cli.options import ConfigOption, JsonOption, repeated, warn_of_another_key
+from cli.options import ConfigOption, JsonOption, refuse_file, repeated, warn_of_another_key
 from cli.output import console, print_json, print_table
 from config.logs import configure_logs
 from config.settings import load_settings
@@ -102,12 +102,12 @@ def train(
             test_end=test_end,
             grid=grid,
         )
-        if not request.ohlcv.is_file():
-            # a slip of the pen is no failed training run
-            say_error(
-                f"{request.ohlcv}: no such file; give --ohlcv, or set data.ohlcv_path in the configuration"
-            )
+        # a slip of the pen is no failed training run
+        if not request.ohlcv.exists() or request.ohlcv.is_dir():
+            what = "is a folder, no bar file" if request.ohlcv.is_dir() else "no such file"
+            say_error(f"{request.ohlcv}: {what}; give --ohlcv, or set data.ohlcv_path in the configuration")
             raise typer.Exit(USAGE)
+        refuse_file(request.base_dir, "the registry is a folder")
         warn_of_another_key(settings, request.ohlcv, symbol, timeframe)
         with steps() as report:
             result = run_training(request, report=report, via="cli")

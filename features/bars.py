@@ -83,6 +83,8 @@ def read_bars(path: Path | str, *, timeframe: str = "15m") -> Bars:
         raise NoBarFileError(
             "no such file; check the path (data.ohlcv_path in the configuration)", path=path
         ) from None
+    except IsADirectoryError:
+        raise NoBarFileError("is a folder, no bar file", path=path) from None
     except OSError as error:
         raise BarsError(f"can't be read: {error.strerror or error}", path=path) from None
     table = read_table(path, content)

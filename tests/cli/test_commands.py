@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import NoReturn
 from unittest import mock
 
 import pytest
@@ -71,6 +72,8 @@ def test_ops_see_promote_and_roll_back_through_the_server(target: str) -> None:
     }
     refused = signalserve("promote", "two", "--expected", "three", *at, code=exits.REFUSED)
     assert "found one" in refused
+    unserved = signalserve("archive", "one", "--reason", "retired", *at, code=exits.REFUSED)
+    assert "say --allow-unserved and a reason" in unserved
     assert "two" in signalserve("promote", "two", "--expected", "one", "--reason", "weekly", *at)
     assert json.loads(signalserve("status", "--json", *at))["models"][0]["model_id"] == "two"
     scored = json.loads(signalserve("predict", "-s", "BTCUSDT", "--features", FEATURES, "--json", *at))
@@ -116,22 +119,47 @@ def test_exit_codes_tell_what_went_wrong(target: str, tmp_path: Path) -> None:
     both = ("--features", FEATURES, "--csv", "x.csv")
     assert "exclude one another" in signalserve("predict", "-s", "BTCUSDT", *both, *at, code=exits.USAGE)
     assert "70000 is no port" in signalserve("status", "--target", "127.0.0.1:70000", code=exits.USAGE)
+    assert "70000 is no port" in signalserve("health", "--target", "127.0.0.1:70000", code=exits.USAGE)
     signalserve("serve", "--port", "70000", code=exits.USAGE)
     signalserve("serve", "--port", "-1", code=exits.USAGE)
     signalserve("models", "--status", "odd", *at, code=exits.USAGE)
-    signalserve("rollback", "BTCUSDT", "--reason", "r", *at, code=exits.USAGE)
+    for key in ("BTCUSDT", "/", "BTCUSDT/", "/15m"):
+        assert "SYMBOL/TIMEFRAME" in signalserve("rollback", key, "--reason", "r", *at, code=exits.USAGE)
     signalserve("frobnicate", code=exits.USAGE)
     (tmp_path / "file").write_text("no folder")
-    for command in ("validate", "clean", "verify-log"):
-        for folder, text in (("none", "does not exist"), ("file", "is no folder")):
+    for command in (
+        ("registry", "validate"),
+        ("registry", "clean"),
+        ("registry", "verify-log"),
+        ("backtest", "--symbol", "BTCUSDT"),
+        ("evaluate", "one"),
+    ):
+        for folder, text in (("none", "does not exist"), ("file", "is a file")):
             at_folder = ("--registry", str(tmp_path / folder))
-            assert text in signalserve("registry", command, *at_folder, code=exits.USAGE)
+            assert text in signalserve(*command, *at_folder, code=exits.USAGE)
     assert "is a file" in signalserve("serve", "--registry", str(tmp_path / "file"), code=exits.USAGE)
     (tmp_path / "bad.yml").write_text("server: {prot: 1}\n")
     assert "server.prot: unknown key" in signalserve(
         "status", "-c", str(tmp_path / "bad.yml"), code=exits.USAGE
     )
     assert "no-such.yml" in signalserve("serve", "-c", "no-such.yml", code=exits.USAGE)
+
+
+def test_a_refusal_of_the_server_is_told_apart_from_rows_that_never_left(target: str) -> None:
+    ask = ("predict", "-s", "BTCUSDT", "--target", target)
+    refused = signalserve(*ask, "--features", '{"z": 1}', code=exits.USAGE)
+    assert "(MISSING_FEATURES)" in refused
+    assert "can't be sent" not in refused
+    assert "can't be sent" in signalserve(*ask, "--features", '{"z": [1]}', code=exits.USAGE)
+
+
+def test_a_list_of_nothing_says_what_was_asked(target: str) -> None:
+    at = ("--symbol", "ZZZ", "--timeframe", "1h", "--target", target)
+    for command, text in (("models", "no model of"), ("events", "no event of")):
+        listed = started(command, *at)
+        assert listed.stdout == ""
+        assert f"{text} symbol ZZZ, timeframe 1h; `signalserve {command}` lists" in listed.stderr
+        assert "ZZZ" not in signalserve(command, "--json", *at)
 
 
 def test_the_registry_commands_work_without_a_server(tmp_path: Path) -> None:
@@ -177,6 +205,7 @@ def test_inputs_that_are_not_there_are_told_apart_from_runs_that_failed(
     at = ("--registry", str(base))
     train = ("train", "--symbol", "AAA", "--model-type", "logreg", "--output-dir", str(base))
     assert "no such file" in signalserve(*train, "--ohlcv", str(tmp_path / "typo.csv"), code=exits.USAGE)
+    assert "is a folder" in signalserve(*train, "--ohlcv", str(tmp_path), code=exits.USAGE)
     assert not base.exists()
     (tmp_path / "broken.csv").write_text("timestamp,open\n")
     failed = signalserve(*train, "--ohlcv", str(tmp_path / "broken.csv"), code=exits.FAILED)
@@ -186,10 +215,17 @@ def test_inputs_that_are_not_there_are_told_apart_from_runs_that_failed(
         assert f"{failed_id} is a failed training run: " in signalserve(*command, code=exits.REFUSED)
     assert "nothing is in production" in signalserve(*backtest, code=exits.REFUSED)
     signalserve("backtest", "--symbol", "ZZZ", *at, code=exits.NOT_FOUND)
+    rules = signalserve(*backtest, "--proba-entry", "0.4", "--proba-exit", "0.6", code=exits.USAGE)
+    assert rules == "error: proba_exit must not be above proba_entry\n"
+    assert "fee_bps: " in signalserve(*backtest, "--fee-bps", "-1", code=exits.USAGE)
     trained = signalserve(*train, "--ohlcv", str(bars))
     model_id = trained.split("model_id")[1].split()[0]
     assert f"signalserve evaluate {model_id} --ohlcv {bars} --registry {base}" in trained
     mine = (*backtest, "--model-id", model_id)
+    assert "is a folder" in signalserve(*mine, "--ohlcv", str(tmp_path), code=exits.USAGE)
+    for command in (mine, train):
+        to_file = ("--ohlcv", str(bars), "--output-dir", str(bars))
+        assert "is a file" in signalserve(*command, *to_file, code=exits.USAGE)
     assert "no such file" in signalserve(*mine, "--ohlcv", str(tmp_path / "typo.csv"), code=exits.USAGE)
     overlap = signalserve(*mine, "--ohlcv", str(bars), "--start", "2024-01-02", code=exits.REFUSED)
     assert "--allow-in-sample runs it all the same" in " ".join(overlap.split())
@@ -207,6 +243,13 @@ def test_inputs_that_are_not_there_are_told_apart_from_runs_that_failed(
         live = ("--ohlcv", str(bars), "--snapshot-dir", str(tmp_path / "live"), *to)
         signalserve("live", "--symbol", "AAA", *live, code=exits.REFUSED)
         signalserve("live", "--symbol", "ZZZ", *live, code=exits.NOT_FOUND)
+        failed = signalserve("live", "--symbol", "AAA", *live, "--model-id", failed_id, code=exits.REFUSED)
+        assert f"{failed_id} is a failed training run: " in failed
+        other = signalserve("live", "--symbol", "ZZZ", *live, "--model-id", model_id, code=exits.REFUSED)
+        assert f"{model_id} is a model of AAA/15m, not of ZZZ/15m" in other
+        assert "is a file" in signalserve(
+            "live", "--symbol", "AAA", *live, "--snapshot-dir", str(bars), code=exits.USAGE
+        )
         signalserve("live", "--symbol", "AAA", *live, "--ohlcv", str(tmp_path / "typo.csv"), code=exits.USAGE)
         signalserve("promote", model_id, "--force", "--reason", "test", *to)
         event = json.loads(signalserve("events", "--limit", "1", "--json", *to))[0]
@@ -247,6 +290,14 @@ def test_ctrl_c_says_interrupted_also_while_the_command_is_loading(command: tupl
         [sys.executable, "-c", started], capture_output=True, text=True, cwd=ROOT, timeout=120, check=False
     )
     assert (done.returncode, done.stderr) == (exits.INTERRUPTED, "interrupted\n")
+
+
+def test_ctrl_c_says_interrupted_once_while_a_command_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cli.health.load_settings", interrupt)
+    assert signalserve("health", code=exits.INTERRUPTED) == "interrupted\n"
 
 
 def test_version_and_help_print_and_end() -> None:
