@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
-import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.demo_server import ServerDidNotStartError, demo_server, own_settings, write_config
 from cli.exits import FAILED, USAGE, say_error
 from cli.options import ConfigOption
 from cli.output import console, notes
@@ -28,12 +24,12 @@ if TYPE_CHECKING:
     from live.records import BarRecord
 
 SYNTHETIC_SYMBOL = "SYNTHETIC"
+FOLDER = Path("outputs/demo")
 _SYNTHETIC_BARS = 6_000
 _SEED = 3
 # the rest is replayed, so that no model is shown bars that it was trained on
 _TRAIN_SHARE = 0.75
 _PROMOTE_AFTER = 20
-_READY_SECONDS = 120.0
 _OVERRIDE = "demo: shown in spite of the gate"
 
 
@@ -58,60 +54,64 @@ def demo(
 ) -> None:
     """Train, register, promote, serve, trade on paper, and swap the model in mid-run.
 
-    Nothing leaves this machine, and no order is sent anywhere: the position is a paper one.
+    Nothing leaves this machine, and no order is sent anywhere: the position is a paper one. It has a registry and
+    outputs of its own in outputs/demo; the configured ones are not touched.
     """
     if (ohlcv is None) != (symbol is None):
         say_error("--ohlcv and --symbol go together: which symbol is in the file?")
         raise typer.Exit(USAGE)
-    settings = load_settings(config)
+    settings = own_settings(load_settings(config), FOLDER)
     configure_logs(settings.logging.model_copy(update={"level": "warning"}))
-    from features.errors import FeatureError  # takes a second to import, which --help need not wait for
-    from training.errors import TrainingError, TrainingRequestError
+    # these take a second to import, which --help need not wait for
+    from features.errors import FeatureError, NoBarFileError, UnknownTimeframeError
+    from training.errors import TrainingError
 
     try:
-        _run(settings, config, ohlcv, symbol or SYNTHETIC_SYMBOL, timeframe, bars, pace)
-    except (FeatureError, TrainingError, TrainingRequestError, ServerDidNotStartError) as error:
+        _run(settings, ohlcv, symbol or SYNTHETIC_SYMBOL, timeframe, bars, pace)
+    except (NoBarFileError, UnknownTimeframeError) as error:
+        say_error(str(error))
+        raise typer.Exit(USAGE) from None
+    except (FeatureError, TrainingError, ServerDidNotStartError) as error:
         say_error(str(error))
         raise typer.Exit(FAILED) from None
 
 
-class ServerDidNotStartError(Exception):
-    """The server ended, or was not ready in time; the text says where its log is."""
-
-
 def _run(
     settings: Settings,
-    config: Path | None,
     ohlcv: Path | None,
     symbol: str,
     timeframe: str,
     bars: int | None,
     pace: float | None,
 ) -> None:
-    folder = Path("outputs/demo")
-    folder.mkdir(parents=True, exist_ok=True)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    config = FOLDER / "system.yml"
+    write_config(settings, config)
     key = Key(symbol, timeframe)
     console.print(
-        f"The demo works in the configured registry, {settings.ml.models_dir.resolve()}: its models are of {key} and "
-        "touch no other key.",
+        f"The demo has a registry and outputs of its own in {FOLDER.resolve()}; yours are not touched.",
         soft_wrap=True,
         markup=False,
     )
     _step(1, "Bars")
-    replayed, for_training = _prepare_bars(folder, ohlcv, key)
+    replayed, for_training = _prepare_bars(FOLDER, ohlcv, key)
     _step(2, "First model: train, register, evaluate, promote")
     first = _champion(settings, key, for_training)
     _step(3, "Second model: train, register, evaluate; it waits for its promote")
     second = _challenger(settings, key, for_training, first)
     _step(4, "Server")
     with ExitStack() as stack:
-        target = stack.enter_context(_server(settings, config, folder / "server.log"))
-        console.print(f"  gRPC on {target}; its log is in {folder / 'server.log'}")
+        target = stack.enter_context(demo_server(settings, config, FOLDER / "server.log"))
+        console.print(f"  gRPC on {target}; its log is in {FOLDER / 'server.log'}")
         console.print("  ML Lab, the web page, is not part of this release")
         client = stack.enter_context(SignalClient(target, deadline_ms=settings.client.deadline_ms))
         _step(5, "Live engine on paper: features -> gRPC -> strategy -> position")
         _replay(settings, client, replayed, key, second, bars, pace)
     console.print("server stopped")
+    console.print(
+        f"next: signalserve serve --config {config}, and beside it signalserve models, status, events, rollback",
+        soft_wrap=True,
+    )
 
 
 def _prepare_bars(folder: Path, ohlcv: Path | None, key: Key) -> tuple[Path, Path]:
@@ -256,30 +256,6 @@ def _train(settings: Settings, key: Key, bars: Path, model_type: str) -> str:
     return result.model_id
 
 
-@contextmanager
-def _server(settings: Settings, config: Path | None, log: Path) -> Iterator[str]:
-    """The real server in a process of its own, on a free port, for the length of the block."""
-    command = [sys.executable, "-m", "cli.main", "serve", "--port", "0"]
-    if config is not None:
-        command += ["--config", str(config)]
-    with log.open("w", encoding="utf-8") as stream:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stream, text=True)  # noqa: S603 - ours
-        # a server that hangs must not hang the demo
-        watchdog = threading.Timer(_READY_SECONDS, process.kill)
-        watchdog.start()
-        try:
-            line = process.stdout.readline() if process.stdout is not None else ""
-            watchdog.cancel()
-            if not line.startswith("ready on "):
-                process.wait()
-                raise ServerDidNotStartError(f"the server did not start; {log} says why")
-            yield line.removeprefix("ready on ").strip()
-        finally:
-            watchdog.cancel()
-            process.send_signal(signal.SIGTERM)
-            process.wait(timeout=settings.server.drain_seconds + 30)
-
-
 def _replay(
     settings: Settings,
     client: SignalClient,
@@ -328,9 +304,6 @@ def _replay(
     snapshot = settings.live.snapshot_dir / f"{key.symbol}_{key.timeframe}.json"
     console.print(f"  snapshot in {snapshot.resolve()}", soft_wrap=True)
     console.print(f"  registry in {settings.ml.models_dir.resolve()}", soft_wrap=True)
-    console.print(
-        "  next: signalserve serve, then signalserve models, status, events, rollback", soft_wrap=True
-    )
 
 
 def _step(number: int, text: str) -> None:

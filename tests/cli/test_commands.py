@@ -17,6 +17,7 @@ import pytest
 from cli import exits
 from cli.main import main
 from client.channel import caller
+from config.settings import load_settings
 from features.synthetic import synthetic_bars
 from registry import Promotion, promote
 from tests.server.conftest import ROOT, server_process
@@ -184,13 +185,19 @@ def test_the_registry_commands_work_without_a_server(tmp_path: Path) -> None:
 
 
 def test_the_demo_runs_from_bars_to_signals_and_swaps_the_model(tmp_path: Path) -> None:
-    printed = started("demo", "--bars", "12", "--pace", "0", cwd=tmp_path).stdout
+    # the demo's registry has no such model, and the configured one stays out of it
+    (tmp_path / "pins.yml").write_text('ml: {pins: {"BTCUSDT/15m": mine}}')
+    printed = started("demo", "--bars", "12", "--pace", "0", "-c", "pins.yml", cwd=tmp_path).stdout
     assert "SYNTHETIC" in printed
     assert "promoted" in printed
     assert "12 bars, 12 answers, 0 held" in printed
     ids = {line.split("bars answered by ")[1] for line in printed.splitlines() if "bars answered by" in line}
     assert len(ids) == 2
-    assert (tmp_path / "outputs/live/SYNTHETIC_15m.json").is_file()
+    assert (tmp_path / "outputs/demo/live/SYNTHETIC_15m.json").is_file()
+    assert [path.name for path in (tmp_path / "outputs").iterdir()] == ["demo"]
+    assert "serve --config outputs/demo/system.yml" in printed
+    own = load_settings(tmp_path / "outputs/demo/system.yml")
+    assert (own.ml.models_dir, own.ml.pins) == (Path("outputs/demo/ml_models"), {})
     again = started("demo", "--bars", "2", "--pace", "0", cwd=tmp_path).stdout
     assert "in production already" in again
 
