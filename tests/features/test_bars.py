@@ -113,7 +113,7 @@ def test_files_that_are_no_bars_at_all_are_one_clear_line(tmp_path: Path) -> Non
         with pytest.raises(BarsError, match=says) as caught:
             read_bars(tmp_path / name)
         assert "\n" not in str(caught.value)
-    with pytest.raises(BarsError, match="can't be read"):
+    with pytest.raises(BarsError, match="is a folder, no bar file"):
         read_bars(tmp_path)
 
 
