@@ -3,6 +3,7 @@
 >>> from registry import list_models, promote_model, register_model
 """
 
+from registry.answers import Committed
 from registry.artifacts import LoadedModel, Validation, validate_registry_entry
 from registry.entry import ModelRegistryEntry, Status
 from registry.evidence import Evidence, Measured
@@ -10,15 +11,12 @@ from registry.gate import Decision
 from registry.identifiers import Key
 from registry.lifecycle import Promotion, Transition
 from registry.metadata import ModelMetadata
-from registry.operations import (
-    Committed,
-    adopt,
+from registry.promotion import (
     archive,
     make_candidate,
     promote,
     promote_model,
     record_evaluation,
-    register_model,
     rollback,
 )
 from registry.queries import (
@@ -28,6 +26,7 @@ from registry.queries import (
     load_model_by_id,
     load_registry,
 )
+from registry.registration import adopt, register_model
 from registry.retention import CleanPlan, Selection, clean, plan_clean
 from registry.runs import RunDirectory, new_run
 from registry.store import open_store

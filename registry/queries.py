@@ -11,8 +11,7 @@ from registry.artifacts import LoadedModel, load_pickle, read_meta, run_dir, val
 from registry.entry import ModelRegistryEntry, Status
 from registry.identifiers import Key
 from registry.lifecycle import entry_of
-from registry.operations import DEFAULT_BASE_DIR
-from registry.store import View, open_store
+from registry.store import DEFAULT_BASE_DIR, View, open_store
 
 _log = structlog.get_logger("registry")
 

@@ -37,6 +37,7 @@ from registry.files import sha256_hex, write_atomically
 from registry.index import INDEX_FILE, Index, UnreadableRow, parse_index
 from registry.state import Edits, RegistryState, difference
 
+DEFAULT_BASE_DIR = Path("outputs/ml_models")
 LOCK_FILE = ".registry.lock"
 LOCK_SECONDS = 60.0
 _REMEMBERED = 8

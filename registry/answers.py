@@ -1,0 +1,98 @@
+"""Answers that are given once: what a change committed, and what a repeat of its request_id gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import structlog
+
+from registry.errors import RequestIdReusedError
+from registry.events import Event, canonical, json_safe
+from registry.files import sha256_hex
+from registry.lifecycle import Transition
+from registry.state import RegistryState
+from registry.store import Draft, Transaction
+
+_log = structlog.get_logger("registry")
+
+
+@dataclass(frozen=True)
+class Committed:
+    """The answer of a change: its revision and what it did, one transition a model or key.
+
+    `repeated` is true where the request_id had been answered before.
+    """
+
+    revision: int
+    transitions: tuple[Transition, ...]
+    repeated: bool = False
+
+
+def decide_and_commit(
+    transaction: Transaction,
+    action: str,
+    request: Any,
+    decide: Callable[[RegistryState], tuple[Draft, list[Transition]]],
+) -> Committed:
+    """Give the first answer to a repeat; decide and commit otherwise. What changes nothing commits nothing.
+
+    Args:
+        transaction: the lock is held.
+        action: what is asked for, and
+        request: with what: a repeat that asks otherwise is refused.
+        decide: from the state under the lock to the change.
+    """
+    origin = transaction.origin
+    answer = answered(transaction.state, origin.request_id, action, request)
+    if answer is not None:
+        return answer
+    draft, results = decide(transaction.state)
+    if not draft.transitions and not origin.request_id:
+        return Committed(transaction.state.revision, tuple(results))
+    event = commit(transaction, action, request, draft)
+    for change in event.transitions:
+        _log.info(
+            f"registry.{event.action}",
+            revision=event.revision,
+            key=f"{change.symbol}/{change.timeframe}",
+            model_id=change.model_id,
+            before=change.before,
+            after=change.after,
+            actor=event.actor,
+        )
+    return _committed(event)
+
+
+def commit(transaction: Transaction, action: str, request: Any, draft: Draft) -> Event:
+    """Commit a change so that a repeat of its request_id is known again."""
+    if transaction.origin.request_id:
+        draft = replace(draft, detail={**draft.detail, "request_sha256": _fingerprint(action, request)})
+    return transaction.commit(draft)
+
+
+def answered(state: RegistryState, request_id: str, action: str, request: Any) -> Committed | None:
+    """What a request_id was answered; None where it is new, or empty.
+
+    Raises:
+        RequestIdReusedError: it was used for another request.
+    """
+    event = state.requests.get(request_id) if request_id else None
+    if event is None:
+        return None
+    if event.detail.get("request_sha256") != _fingerprint(action, request):
+        raise RequestIdReusedError(
+            f"request_id {request_id!r} was used at revision {event.revision} for another request",
+            metadata={"request_id": request_id, "revision": str(event.revision)},
+        )
+    return _committed(event, repeated=True)
+
+
+def _fingerprint(action: str, request: Any) -> str:
+    return sha256_hex(canonical([action, json_safe(request)]))
+
+
+def _committed(event: Event, *, repeated: bool = False) -> Committed:
+    results = tuple(Transition(**item) for item in event.detail.get("result", ()))
+    return Committed(event.revision, results, repeated)
