@@ -34,7 +34,10 @@ from registry.errors import (
 )
 
 DOMAIN = "signalserve"
+# an error travels in the trailing metadata, which a client takes up to 8 KiB of: the text twice or, with a field,
+# three times, and what is not the text itself in base64
 _LONGEST_TEXT = 1_000
+_FACTS = 2_800
 
 _log = structlog.get_logger("server")
 
@@ -161,8 +164,9 @@ def _status(
     field: str = "",
     retry_seconds: float | None = None,
 ) -> status_pb2.Status:
-    message = _clip(message)
-    facts = {name: _clip(value) for name, value in metadata.items()}
+    # percent-encoding makes three bytes of one that is not ASCII
+    message = _clip(message, _LONGEST_TEXT if message.isascii() else _LONGEST_TEXT // 3)
+    facts = _clipped(metadata)
     status = status_pb2.Status(code=code.value[0], message=message)
     _pack(status, error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=facts))
     if field:
@@ -174,12 +178,22 @@ def _status(
     return status
 
 
-def _clip(text: str) -> str:
-    """A text that fits: an error travels in the trailing metadata, which a client takes up to 8 KiB of."""
+def _clipped(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Facts that fit together: the short ones whole, what is left shared among the long ones."""
+    facts: dict[str, str] = {}
+    left = _FACTS
+    for count, name in enumerate(sorted(metadata, key=lambda name: len(metadata[name]))):
+        facts[name] = _clip(metadata[name], left // (len(metadata) - count) - len(name))
+        left -= len(name) + len(facts[name].encode())
+    return facts
+
+
+def _clip(text: str, longest: int) -> str:
+    """A text of at most so many bytes; one that was cut ends with three dots."""
     content = text.encode("utf-8", "replace")
-    if len(content) <= _LONGEST_TEXT:
+    if len(content) <= longest:
         return content.decode()
-    return content[: _LONGEST_TEXT - 3].decode("utf-8", "ignore") + "..."
+    return content[: max(0, longest - 3)].decode("utf-8", "ignore") + "..."
 
 
 def _pack(status: status_pb2.Status, detail: object) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from config.settings import Settings
 from registry import Evidence, Measured, open_store, record_evaluation
 from registry.sharpe import ReturnMoments
 from tests.server.wire.conftest import Registry, Server
+from tests.small_models import register_copy, sealed_template
 
 
 @pytest.fixture(autouse=True)
@@ -89,3 +91,34 @@ def test_evidence_without_the_servers_costs_is_refused(
         server.client.promote(registry["b"])
     assert caught.value.metadata["failed_rules"] == "same_settings"
     assert "fee_bps 0.0, now 5.0" in caught.value.metadata["rule_same_settings"]
+
+
+def test_a_refused_basket_of_many_keys_still_reaches_the_client_with_its_reason(
+    registry: Registry, serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    template = sealed_template(tmp_path / "template")
+    ids = [f"{number:02d}_{'X' * 40}_15m_logreg_20260101_000000" for number in range(60)]
+    for model_id in ids:
+        register_copy(template, registry.base, model_id, model_id.partition("_15m")[0])
+    digests = open_store(registry.base).view().state.digests
+    for model_id in ids:
+        # old, on a recipe, by other settings, in sample, of few bars and trades, with a loss
+        challenger = Measured(model_id, digests[model_id], "2026-02-15T00:00:00+00:00", -0.5, -2.0, 0.6, 3)
+        evidence = Evidence(
+            challenger=challenger,
+            champion=Measured("another", "0" * 64, "2026-02-15T00:00:00+00:00", 0.1, 1.5, 0.1, 40),
+            evaluated_at="2026-03-01T00:00:00+00:00",
+            window_start="2026-02-01T00:00:00+00:00",
+            window_end="2026-02-02T00:00:00+00:00",
+            bars=96,
+            probability_better=0.1,
+            kind="recipe",
+        )
+        record_evaluation(registry.base, evidence)
+    server = serve(registry.base)
+    with pytest.raises(FailedPrecondition) as caught:
+        server.client.promote(ids)
+    assert caught.value.reason == "GATE_REFUSED"
+    failed = caught.value.metadata["failed_rules"].split(",")
+    assert {"fresh", "artefact", "same_champion", "bars", "better"} <= set(failed)
+    assert all(f"rule_{name}" in caught.value.metadata for name in failed)
