@@ -130,7 +130,7 @@ def _prepare_bars(folder: Path, ohlcv: Path | None, key: Key) -> tuple[Path, Pat
     read = read_bars(whole, timeframe=key.timeframe)
     frame = read.frame
     for warning in read.warnings:
-        notes.print(f"  note: {whole.name}: {warning}", style="yellow", markup=False)
+        notes.print(f"  note: {whole.name}: {warning}", style="yellow", markup=False, soft_wrap=True)
     cut = int(len(frame) * _TRAIN_SHARE)
     earlier = folder / f"{key.symbol}_{key.timeframe}_train.csv"
     frame.iloc[:cut].to_csv(earlier)

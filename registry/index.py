@@ -3,7 +3,8 @@
 The rules:
 1. The file has the nine columns of `COLUMNS`, in that order; an old file may lack `status`.
 2. A row that can't be read is reported and kept as it stands; it hides no other row. So a quote that was
-   never closed costs its own line, not the rest of the file.
+   never closed costs its own line, not the rest of the file. Nor does it take a model away that was readable
+   before: `UnreadableRow.is_of` tells whose it is.
 3. Bytes that are not UTF-8 survive (surrogateescape), as do NaN, commas, quotes and line breaks.
 """
 
@@ -21,6 +22,7 @@ INDEX_FILE = "registry_index.csv"
 _NO_STATUS = COLUMNS[:-1]
 # a record with line breaks in it is looked for over so many lines before its first line counts as broken
 _LONGEST_RECORD = 64
+_AFTER_A_CELL = " \t\"',;|"
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,11 @@ class UnreadableRow:
 
     def __str__(self) -> str:
         return f"line {self.line}: {self.why}"
+
+    def is_of(self, model_id: str) -> bool:
+        """Whether it begins with this model_id, however it goes on."""
+        start = self.text.lstrip(" \t\"'")
+        return start.startswith(model_id) and start[len(model_id) :][:1] in ("", *_AFTER_A_CELL)
 
 
 @dataclass(frozen=True)

@@ -223,6 +223,10 @@ def difference(entries: Mapping[str, ModelRegistryEntry], raw_rows: Iterable[str
         written=tuple(
             entry for model_id, entry in index.entries.items() if old.get(model_id) != entry.to_row()
         ),
-        removed=tuple(model_id for model_id in old if model_id not in index.entries),
+        removed=tuple(
+            model_id
+            for model_id in old
+            if model_id not in index.entries and not any(row.is_of(model_id) for row in index.unreadable)
+        ),
         raw_rows=index.raw_rows if tuple(raw_rows) != index.raw_rows else None,
     )

@@ -9,7 +9,8 @@ The rules:
    last few revisions (a program may have read an older one), laid over the state, and recorded as an
    `external_edit` event by the next writer. An index that equals one of those revisions row by row is
    late, not edited.
-4. A file that someone is writing in place is left alone until it rests.
+4. A file that someone is writing in place is left alone until it rests. One without a line is no edit.
+5. A row that can't be read changes nothing: a model that was known before stays as it was.
 """
 
 from __future__ import annotations
@@ -181,7 +182,11 @@ class Store:
 
     def _merged(self, content: bytes | None) -> tuple[View, Draft | None]:
         """The state with the index's edits laid over it, and the event that would record them."""
-        if content is None or any(sha256_hex(content) == past[0] for past in list(self._past)[-2:]):
+        if (
+            content is None
+            or not content.strip()
+            or any(sha256_hex(content) == past[0] for past in list(self._past)[-2:])
+        ):
             unreadable = parse_index(self._state.render()).unreadable if self._state.raw_rows else ()
             return View(self._state, unreadable), None
         index = parse_index(content)
@@ -196,6 +201,11 @@ class Store:
             )
         )
         return View(state, index.unreadable, edited_outside=True), draft
+
+    def _is_ours(self, content: bytes) -> bool:
+        """Whether it is the index of the last event, or of the one before."""
+        digest = sha256_hex(content)
+        return any(digest == past[0] for past in list(self._past)[-2:])
 
     def _edits(self, index: Index) -> Edits:
         if not self._past:

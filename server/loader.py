@@ -18,6 +18,7 @@ from registry.artifacts import open_entry
 from registry.entry import ModelRegistryEntry, Status
 from registry.errors import RegistryError, UnknownModelError
 from registry.identifiers import Key
+from registry.index import INDEX_FILE
 from registry.state import RegistryState
 from registry.store import View
 from server.errors import NothingToServeError
@@ -69,11 +70,7 @@ class Loader:
             known_keys=frozenset(state.keys()),
             known_ids=MappingProxyType({entry.model_id: entry.key for entry in state.entries.values()}),
             failures=tuple(failures),
-            warnings=tuple(
-                f"{other} is a second production row of {state.entries[other].key}: {served} counts; promote one "
-                "of them, which archives the other"
-                for other, served in state.conflicts().items()
-            ),
+            warnings=_warnings(view),
         )
 
     def load_by_id(self, state: RegistryState, model_id: str) -> ServedModel:
@@ -201,3 +198,17 @@ def _warm(predictor: Predictor) -> float:
         predictor.predict(row)
         best = min(best, time.perf_counter() - started)
     return best
+
+
+def _warnings(view: View) -> tuple[str, ...]:
+    """What ops should mend in the index, though the server goes on."""
+    state = view.state
+    seconds = [
+        f"{other} is a second production row of {state.entries[other].key}: {served} counts; promote one "
+        "of them, which archives the other"
+        for other, served in state.conflicts().items()
+    ]
+    unreadable = [
+        f"{INDEX_FILE}, {row}; the row counts for nothing until it is mended" for row in view.unreadable
+    ]
+    return (*seconds, *unreadable)

@@ -116,7 +116,7 @@ class RegistryWatcher:
     def _tell_changes(self, previous: ServingSnapshot, snapshot: ServingSnapshot) -> None:
         for text in snapshot.warnings:
             if text not in previous.warnings:
-                _log.warning("registry.conflict", why=text)
+                _log.warning("registry.warning", why=text)
         for key in {*previous.by_key, *snapshot.by_key}:
             old, new = previous.by_key.get(key), snapshot.by_key.get(key)
             if old is new:

@@ -16,6 +16,7 @@ import pytest
 
 from cli import exits
 from cli.main import main
+from client import SignalClient
 from client.channel import caller
 from config.settings import load_settings
 from features.synthetic import synthetic_bars
@@ -265,7 +266,7 @@ def test_inputs_that_are_not_there_are_told_apart_from_runs_that_failed(
         assert "AAA/15m has nothing in production now" in archived.stderr
 
 
-def test_a_second_production_row_is_flagged_by_the_server(tmp_path: Path) -> None:
+def test_what_is_wrong_in_the_index_is_flagged_by_a_server_that_goes_on(tmp_path: Path) -> None:
     base = tmp_path / "registry"
     template = sealed_template(tmp_path / "template")
     for name in ("one", "two"):
@@ -279,7 +280,14 @@ def test_a_second_production_row_is_flagged_by_the_server(tmp_path: Path) -> Non
         assert found["warnings"] == [
             "two is a second production row of BTCUSDT/15m: one counts; promote one of them, which archives the other"
         ]
-        assert "registry.conflict" in (tmp_path / "log").read_text()
+        assert "registry.warning" in (tmp_path / "log").read_text()
+        promote(base, [Promotion("two")])
+        index.write_text(index.read_text().replace("production", "prodction"))
+        with SignalClient(target) as client:
+            states = client.watch_status(deadline_ms=60_000)
+            spoilt = next(status for status in states if "prodction" in "".join(status.warnings))
+        assert spoilt.warnings[0].startswith("registry_index.csv, line 3: status 'prodction' is")
+        assert [model.model_id for model in spoilt.models] == ["two"]
 
 
 @pytest.mark.parametrize("command", [("--version",), ("train", "--symbol", "AAA")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,31 @@ def test_an_unreadable_row_is_reported_and_survives_every_rewrite(base: Path) ->
     assert "garbage,row\n" in text
     assert "not a number" in text
     assert len(open_store(base).view().unreadable) == 2
+    assert verify_log(base).ok
+
+
+SPOILT: dict[str, Callable[[str], str]] = {
+    "a status that is none": lambda text: text.replace(",production", ",prodction"),
+    "a number that is none": lambda text: text.replace("two,BTCUSDT", "two,BTCUSDT,"),
+    "semicolons": lambda text: text.replace(",", ";"),
+    "quotes and semicolons": lambda text: "".join(f'"{line}"\n' for line in text.splitlines()),
+    "cut off in the last row": lambda text: text[: text.rindex("three") + 14],
+    "nothing left": lambda _: "\n",
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
+def test_a_spoilt_row_takes_no_model_away(base: Path, spoil: Callable[[str], str]) -> None:
+    path = base / "registry_index.csv"
+    before = {entry.model_id: entry.status for entry in list_models(base)}
+    path.write_text(spoil(path.read_text()))
+    view = open_store(base).view()
+    assert {entry.model_id: entry.status for entry in list_models(base)} == before
+    assert view.state.production(KEY) == "two"
+    promote(base, [Promotion("three")])
+    after = {"one": "archived", "two": "archived", "three": "production"}
+    assert {entry.model_id: entry.status for entry in list_models(base)} == after
+    assert {row.text for row in view.unreadable} <= set(path.read_text().splitlines())
     assert verify_log(base).ok
 
 
