@@ -42,6 +42,14 @@ class LoadedModel(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Proof:
+    """What `prove` found: the manifest, and the predictor that gave the golden scores; None for a native model."""
+
+    manifest: Manifest
+    predictor: Predictor | None
+
+
+@dataclass(frozen=True)
 class Validation:
     """Whether an entry's artefacts can be used; false in a condition where they can't.
 
@@ -128,12 +136,12 @@ def verify(base_dir: Path | str, entry: ModelRegistryEntry, digest: str) -> Mani
         return verify_files(run_dir(base_dir, entry), digest)
 
 
-def prove(base_dir: Path | str, entry: ModelRegistryEntry, digest: str) -> Manifest:
+def prove(base_dir: Path | str, entry: ModelRegistryEntry, digest: str) -> Proof:
     """As `verify`; a model with an ONNX form must also reproduce its golden rows now."""
     manifest = verify(base_dir, entry, digest)
-    if manifest.engine == "onnx":
-        open_entry(base_dir, entry, digest, unpickle="never")
-    return manifest
+    if manifest.engine != "onnx":
+        return Proof(manifest, None)
+    return Proof(manifest, open_entry(base_dir, entry, digest, unpickle="never"))
 
 
 def open_entry(base_dir: Path | str, entry: ModelRegistryEntry, digest: str, *, unpickle: str) -> Predictor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import structlog
 from config.evidence import PromotionSettings, TradingRules
 from config.settings import load_settings
 from registry.answers import Committed, answered, commit, decide_and_commit
-from registry.artifacts import prove, verify
+from registry.artifacts import Proof, prove, verify
 from registry.entry import ModelRegistryEntry, Status
 from registry.errors import ArtifactError, InvalidArgumentError, NotAdoptedError
 from registry.events import json_safe
@@ -34,6 +34,8 @@ from registry.lifecycle import (
 from registry.state import RegistryState
 from registry.store import DEFAULT_BASE_DIR, Draft, Origin, open_store
 
+OnProof = Callable[[str, Proof], None]
+
 _log = structlog.get_logger("registry")
 
 
@@ -48,13 +50,14 @@ def promote(
     request_id: str = "",
     actor: str = "",
     via: str = "python",
+    on_proof: OnProof | None = None,
 ) -> Committed:
     """Put models into production: all or none, in one revision.
 
     Every model's files are verified now, against the digest in the log, and the gate (`registry.gate`) judges
     the evidence of its last evaluation by `policy`, which must have been simulated by `rules`
     (`Settings.trading_rules`); without a policy the configuration is asked for both. A repeat with the same
-    `request_id` gets the first answer.
+    `request_id` gets the first answer. `on_proof` is handed each model as it was opened for the proof.
 
     Raises:
         UnknownModelError, StaleExpectationError, WrongStatusError, QuarantinedError, GateRefusedError,
@@ -71,7 +74,9 @@ def promote(
     for item in promotions:
         digest = known.digests.get(item.model_id, "")
         if item.model_id in known.entries and digest:
-            prove(base, known.entries[item.model_id], digest)
+            proof = prove(base, known.entries[item.model_id], digest)
+            if on_proof is not None:
+                on_proof(item.model_id, proof)
             proven[item.model_id] = digest
 
     def decide(state: RegistryState) -> tuple[Draft, list[Transition]]:
@@ -94,11 +99,12 @@ def rollback(
     request_id: str = "",
     actor: str = "",
     via: str = "python",
+    on_proof: OnProof | None = None,
 ) -> Committed:
     """Take keys back to the newest earlier production model that verifies; all or none.
 
     The model left behind is quarantined. A nearer model that does not verify is passed over, and the event
-    says so.
+    says so. `on_proof` is as for `promote`.
 
     Raises:
         UnknownKeyError, NothingToRollBackToError, InvalidArgumentError, StorageError: nothing changed.
@@ -111,7 +117,7 @@ def rollback(
         skipped: dict[str, str] = {}
         targets: dict[Key, str] = {}
         for key, candidates in rollback_candidates(state, wanted).items():
-            target = _first_proven(base, state, candidates, skipped)
+            target = _first_proven(base, state, candidates, skipped, on_proof)
             if target is None:
                 raise nothing_to_roll_back_to(key, skipped)
             targets[key] = target
@@ -263,15 +269,21 @@ def promote_model(
 
 
 def _first_proven(
-    base: Path, state: RegistryState, candidates: Sequence[str], skipped: dict[str, str]
+    base: Path,
+    state: RegistryState,
+    candidates: Sequence[str],
+    skipped: dict[str, str],
+    on_proof: OnProof | None,
 ) -> str | None:
     for model_id in candidates:
         try:
-            prove(base, state.entries[model_id], state.digests.get(model_id, ""))
+            proof = prove(base, state.entries[model_id], state.digests.get(model_id, ""))
         except (ArtifactError, NotAdoptedError) as error:
             skipped[model_id] = str(error)
             _log.warning("registry.rollback_passed_over", model_id=model_id, why=str(error))
         else:
+            if on_proof is not None:
+                on_proof(model_id, proof)
             return model_id
     return None
 

@@ -148,7 +148,7 @@ def adopt(
         raise ArtifactError(f"{model_id} is a failed training run: there is nothing to adopt")
     folder = run_dir(base, entry)
     digest = adopt_folder(folder, read_meta(folder, entry))
-    manifest = prove(base, entry, digest)
+    manifest = prove(base, entry, digest).manifest
     with store.transaction(Origin(actor, via, reason)) as transaction:
         present = entry_of(transaction.state, model_id)
         change = StatusChange(
@@ -180,7 +180,7 @@ def _take_digest(
             # registered all the same, as research code always could; it can't be promoted
             _log.warning("registry.not_servable", model_id=entry.model_id, why=str(error))
             return "", {"not_sealed": str(error)}
-    manifest = prove(folder.parent, entry, digest)
+    manifest = prove(folder.parent, entry, digest).manifest
     return digest, {"engine": manifest.engine, "engine_reason": manifest.engine_reason}
 
 

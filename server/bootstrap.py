@@ -82,7 +82,7 @@ async def running_server(settings: Settings, *, reuse_port: bool = False) -> Asy
     metrics.follow(lambda: Gauges(state.snapshot, watcher.seen_revision, guard.in_flight, len(guard.streams)))
     async with AsyncExitStack() as stack:
         stack.callback(state.close)
-        server, port = _build(settings, state, watcher, guard, store, reuse_port=reuse_port)
+        server, port = _build(settings, state, watcher, loader, guard, store, reuse_port=reuse_port)
         checker = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(checker, server)
         await _set_health(checker, health_pb2.HealthCheckResponse.NOT_SERVING)
@@ -146,6 +146,7 @@ def _build(
     settings: Settings,
     state: ServingState,
     watcher: RegistryWatcher,
+    loader: Loader,
     guard: CallGuard,
     store: Store,
     *,
@@ -167,7 +168,8 @@ def _build(
     )
     registry_service_pb2_grpc.add_RegistryServiceServicer_to_server(
         guard.cover(
-            RegistryServicer(store, state, watcher, settings.promotion, settings.trading_rules), _REGISTRY
+            RegistryServicer(store, state, watcher, loader, settings.promotion, settings.trading_rules),
+            _REGISTRY,
         ),
         server,
     )

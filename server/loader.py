@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -14,7 +15,7 @@ import structlog
 
 from config.settings import Settings
 from predictors.predictor import Predictor
-from registry.artifacts import open_entry
+from registry.artifacts import Proof, open_entry
 from registry.entry import ModelRegistryEntry, Status
 from registry.errors import RegistryError, UnknownModelError
 from registry.identifiers import Key
@@ -37,6 +38,31 @@ class Loader:
     def __init__(self, base_dir: Path, settings: Settings) -> None:
         self._base_dir = base_dir
         self._settings = settings
+        self._proven: dict[tuple[str, str], Predictor] = {}
+
+    @contextmanager
+    def ahead(self) -> Iterator[Callable[[str, Proof], None]]:
+        """A promote or rollback, and the build that it causes: what the one proves, the other need not open again."""
+        mine: list[tuple[str, str]] = []
+        over = False
+
+        def forget() -> None:
+            for name in mine:
+                self._proven.pop(name, None)
+
+        def keep(model_id: str, proof: Proof) -> None:
+            if proof.predictor is None:
+                return
+            mine.append((model_id, proof.predictor.digest))
+            self._proven[mine[-1]] = proof.predictor
+            if over:  # the caller has gone, and the thread that works for it goes on
+                forget()
+
+        try:
+            yield keep
+        finally:
+            over = True
+            forget()
 
     def build(self, view: View, previous: ServingSnapshot) -> ServingSnapshot:
         """The snapshot of a view. A model that fails to load leaves its key with the one that it had."""
@@ -131,7 +157,9 @@ class Loader:
     def _open(self, entry: ModelRegistryEntry, state: RegistryState, *, pinned: bool) -> ServedModel:
         started = time.perf_counter()
         digest = state.digests.get(entry.model_id, "")
-        predictor = open_entry(self._base_dir, entry, digest, unpickle=self._settings.security.unpickle)
+        predictor = self._proven.get((entry.model_id, digest))
+        if predictor is None:
+            predictor = open_entry(self._base_dir, entry, digest, unpickle=self._settings.security.unpickle)
         row_seconds = _warm(predictor)
         _log.info(
             "model.loaded",

@@ -32,6 +32,7 @@ from registry.metadata import META_FILE
 from registry.queries import select
 from registry.store import Store, View
 from server.errors import RequestError
+from server.loader import Loader
 from server.serving import ServingState
 from server.watcher import RegistryWatcher
 from signalserve.v1 import registry_pb2, registry_service_pb2_grpc
@@ -61,6 +62,7 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
         store: Store,
         state: ServingState,
         watcher: RegistryWatcher,
+        loader: Loader,
         promotion: PromotionSettings,
         rules: TradingRules,
     ) -> None:
@@ -69,6 +71,7 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
         self._base = store.base_dir
         self._state = state
         self._watcher = watcher
+        self._loader = loader
 
     async def ListModels(  # noqa: N802 - the name is the method's on the wire
         self, request: registry_pb2.ListModelsRequest, context: Context
@@ -95,34 +98,38 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
             )
             for item in request.promotions
         ]
-        committed = await asyncio.to_thread(
-            promote,
-            self._base,
-            promotions,
-            reason=request.reason,
-            force=request.force,
-            policy=self._promotion,
-            rules=self._rules,
-            request_id=request.request_id,
-            actor=_actor(context),
-            via="rpc",
-        )
-        return registry_pb2.PromoteResponse(**await self._answer(committed, context))
+        with self._loader.ahead() as keep:
+            committed = await asyncio.to_thread(
+                promote,
+                self._base,
+                promotions,
+                reason=request.reason,
+                force=request.force,
+                policy=self._promotion,
+                rules=self._rules,
+                request_id=request.request_id,
+                actor=_actor(context),
+                via="rpc",
+                on_proof=keep,
+            )
+            return registry_pb2.PromoteResponse(**await self._answer(committed, context))
 
     async def Rollback(  # noqa: N802 - as above
         self, request: registry_pb2.RollbackRequest, context: Context
     ) -> registry_pb2.RollbackResponse:
         """Roll back, then wait until this server serves the new revision."""
-        committed = await asyncio.to_thread(
-            rollback,
-            self._base,
-            [Key(key.symbol, key.timeframe) for key in request.keys],
-            reason=request.reason,
-            request_id=request.request_id,
-            actor=_actor(context),
-            via="rpc",
-        )
-        return registry_pb2.RollbackResponse(**await self._answer(committed, context))
+        with self._loader.ahead() as keep:
+            committed = await asyncio.to_thread(
+                rollback,
+                self._base,
+                [Key(key.symbol, key.timeframe) for key in request.keys],
+                reason=request.reason,
+                request_id=request.request_id,
+                actor=_actor(context),
+                via="rpc",
+                on_proof=keep,
+            )
+            return registry_pb2.RollbackResponse(**await self._answer(committed, context))
 
     async def Archive(  # noqa: N802 - as above
         self, request: registry_pb2.ArchiveRequest, context: Context

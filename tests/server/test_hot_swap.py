@@ -6,11 +6,14 @@ import asyncio
 import gc
 import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from client import AsyncSignalClient, FailedPrecondition
+from predictors.opening import open_predictor
+from predictors.predictor import Predictor
 from registry import make_candidate, promote_model
 from registry.identifiers import Key
 from tests.server.conftest import serving
@@ -69,6 +72,25 @@ async def test_a_replaced_predictor_is_let_go(base: Path) -> None:
         await client.predict(*KEY, rows(1), feature_names=NAMES)
         gc.collect()
         assert old() is None
+
+
+async def test_what_a_promote_or_a_rollback_proved_is_served_without_opening_it_again(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+
+    def counted(folder: Path, **options: Any) -> Predictor:
+        opened.append(folder.name)
+        return open_predictor(folder, **options)
+
+    async with serving(base) as (client, _):
+        monkeypatch.setattr("registry.artifacts.open_predictor", counted)
+        await client.promote("btc1", reason="test")
+        assert opened == ["btc1"]
+        await client.rollback([KEY], reason="test")
+        assert opened == ["btc1", "btc0"]
+        assert (await client.predict(*KEY, rows(1), feature_names=NAMES)).model_id == "btc0"
+        assert opened == ["btc1", "btc0"]
 
 
 async def test_a_damaged_model_is_not_promoted_and_the_old_one_serves_on(base: Path) -> None:
