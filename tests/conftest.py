@@ -8,9 +8,15 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from hypothesis import settings
 
 # most tests move models about that have no evidence; those of the gate say what they want
 os.environ.setdefault("SIGNALSERVE__PROMOTION__GATE", "none")
+
+# a run repeats the one before; HYPOTHESIS_PROFILE=explore looks for new cases. No example is timed: machines are busy
+settings.register_profile("repeat", derandomize=True, deadline=None)
+settings.register_profile("explore", derandomize=False, deadline=None, max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 
 # a shell that starts the tests in the background ignores Ctrl-C for them, and every child would inherit that
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
