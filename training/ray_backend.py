@@ -14,13 +14,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import structlog
 
 from training.backends import GRACE_SECONDS, BackendError, Inbox, Job, Outcome, Result
 
+if TYPE_CHECKING:
+    import psutil
+
 _RETRIES = 3
+# now and then a raylet is gone before it has said a word, and Ray gives up after 30 s
+_STARTS = 3
 _OBJECT_STORE_BYTES = 128 * 1024 * 1024  # results are small
+
+_log = structlog.get_logger("retrain")
 
 
 class RayBackend:
@@ -95,28 +104,59 @@ class RayBackend:
         if self._ray.is_initialized():
             yield
             return
-        own: dict[str, Any] = {
-            "num_cpus": self._processes,
-            "include_dashboard": False,
-            "object_store_memory": _OBJECT_STORE_BYTES,
-        }
-        address = self._address
         with _own_signals():
-            try:
-                self._ray.init(
-                    address=address or "local",
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                    **(own if address is None else {}),
-                )
-            except (OSError, RuntimeError, ValueError) as error:
-                where = f"at {address} (retrain.ray_address)" if address else "on this machine"
-                raise BackendError(f"no Ray {where}: {error}") from error
+            if self._address is not None:
+                self._connect(self._address)
+            else:
+                self._start()
         try:
             yield
         finally:
             with _own_signals():
                 self._ray.shutdown()
+
+    def _connect(self, address: str, **own: Any) -> None:
+        try:
+            self._ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
+        except Exception as error:  # a bare Exception where a node does not come up in time
+            where = f"at {address} (retrain.ray_address)" if self._address else "on this machine"
+            raise BackendError(f"no Ray {where}: {error}") from error
+
+    def _start(self) -> None:
+        """A Ray of our own."""
+        for left in reversed(range(_STARTS)):
+            before = _children()
+            try:
+                self._connect(
+                    "local",
+                    num_cpus=self._processes,
+                    include_dashboard=False,
+                    object_store_memory=_OBJECT_STORE_BYTES,
+                )
+            except BackendError as error:
+                self._ray.shutdown()
+                _kill(_children() - before)
+                if not left:
+                    raise
+                _log.warning("retrain.ray_did_not_start", why=str(error), tries_left=left)
+            else:
+                return
+
+
+def _children() -> set[psutil.Process]:
+    import psutil  # of the extra, as Ray is
+
+    return set(psutil.Process().children(recursive=True))
+
+
+def _kill(processes: set[psutil.Process]) -> None:
+    """What a start that failed has left."""
+    import psutil  # as above
+
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, timeout=GRACE_SECONDS)
 
 
 @contextmanager
