@@ -27,11 +27,11 @@ from benchmarks.setting import (
     signalserve_process,
     training_data,
 )
-from client import AsyncSignalClient, PredictionRequest
-from config.logs import configure_logs
-from config.settings import LoggingSettings
-from predictors.engine import open_session
-from predictors.schema import schema_hash
+from signalserve.client import AsyncSignalClient, PredictionRequest
+from signalserve.config.logs import configure_logs
+from signalserve.config.settings import LoggingSettings
+from signalserve.predictors.engine import open_session
+from signalserve.predictors.schema import schema_hash
 from signalserve.v1 import prediction_pb2, prediction_service_pb2_grpc
 
 console = Console(highlight=False)

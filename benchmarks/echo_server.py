@@ -8,7 +8,7 @@ import sys
 import grpc
 import uvloop
 
-from server.codec import now_timestamp
+from signalserve.server.codec import now_timestamp
 from signalserve.v1 import prediction_pb2, prediction_service_pb2_grpc
 
 

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from config.logs import configure_logs
-from config.settings import LoggingSettings, Settings
-from features.synthetic import synthetic_bars
-from registry import list_models
-from training.backends import Inbox
-from training.retrain import Retrain
-from training.retrain_job import JobStatus
+from signalserve.config.logs import configure_logs
+from signalserve.config.settings import LoggingSettings, Settings
+from signalserve.features.synthetic import synthetic_bars
+from signalserve.registry import list_models
+from signalserve.training.backends import Inbox
+from signalserve.training.retrain import Retrain
+from signalserve.training.retrain_job import JobStatus
 
 TARGET = 1.7
 

@@ -17,8 +17,8 @@ import psutil
 import xgboost
 from sklearn.ensemble import RandomForestClassifier
 
-from registry import ModelMetadata, Promotion, promote, register_model
-from registry.artifacts import seal
+from signalserve.registry import ModelMetadata, Promotion, promote, register_model
+from signalserve.registry.artifacts import seal
 
 FEATURES = 40
 NAMES = [f"feature_{number}" for number in range(FEATURES)]
@@ -100,4 +100,4 @@ def server_process(arguments: list[str]) -> Iterator[ServerProcess]:
 
 def signalserve_process(base: Path) -> list[str]:
     """The command of our server over a registry."""
-    return ["cli.main", "serve", "--port", "0", "--registry", str(base)]
+    return ["signalserve.cli.main", "serve", "--port", "0", "--registry", str(base)]

@@ -8,7 +8,7 @@ import sys
 def main() -> None:
     """Run the command line."""
     try:
-        from cli.main import main as run
+        from signalserve.cli.main import main as run
 
         run()
     except KeyboardInterrupt:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from cli.exits import telling_exits
+from signalserve.cli.exits import telling_exits
 
 
 def run_alone(command: Callable[..., None]) -> None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from cli.alone import run_alone
-from cli.exits import FAILED, REFUSED, USAGE, say_error
-from cli.options import (
+from signalserve.cli.alone import run_alone
+from signalserve.cli.exits import FAILED, REFUSED, USAGE, say_error
+from signalserve.cli.options import (
     ConfigOption,
     JsonOption,
     RegistryOption,
@@ -19,12 +19,12 @@ from cli.options import (
     refuse_file,
     warn_of_another_key,
 )
-from cli.output import console, notes, print_json, print_table
-from config.logs import configure_logs
-from config.settings import Settings, load_settings
+from signalserve.cli.output import console, notes, print_json, print_table
+from signalserve.config.logs import configure_logs
+from signalserve.config.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from training.backtest import BacktestResult
+    from signalserve.training.backtest import BacktestResult
 
 _SHOWN = (
     ("cum_return", "{:+.2%}"),
@@ -98,10 +98,10 @@ def backtest(
         },
     )
     # these take seconds to import, and other commands don't need them
-    from training.backtest import BacktestRequest
-    from training.backtest import backtest as run_backtest
-    from training.errors import InSampleError, TrainingError, TrainingRequestError
-    from training.progress import steps
+    from signalserve.training.backtest import BacktestRequest
+    from signalserve.training.backtest import backtest as run_backtest
+    from signalserve.training.errors import InSampleError, TrainingError, TrainingRequestError
+    from signalserve.training.progress import steps
 
     configure_logs(settings.logging.model_copy(update={"level": "warning"}))
     request = BacktestRequest.from_settings(
@@ -131,7 +131,7 @@ def backtest(
         say_error(str(error))
         raise typer.Exit(FAILED) from error
     if json_output:
-        from training.backtest_files import metrics_document
+        from signalserve.training.backtest_files import metrics_document
 
         print_json({**metrics_document(result), "folder": str(result.folder)})
     else:

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.demo_server import ServerDidNotStartError, demo_server, own_settings, write_config
-from cli.exits import FAILED, USAGE, say_error
-from cli.options import ConfigOption
-from cli.output import console, notes
-from client import FailedPrecondition, SignalClient
-from config.logs import configure_logs
-from config.settings import Settings, load_settings
-from registry import Key, ModelRegistryEntry, Promotion, Status, open_store, promote
-from registry.errors import GateRefusedError
-from registry.queries import select
+from signalserve.cli.demo_server import ServerDidNotStartError, demo_server, own_settings, write_config
+from signalserve.cli.exits import FAILED, USAGE, say_error
+from signalserve.cli.options import ConfigOption
+from signalserve.cli.output import console, notes
+from signalserve.client import FailedPrecondition, SignalClient
+from signalserve.config.logs import configure_logs
+from signalserve.config.settings import Settings, load_settings
+from signalserve.registry import Key, ModelRegistryEntry, Promotion, Status, open_store, promote
+from signalserve.registry.errors import GateRefusedError
+from signalserve.registry.queries import select
 
 if TYPE_CHECKING:
-    from live.records import BarRecord
+    from signalserve.live.records import BarRecord
 
 SYNTHETIC_SYMBOL = "SYNTHETIC"
 FOLDER = Path("outputs/demo")
@@ -63,8 +63,8 @@ def demo(
     settings = own_settings(load_settings(config), FOLDER)
     configure_logs(settings.logging.model_copy(update={"level": "warning"}))
     # these take a second to import, which --help need not wait for
-    from features.errors import FeatureError, NoBarFileError, UnknownTimeframeError
-    from training.errors import TrainingError
+    from signalserve.features.errors import FeatureError, NoBarFileError, UnknownTimeframeError
+    from signalserve.training.errors import TrainingError
 
     try:
         _run(settings, ohlcv, symbol or SYNTHETIC_SYMBOL, timeframe, bars, pace)
@@ -116,8 +116,8 @@ def _run(
 
 def _prepare_bars(folder: Path, ohlcv: Path | None, key: Key) -> tuple[Path, Path]:
     """The file to replay and the earlier part of it to train on."""
-    from features.bars import read_bars
-    from features.synthetic import synthetic_bars
+    from signalserve.features.bars import read_bars
+    from signalserve.features.synthetic import synthetic_bars
 
     whole = ohlcv
     if whole is None:
@@ -203,7 +203,7 @@ def _another_type(settings: Settings, model_type: str) -> str:
 
 def _evaluate(settings: Settings, model_id: str, bars: Path) -> None:
     """Compare a new model with what is in production, on bars that neither was trained on."""
-    from training.evaluation import evaluate
+    from signalserve.training.evaluation import evaluate
 
     result = evaluate(settings, model_id, ohlcv=bars, via="cli")
     evidence = result.evidence
@@ -237,9 +237,9 @@ def _promote_in_mid_run(client: SignalClient, model_id: str) -> None:
 
 
 def _train(settings: Settings, key: Key, bars: Path, model_type: str) -> str:
-    from training.progress import steps
-    from training.request import TrainRequest
-    from training.run import train
+    from signalserve.training.progress import steps
+    from signalserve.training.request import TrainRequest
+    from signalserve.training.run import train
 
     request = TrainRequest.from_settings(settings, *key, model_type=model_type, ohlcv=bars)
     with steps() as report:
@@ -265,10 +265,10 @@ def _replay(
     bars: int | None,
     pace: float | None,
 ) -> None:
-    from cli.live import BarPrinter, ending_at_signals
-    from live.bars import CsvReplay
-    from live.bootstrap import build_engine
-    from live.served_model import choose_pipeline, served_model
+    from signalserve.cli.live import BarPrinter, ending_at_signals
+    from signalserve.live.bars import CsvReplay
+    from signalserve.live.bootstrap import build_engine
+    from signalserve.live.served_model import choose_pipeline, served_model
 
     later = CsvReplay(bars_file, timeframe=key.timeframe)
     last = bars if bars is not None else len(later) - int(len(later) * _TRAIN_SHARE)

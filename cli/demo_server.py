@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from config.settings import Settings
+from signalserve.config.settings import Settings
 
 _READY_SECONDS = 120.0
 
@@ -44,7 +44,7 @@ def write_config(settings: Settings, path: Path) -> None:
 @contextmanager
 def demo_server(settings: Settings, config: Path, log: Path) -> Iterator[str]:
     """The real server in a process of its own, on a free port, for the length of the block; gives its address."""
-    command = [sys.executable, "-m", "cli.main", "serve", "--port", "0", "--config", str(config)]
+    command = [sys.executable, "-m", "signalserve.cli.main", "serve", "--port", "0", "--config", str(config)]
     # what the environment changes is in the file already, and must not change it again
     environment = {
         name: value for name, value in os.environ.items() if not name.upper().startswith("SIGNALSERVE__")

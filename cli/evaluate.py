@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.exits import FAILED, REFUSED, USAGE, say_error
-from cli.options import ConfigOption, JsonOption, RegistryOption, existing_registry, repeated
-from cli.output import console, print_json, print_table
-from config.logs import configure_logs
-from config.settings import load_settings
+from signalserve.cli.exits import FAILED, REFUSED, USAGE, say_error
+from signalserve.cli.options import ConfigOption, JsonOption, RegistryOption, existing_registry, repeated
+from signalserve.cli.output import console, print_json, print_table
+from signalserve.config.logs import configure_logs
+from signalserve.config.settings import load_settings
 
 if TYPE_CHECKING:
-    from registry import Measured
-    from training.evaluation import Evaluation
+    from signalserve.registry import Measured
+    from signalserve.training.evaluation import Evaluation
 
 _COMPARED = (
     ("cum_return", "{:+.2%}"),
@@ -45,9 +45,9 @@ def evaluate(
     """
     settings = load_settings(config)
     # these take seconds to import, and other commands don't need them
-    from training.errors import TrainingError, TrainingRequestError
-    from training.evaluation import evaluate as run_evaluation
-    from training.progress import steps
+    from signalserve.training.errors import TrainingError, TrainingRequestError
+    from signalserve.training.evaluation import evaluate as run_evaluation
+    from signalserve.training.progress import steps
 
     configure_logs(settings.logging.model_copy(update={"level": "warning"}))
     try:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
-from client import (
+from signalserve.client import (
     Aborted,
     DeadlineExceeded,
     FailedPrecondition,
@@ -18,8 +18,8 @@ from client import (
     SignalServeError,
     Unavailable,
 )
-from config.settings import ConfigError
-from registry.errors import (
+from signalserve.config.settings import ConfigError
+from signalserve.registry.errors import (
     InvalidArgumentError,
     NotFoundError,
     PreconditionError,

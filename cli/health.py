@@ -9,11 +9,11 @@ import grpc
 import typer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from cli.exits import FAILED, SERVER_AWAY, USAGE, say_error
-from cli.options import ConfigOption, TargetOption
-from cli.output import console
-from client.channel import endpoint
-from config.settings import load_settings
+from signalserve.cli.exits import FAILED, SERVER_AWAY, USAGE, say_error
+from signalserve.cli.options import ConfigOption, TargetOption
+from signalserve.cli.output import console
+from signalserve.client.channel import endpoint
+from signalserve.config.settings import load_settings
 
 
 def register(app: typer.Typer) -> None:

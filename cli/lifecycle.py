@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from cli.exits import FAILED, USAGE, say_error
-from cli.options import ConfigOption, JsonOption, ReasonOption, TargetOption, open_client
-from cli.output import console, print_json, print_table, remark
-from client import AuditEvent, ModelList, PromoteResult, Promotion
+from signalserve.cli.exits import FAILED, USAGE, say_error
+from signalserve.cli.options import ConfigOption, JsonOption, ReasonOption, TargetOption, open_client
+from signalserve.cli.output import console, print_json, print_table, remark
+from signalserve.client import AuditEvent, ModelList, PromoteResult, Promotion
 
 SymbolFilter = Annotated[str | None, typer.Option("--symbol", "-s", help="Only this symbol.")]
 TimeframeFilter = Annotated[str | None, typer.Option("--timeframe", help="Only this timeframe.")]
@@ -91,7 +91,7 @@ def _asked(**filters: str | None) -> str:
 
 
 def _show_model(details: object) -> None:
-    from client import ModelDetails
+    from signalserve.client import ModelDetails
 
     if not isinstance(details, ModelDetails):
         raise TypeError("not a model")

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.exits import FAILED, NOT_FOUND, REFUSED, SERVER_AWAY, USAGE, say_error
-from cli.options import ConfigOption, TargetOption, refuse_file, warn_of_another_key
-from cli.output import console, notes, plain
-from client import DeadlineExceeded, SignalClient, Unavailable
-from config.logs import configure_logs
-from config.settings import Settings, load_settings
+from signalserve.cli.exits import FAILED, NOT_FOUND, REFUSED, SERVER_AWAY, USAGE, say_error
+from signalserve.cli.options import ConfigOption, TargetOption, refuse_file, warn_of_another_key
+from signalserve.cli.output import console, notes, plain
+from signalserve.client import DeadlineExceeded, SignalClient, Unavailable
+from signalserve.config.logs import configure_logs
+from signalserve.config.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from features.pipeline import FeaturePipeline
-    from live.engine import LiveEngine
-    from live.records import BarRecord, LiveResult
+    from signalserve.features.pipeline import FeaturePipeline
+    from signalserve.live.engine import LiveEngine
+    from signalserve.live.records import BarRecord, LiveResult
 
 
 def register(app: typer.Typer) -> None:
@@ -72,10 +72,15 @@ def live(
         update={"client": settings.client.model_copy(update={"target": target or settings.client.target})}
     )
     # these take a second to import, and other commands don't need them
-    from features.errors import FeatureError, NoBarFileError, UnknownPresetError, UnknownTimeframeError
-    from live.bars import CsvReplay
-    from live.bootstrap import build_engine
-    from live.served_model import FeaturesMissingError, NotServedError
+    from signalserve.features.errors import (
+        FeatureError,
+        NoBarFileError,
+        UnknownPresetError,
+        UnknownTimeframeError,
+    )
+    from signalserve.live.bars import CsvReplay
+    from signalserve.live.bootstrap import build_engine
+    from signalserve.live.served_model import FeaturesMissingError, NotServedError
 
     configure_logs(settings.logging.model_copy(update={"level": "warning"}))
     folder = settings.live.snapshot_dir if snapshot_dir is None else snapshot_dir
@@ -197,8 +202,8 @@ def _pipeline(
     preset: str | None,
 ) -> FeaturePipeline:
     """The pipeline that the model needs; with no server to ask, the one that the configuration names."""
-    from features.pipeline import FeaturePipeline
-    from live.served_model import choose_pipeline, served_model
+    from signalserve.features.pipeline import FeaturePipeline
+    from signalserve.live.served_model import choose_pipeline, served_model
 
     try:
         chosen = choose_pipeline(served_model(client, symbol, timeframe, model_id), preset)

@@ -7,10 +7,22 @@ from typing import Annotated
 
 import typer
 
-from cli import backtest, demo, evaluate, health, lifecycle, live, predict, registry, retrain, serve, train
-from cli.exits import EPILOG, telling_exits
-from config.logs import configure_logs
-from config.settings import LoggingSettings
+from signalserve.cli import (
+    backtest,
+    demo,
+    evaluate,
+    health,
+    lifecycle,
+    live,
+    predict,
+    registry,
+    retrain,
+    serve,
+    train,
+)
+from signalserve.cli.exits import EPILOG, telling_exits
+from signalserve.config.logs import configure_logs
+from signalserve.config.settings import LoggingSettings
 
 app = typer.Typer(
     name="signalserve",

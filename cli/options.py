@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from cli.exits import USAGE, say_error
-from cli.output import remark
-from client import SignalClient
-from config.settings import Settings, load_settings
+from signalserve.cli.exits import USAGE, say_error
+from signalserve.cli.output import remark
+from signalserve.client import SignalClient
+from signalserve.config.settings import Settings, load_settings
 
 ConfigOption = Annotated[
     Path | None,
@@ -64,7 +64,7 @@ def refuse_file(folder: Path, what: str) -> None:
 
 def warn_of_another_key(settings: Settings, path: Path, symbol: str, timeframe: str) -> None:
     """Say so where a bar file's name speaks of another symbol or timeframe than it is taken for."""
-    from training.plan import named_otherwise
+    from signalserve.training.plan import named_otherwise
 
     warning = named_otherwise(str(settings.data.ohlcv_path), path, symbol, timeframe)
     if warning:

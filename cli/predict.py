@@ -9,10 +9,10 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from cli.exits import USAGE, say_error
-from cli.options import ConfigOption, JsonOption, TargetOption, open_client
-from cli.output import print_json, print_table
-from client import SignalServeError
+from signalserve.cli.exits import USAGE, say_error
+from signalserve.cli.options import ConfigOption, JsonOption, TargetOption, open_client
+from signalserve.cli.output import print_json, print_table
+from signalserve.client import SignalServeError
 
 
 def register(app: typer.Typer) -> None:

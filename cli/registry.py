@@ -8,18 +8,25 @@ from typing import Annotated
 import typer
 from pydantic import TypeAdapter, ValidationError
 
-from cli.alone import run_alone
-from cli.exits import FAILED, USAGE, say_error
-from cli.options import ConfigOption, JsonOption, ReasonOption, RegistryOption, existing_registry
-from cli.output import console, print_json, print_table, remark
-from config.fields import Duration
-from config.settings import load_settings
-from registry import CleanPlan, Selection, load_registry, open_store, plan_clean, validate_registry_entry
-from registry import adopt as adopt_model
-from registry import clean as clean_registry
-from registry import verify_log as check_log
-from registry.errors import RegistryError
-from registry.lifecycle import entry_of
+from signalserve.cli.alone import run_alone
+from signalserve.cli.exits import FAILED, USAGE, say_error
+from signalserve.cli.options import ConfigOption, JsonOption, ReasonOption, RegistryOption, existing_registry
+from signalserve.cli.output import console, print_json, print_table, remark
+from signalserve.config.fields import Duration
+from signalserve.config.settings import load_settings
+from signalserve.registry import (
+    CleanPlan,
+    Selection,
+    load_registry,
+    open_store,
+    plan_clean,
+    validate_registry_entry,
+)
+from signalserve.registry import adopt as adopt_model
+from signalserve.registry import clean as clean_registry
+from signalserve.registry import verify_log as check_log
+from signalserve.registry.errors import RegistryError
+from signalserve.registry.lifecycle import entry_of
 
 
 def register(app: typer.Typer) -> None:

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from cli.alone import run_alone
-from cli.exits import FAILED, INTERRUPTED, USAGE, say_error
-from cli.options import ConfigOption, JsonOption
-from cli.output import console, notes, plain, print_json, print_table
-from config.logs import configure_logs
-from config.settings import Settings, load_settings
+from signalserve.cli.alone import run_alone
+from signalserve.cli.exits import FAILED, INTERRUPTED, USAGE, say_error
+from signalserve.cli.options import ConfigOption, JsonOption
+from signalserve.cli.output import console, notes, plain, print_json, print_table
+from signalserve.config.logs import configure_logs
+from signalserve.config.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from config.evidence import RetrainPolicy
-    from training.backends import Inbox
-    from training.plan import Plan
-    from training.retrain_job import JobResult
+    from signalserve.config.evidence import RetrainPolicy
+    from signalserve.training.backends import Inbox
+    from signalserve.training.plan import Plan
+    from signalserve.training.retrain_job import JobResult
 
 _EXAMPLE = """retrain:
   policies:
@@ -62,8 +62,8 @@ def retrain(
     settings = settings.model_copy(update={"logging": quieter})
     configure_logs(quieter)
     # these take seconds to import, and other commands don't need them
-    from training.backends import BackendError, Inbox
-    from training.retrain import Retrain, RetrainBusyError, choose_policies
+    from signalserve.training.backends import BackendError, Inbox
+    from signalserve.training.retrain import Retrain, RetrainBusyError, choose_policies
 
     policies = choose_policies(settings, policy or ())
     if dry_run:
@@ -210,7 +210,7 @@ def _number(value: object, pattern: str) -> str | None:
 
 
 def _show_plan(settings: Settings, policies: list[RetrainPolicy], *, once: bool, json_output: bool) -> None:
-    from training.preview import preview
+    from signalserve.training.preview import preview
 
     rows, warnings = preview(settings, policies, once=once)
     if json_output:

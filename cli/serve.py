@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from cli.exits import FAILED, say_error
-from cli.options import ConfigOption, refuse_file
-from cli.output import remark
-from config.logs import configure_logs
-from config.settings import load_settings
-from server.bootstrap import PortTakenError
-from server.workers import run_server
+from signalserve.cli.exits import FAILED, say_error
+from signalserve.cli.options import ConfigOption, refuse_file
+from signalserve.cli.output import remark
+from signalserve.config.logs import configure_logs
+from signalserve.config.settings import load_settings
+from signalserve.server.bootstrap import PortTakenError
+from signalserve.server.workers import run_server
 
 
 def register(app: typer.Typer) -> None:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.alone import run_alone
-from cli.exits import FAILED, USAGE, say_error
-from cli.options import ConfigOption, JsonOption, refuse_file, repeated, warn_of_another_key
-from cli.output import console, print_json, print_table
-from config.logs import configure_logs
-from config.settings import load_settings
+from signalserve.cli.alone import run_alone
+from signalserve.cli.exits import FAILED, USAGE, say_error
+from signalserve.cli.options import ConfigOption, JsonOption, refuse_file, repeated, warn_of_another_key
+from signalserve.cli.output import console, print_json, print_table
+from signalserve.config.logs import configure_logs
+from signalserve.config.settings import load_settings
 
 if TYPE_CHECKING:
-    from training.run import TrainResult
+    from signalserve.training.run import TrainResult
 
 _SHOWN = (
     ("cum_return", "{:+.2%}"),
@@ -78,10 +78,10 @@ def train(
     """
     settings = load_settings(config)
     # these take seconds to import, and other commands don't need them
-    from training.errors import TrainingError, TrainingRequestError
-    from training.progress import steps
-    from training.request import TrainRequest
-    from training.run import train as run_training
+    from signalserve.training.errors import TrainingError, TrainingRequestError
+    from signalserve.training.progress import steps
+    from signalserve.training.request import TrainRequest
+    from signalserve.training.run import train as run_training
 
     # the table says what the registry's log line would
     configure_logs(settings.logging.model_copy(update={"level": "warning"}))

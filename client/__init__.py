@@ -5,7 +5,7 @@ stubs of `signalserve.v1`, grpcio and numpy alone.
 
 ::
 
-    from client import SignalClient
+    from signalserve.client import SignalClient
 
     with SignalClient("localhost:50051") as client:
         print(client.predict("BTCUSDT", "15m", {"rsi_14": 61.5}).score)

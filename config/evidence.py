@@ -8,7 +8,7 @@ from typing import Literal, TypedDict
 
 from pydantic import Field, field_validator, model_validator
 
-from config.fields import Duration, Section, UtcTime
+from signalserve.config.fields import Duration, Section, UtcTime
 
 
 class BacktestSettings(Section):

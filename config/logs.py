@@ -7,7 +7,7 @@ import sys
 
 import structlog
 
-from config.settings import LoggingSettings
+from signalserve.config.settings import LoggingSettings
 
 
 def configure_logs(settings: LoggingSettings) -> None:

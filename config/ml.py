@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from config.fields import Duration, PathTemplate, Section
+from signalserve.config.fields import Duration, PathTemplate, Section
 
 _DEFAULT_MODELS: dict[str, dict[str, Any]] = {
     "logreg": {"C": 0.1},

@@ -18,9 +18,9 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from config.evidence import BacktestSettings, PromotionSettings, RetrainSettings, TradingRules
-from config.fields import PathTemplate, Section
-from config.ml import DataSettings, MlSettings
+from signalserve.config.evidence import BacktestSettings, PromotionSettings, RetrainSettings, TradingRules
+from signalserve.config.fields import PathTemplate, Section
+from signalserve.config.ml import DataSettings, MlSettings
 
 # libyaml is ten times as fast, where the wheel has it; every call without a policy of its own reads the file
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

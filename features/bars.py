@@ -28,10 +28,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.cells import fault, read_numbers, read_timestamps
-from features.errors import BarsError, NoBarFileError
-from features.table import NUMBER_COLUMNS, PRICE_COLUMNS, RawTable, read_table
-from features.timeframe import timeframe_delta
+from signalserve.features.cells import fault, read_numbers, read_timestamps
+from signalserve.features.errors import BarsError, NoBarFileError
+from signalserve.features.table import NUMBER_COLUMNS, PRICE_COLUMNS, RawTable, read_table
+from signalserve.features.timeframe import timeframe_delta
 
 __all__ = ["BarWarning", "Bars", "BarsError", "read_bars"]
 

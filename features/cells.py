@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.errors import BarsError
-from features.table import NUMBER_COLUMNS, RawTable
+from signalserve.features.errors import BarsError
+from signalserve.features.table import NUMBER_COLUMNS, RawTable
 
 _TIMESTAMP = re.compile(
     r"\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?\s?(Z|[+-]\d{2}(?::?\d{2})?)?)?"

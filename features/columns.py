@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import talib
 
-from features.rolling import (
+from signalserve.features.rolling import (
     FLAT,
     Array,
     lag,

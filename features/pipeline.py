@@ -20,10 +20,10 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from features import columns
-from features.errors import BarsError, FeatureError, UnknownPresetError
-from features.rolling import Array
-from features.table import NUMBER_COLUMNS, PRICE_COLUMNS
+from signalserve.features import columns
+from signalserve.features.errors import BarsError, FeatureError, UnknownPresetError
+from signalserve.features.rolling import Array
+from signalserve.features.table import NUMBER_COLUMNS, PRICE_COLUMNS
 
 PIPELINE_VERSION = "1"
 """Changes whenever a column's values change; a model remembers the version that it was trained with."""

@@ -6,7 +6,7 @@ import re
 
 import pandas as pd
 
-from features.errors import UnknownTimeframeError
+from signalserve.features.errors import UnknownTimeframeError
 
 _MINUTES = {"m": 1, "h": 60, "d": 24 * 60, "w": 7 * 24 * 60}
 _TEXT = re.compile(r"([1-9][0-9]{0,3})([mhdw])")

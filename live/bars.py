@@ -21,7 +21,7 @@ from typing import Protocol
 
 import pandas as pd
 
-from features.bars import BarWarning, read_bars
+from signalserve.features.bars import BarWarning, read_bars
 
 
 @dataclass(frozen=True, slots=True)

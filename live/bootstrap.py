@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from client import SignalClient
-from config.settings import Settings
-from features.pipeline import FeaturePipeline
-from live.bars import BarSource
-from live.engine import LiveEngine, OnBar
-from live.paper import PaperPosition
-from live.scoring import StreamScorer
-from live.snapshot import SnapshotFile
-from live.strategy import MLSignalStrategy
+from signalserve.client import SignalClient
+from signalserve.config.settings import Settings
+from signalserve.features.pipeline import FeaturePipeline
+from signalserve.live.bars import BarSource
+from signalserve.live.engine import LiveEngine, OnBar
+from signalserve.live.paper import PaperPosition
+from signalserve.live.scoring import StreamScorer
+from signalserve.live.snapshot import SnapshotFile
+from signalserve.live.strategy import MLSignalStrategy
 
 
 def build_engine(

@@ -26,17 +26,17 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from client import Prediction
-from features.errors import FeatureError
-from features.pipeline import FeaturePipeline
-from features.timeframe import timeframe_delta
-from live.bars import Bar, BarSource
-from live.paper import PaperPosition
-from live.records import BarRecord, LatencyWindow, LiveCounts, LiveResult
-from live.scoring import LinkReport, Score, Scorer
-from live.snapshot import LiveSnapshot, SignalEntry, SnapshotFile
-from live.strategy import MLSignalStrategy
-from live.window import BarWindow
+from signalserve.client import Prediction
+from signalserve.features.errors import FeatureError
+from signalserve.features.pipeline import FeaturePipeline
+from signalserve.features.timeframe import timeframe_delta
+from signalserve.live.bars import Bar, BarSource
+from signalserve.live.paper import PaperPosition
+from signalserve.live.records import BarRecord, LatencyWindow, LiveCounts, LiveResult
+from signalserve.live.scoring import LinkReport, Score, Scorer
+from signalserve.live.snapshot import LiveSnapshot, SignalEntry, SnapshotFile
+from signalserve.live.strategy import MLSignalStrategy
+from signalserve.live.window import BarWindow
 
 RECENT_BARS = 96
 RECENT_SIGNALS = 50

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from live.strategy import Signal
+from signalserve.live.strategy import Signal
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from datetime import datetime
 
-from live.strategy import Signal
+from signalserve.live.strategy import Signal
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from client import (
+from signalserve.client import (
     Cancelled,
     DataLoss,
     InternalError,
@@ -54,7 +54,7 @@ from client import (
     StreamItem,
     UnknownError,
 )
-from live.backoff import Backoff
+from signalserve.live.backoff import Backoff
 
 BURST = 64
 """Requests under way at once."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from client import DeadlineExceeded, ModelDetails, ServingStatus, SignalClient
-from features.pipeline import PIPELINE_VERSION, PRESETS, FeaturePipeline
+from signalserve.client import DeadlineExceeded, ModelDetails, ServingStatus, SignalClient
+from signalserve.features.pipeline import PIPELINE_VERSION, PRESETS, FeaturePipeline
 
 LOAD_MS = 15_000.0
 """How long a server that has just started may take to load its models."""

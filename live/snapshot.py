@@ -13,8 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from live.records import BarRecord, LiveCounts
-from live.scoring import LinkReport
+from signalserve.live.records import BarRecord, LiveCounts
+from signalserve.live.scoring import LinkReport
 
 FORMAT = 1
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pandas as pd
 
-from live.bars import Bar
+from signalserve.live.bars import Bar
 
 _COLUMNS = ["open", "high", "low", "close", "volume"]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

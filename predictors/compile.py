@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from predictors.convert import conversions
-from predictors.engine import input_dtype, onnx_scorer, open_session
-from predictors.errors import UnsupportedModelError
-from predictors.golden import ROWS, GoldenRows, golden_inputs
-from predictors.kinds import Kind, Matrix
-from predictors.native import NativeModel, walk
-from predictors.thresholds import Splits, split_points
+from signalserve.predictors.convert import conversions
+from signalserve.predictors.engine import input_dtype, onnx_scorer, open_session
+from signalserve.predictors.errors import UnsupportedModelError
+from signalserve.predictors.golden import ROWS, GoldenRows, golden_inputs
+from signalserve.predictors.kinds import Kind, Matrix
+from signalserve.predictors.native import NativeModel, walk
+from signalserve.predictors.thresholds import Splits, split_points
 
 Engine = Literal["onnx", "native"]
 

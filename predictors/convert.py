@@ -29,7 +29,7 @@ from sklearn.ensemble import (
     RandomForestRegressor,
 )
 
-from predictors.kinds import Kind
+from signalserve.predictors.kinds import Kind
 
 INPUT = "X"
 # the newest that onnxmltools 1.16 writes

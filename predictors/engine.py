@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from predictors.errors import IntegrityError
-from predictors.kinds import Kind, Matrix
+from signalserve.predictors.errors import IntegrityError
+from signalserve.predictors.kinds import Kind, Matrix
 
 
 def open_session(content: bytes) -> onnxruntime.InferenceSession:

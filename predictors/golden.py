@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from predictors.errors import GoldenMismatchError, IntegrityError
-from predictors.kinds import Kind, Matrix
+from signalserve.predictors.errors import GoldenMismatchError, IntegrityError
+from signalserve.predictors.kinds import Kind, Matrix
 
 ROWS = 256
 TOLERANCE = 1e-6

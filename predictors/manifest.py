@@ -16,11 +16,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from predictors.errors import IntegrityError
-from predictors.schema import schema_hash
+from signalserve.predictors.errors import IntegrityError
+from signalserve.predictors.schema import schema_hash
 
 if TYPE_CHECKING:
-    from predictors.compile import CompiledModel
+    from signalserve.predictors.compile import CompiledModel
 
 MANIFEST_FILE = "manifest.json"
 MODEL_FILE, ONNX_FILE, GOLDEN_FILE = "model.joblib", "model.onnx", "golden.npz"

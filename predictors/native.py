@@ -12,8 +12,8 @@ import xgboost
 from sklearn.base import is_classifier, is_regressor
 from threadpoolctl import ThreadpoolController
 
-from predictors.errors import UnsupportedModelError
-from predictors.kinds import Kind, Matrix
+from signalserve.predictors.errors import UnsupportedModelError
+from signalserve.predictors.kinds import Kind, Matrix
 
 _INNER = (
     "estimator",

@@ -15,11 +15,11 @@ from typing import Any, cast
 
 import numpy as np
 
-from predictors.engine import input_dtype, onnx_scorer, open_session, refuse_external_data
-from predictors.errors import IntegrityError, PredictorError, UnpickleRefusedError
-from predictors.golden import GoldenRows
-from predictors.kinds import Kind
-from predictors.manifest import (
+from signalserve.predictors.engine import input_dtype, onnx_scorer, open_session, refuse_external_data
+from signalserve.predictors.errors import IntegrityError, PredictorError, UnpickleRefusedError
+from signalserve.predictors.golden import GoldenRows
+from signalserve.predictors.kinds import Kind
+from signalserve.predictors.manifest import (
     GOLDEN_FILE,
     MANIFEST_FILE,
     MODEL_FILE,
@@ -30,7 +30,7 @@ from predictors.manifest import (
     read_manifest,
     read_verified,
 )
-from predictors.predictor import Predictor
+from signalserve.predictors.predictor import Predictor
 
 
 def open_predictor(
@@ -89,7 +89,9 @@ def _onnx_predictor(content: bytes, manifest: Manifest, digest: str) -> Predicto
 
 
 def _native_predictor(model: Any, manifest: Manifest, digest: str) -> Predictor:
-    from predictors.native import NativeModel  # brings scikit-learn and xgboost, which ONNX models do without
+    from signalserve.predictors.native import (
+        NativeModel,  # brings scikit-learn and xgboost, which ONNX models do without
+    )
 
     native = NativeModel(model, manifest.feature_names)
     return Predictor(native.scores, manifest.feature_names, dtype=np.float64, **_facts(manifest, digest))
@@ -115,7 +117,7 @@ def _open_legacy(run_dir: Path, unpickle: str, feature_names: Sequence[str] | No
         )
     if not feature_names:
         raise IntegrityError(f"{run_dir} has no manifest, and its meta.json does not name the columns")
-    from predictors.native import NativeModel  # as above
+    from signalserve.predictors.native import NativeModel  # as above
 
     native = NativeModel(_unpickle(read_file(run_dir, MODEL_FILE), run_dir), feature_names)
     return Predictor(

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from predictors.errors import InputError
-from predictors.kinds import Kind, Matrix
-from predictors.schema import schema_hash
+from signalserve.predictors.errors import InputError
+from signalserve.predictors.kinds import Kind, Matrix
+from signalserve.predictors.schema import schema_hash
 
 
 class Predictor:

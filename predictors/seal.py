@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from predictors.compile import CompiledModel, compile_model
-from predictors.kinds import Matrix
-from predictors.manifest import GOLDEN_FILE, ONNX_FILE, write_manifest
+from signalserve.predictors.compile import CompiledModel, compile_model
+from signalserve.predictors.kinds import Matrix
+from signalserve.predictors.manifest import GOLDEN_FILE, ONNX_FILE, write_manifest
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,17 @@
 """Models on disk, the index and the lifecycle; knows no gRPC.
 
->>> from registry import list_models, promote_model, register_model
+>>> from signalserve.registry import list_models, promote_model, register_model
 """
 
-from registry.answers import Committed
-from registry.artifacts import LoadedModel, Validation, validate_registry_entry
-from registry.entry import ModelRegistryEntry, Status
-from registry.evidence import Evidence, Measured
-from registry.gate import Decision
-from registry.identifiers import Key
-from registry.lifecycle import Promotion, Transition
-from registry.metadata import ModelMetadata
-from registry.promotion import (
+from signalserve.registry.answers import Committed
+from signalserve.registry.artifacts import LoadedModel, Validation, validate_registry_entry
+from signalserve.registry.entry import ModelRegistryEntry, Status
+from signalserve.registry.evidence import Evidence, Measured
+from signalserve.registry.gate import Decision
+from signalserve.registry.identifiers import Key
+from signalserve.registry.lifecycle import Promotion, Transition
+from signalserve.registry.metadata import ModelMetadata
+from signalserve.registry.promotion import (
     archive,
     make_candidate,
     promote,
@@ -19,18 +19,18 @@ from registry.promotion import (
     record_evaluation,
     rollback,
 )
-from registry.queries import (
+from signalserve.registry.queries import (
     get_latest_model,
     get_latest_production_model,
     list_models,
     load_model_by_id,
     load_registry,
 )
-from registry.registration import adopt, register_model
-from registry.retention import CleanPlan, Selection, clean, plan_clean
-from registry.runs import RunDirectory, new_run
-from registry.store import open_store
-from registry.verify_log import LogReport, verify_log
+from signalserve.registry.registration import adopt, register_model
+from signalserve.registry.retention import CleanPlan, Selection, clean, plan_clean
+from signalserve.registry.runs import RunDirectory, new_run
+from signalserve.registry.store import open_store
+from signalserve.registry.verify_log import LogReport, verify_log
 
 __all__ = [
     "CleanPlan",

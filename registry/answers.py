@@ -8,12 +8,12 @@ from typing import Any
 
 import structlog
 
-from registry.errors import RequestIdReusedError
-from registry.events import Event, canonical, json_safe
-from registry.files import sha256_hex
-from registry.lifecycle import Transition
-from registry.state import RegistryState
-from registry.store import Draft, Transaction
+from signalserve.registry.errors import RequestIdReusedError
+from signalserve.registry.events import Event, canonical, json_safe
+from signalserve.registry.files import sha256_hex
+from signalserve.registry.lifecycle import Transition
+from signalserve.registry.state import RegistryState
+from signalserve.registry.store import Draft, Transaction
 
 _log = structlog.get_logger("registry")
 

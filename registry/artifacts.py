@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from predictors.errors import PredictorError
-from predictors.manifest import (
+from signalserve.predictors.errors import PredictorError
+from signalserve.predictors.manifest import (
     Manifest,
     changed_files,
     expected_manifest,
@@ -20,14 +20,14 @@ from predictors.manifest import (
     read_manifest,
     verify_files,
 )
-from predictors.opening import open_predictor
-from predictors.predictor import Predictor
-from registry.entry import ModelRegistryEntry, Status
-from registry.errors import ArtifactError, NotAdoptedError
-from registry.metadata import META_FILE, ModelMetadata
+from signalserve.predictors.opening import open_predictor
+from signalserve.predictors.predictor import Predictor
+from signalserve.registry.entry import ModelRegistryEntry, Status
+from signalserve.registry.errors import ArtifactError, NotAdoptedError
+from signalserve.registry.metadata import META_FILE, ModelMetadata
 
 if TYPE_CHECKING:
-    from predictors.seal import Sealed
+    from signalserve.predictors.seal import Sealed
 
 MODEL_FILE = "model.joblib"
 MANIFEST_FILE = "manifest.json"
@@ -171,7 +171,7 @@ def validate_registry_entry(
     `digest` None looks the digest up in the event log. Nothing is unpickled.
     """
     if digest is None:
-        from registry.store import open_store
+        from signalserve.registry.store import open_store
 
         digest = open_store(base_dir).view().state.digests.get(entry.model_id, "")
     folder = run_dir(base_dir, entry)
@@ -202,7 +202,7 @@ def seal(folder: Path, meta: ModelMetadata, model: Any, reference: np.ndarray | 
         ArtifactError: the model can't be served at all (more than two classes, say), or its columns are
             not named.
     """
-    from predictors.seal import seal_run_dir  # brings the converters, which a server never needs
+    from signalserve.predictors.seal import seal_run_dir  # brings the converters, which a server never needs
 
     if not meta.feature_cols:
         raise ArtifactError(f"{meta.model_id}: {META_FILE} has no feature_cols, so nobody knows its columns")

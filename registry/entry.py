@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cached_property
 
-from registry.identifiers import Key
+from signalserve.registry.identifiers import Key
 
 COLUMNS = (
     "model_id",

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from registry.sharpe import ReturnMoments
+from signalserve.registry.sharpe import ReturnMoments
 
 _COUNTS = frozenset({"trades", "horizon_bars", "bars", "resamples", "seed", "trials"})
 _NUMBERS = frozenset({"cum_return", "sharpe", "max_drawdown", "bar_minutes"})

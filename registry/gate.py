@@ -36,9 +36,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from config.evidence import PromotionSettings, TradingRules
-from registry.evidence import Evidence
-from registry.sharpe import luck
+from signalserve.config.evidence import PromotionSettings, TradingRules
+from signalserve.registry.evidence import Evidence
+from signalserve.registry.sharpe import luck
 
 _CLOCKS_DIFFER = timedelta(minutes=5)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from registry.errors import InvalidArgumentError
+from signalserve.registry.errors import InvalidArgumentError
 
 MAX_LENGTH = 200
 

@@ -25,9 +25,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from config.evidence import PromotionSettings, TradingRules
-from registry.entry import ModelRegistryEntry, Status
-from registry.errors import (
+from signalserve.config.evidence import PromotionSettings, TradingRules
+from signalserve.registry.entry import ModelRegistryEntry, Status
+from signalserve.registry.errors import (
     GateRefusedError,
     InProductionError,
     InvalidArgumentError,
@@ -40,11 +40,11 @@ from registry.errors import (
     UnknownModelError,
     WrongStatusError,
 )
-from registry.events import StatusChange
-from registry.gate import Decision, decide
-from registry.identifiers import Key
-from registry.state import RegistryState
-from registry.store import Draft
+from signalserve.registry.events import StatusChange
+from signalserve.registry.gate import Decision, decide
+from signalserve.registry.identifiers import Key
+from signalserve.registry.state import RegistryState
+from signalserve.registry.store import Draft
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import structlog
 
-from config.evidence import PromotionSettings, TradingRules
-from config.settings import load_settings
-from registry.answers import Committed, answered, commit, decide_and_commit
-from registry.artifacts import Proof, prove, verify
-from registry.entry import ModelRegistryEntry, Status
-from registry.errors import ArtifactError, InvalidArgumentError, NotAdoptedError
-from registry.events import json_safe
-from registry.evidence import Evidence
-from registry.gate import Decision
-from registry.identifiers import Key
-from registry.lifecycle import (
+from signalserve.config.evidence import PromotionSettings, TradingRules
+from signalserve.config.settings import load_settings
+from signalserve.registry.answers import Committed, answered, commit, decide_and_commit
+from signalserve.registry.artifacts import Proof, prove, verify
+from signalserve.registry.entry import ModelRegistryEntry, Status
+from signalserve.registry.errors import ArtifactError, InvalidArgumentError, NotAdoptedError
+from signalserve.registry.events import json_safe
+from signalserve.registry.evidence import Evidence
+from signalserve.registry.gate import Decision
+from signalserve.registry.identifiers import Key
+from signalserve.registry.lifecycle import (
     Gate,
     Promotion,
     Transition,
@@ -31,8 +31,8 @@ from registry.lifecycle import (
     plan_rollback,
     rollback_candidates,
 )
-from registry.state import RegistryState
-from registry.store import DEFAULT_BASE_DIR, Draft, Origin, open_store
+from signalserve.registry.state import RegistryState
+from signalserve.registry.store import DEFAULT_BASE_DIR, Draft, Origin, open_store
 
 OnProof = Callable[[str, Proof], None]
 

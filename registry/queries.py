@@ -7,11 +7,18 @@ from pathlib import Path
 
 import structlog
 
-from registry.artifacts import LoadedModel, load_pickle, read_meta, run_dir, validate_registry_entry, verify
-from registry.entry import ModelRegistryEntry, Status
-from registry.identifiers import Key
-from registry.lifecycle import entry_of
-from registry.store import DEFAULT_BASE_DIR, View, open_store
+from signalserve.registry.artifacts import (
+    LoadedModel,
+    load_pickle,
+    read_meta,
+    run_dir,
+    validate_registry_entry,
+    verify,
+)
+from signalserve.registry.entry import ModelRegistryEntry, Status
+from signalserve.registry.identifiers import Key
+from signalserve.registry.lifecycle import entry_of
+from signalserve.registry.store import DEFAULT_BASE_DIR, View, open_store
 
 _log = structlog.get_logger("registry")
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import structlog
 
-from config.settings import load_settings
-from registry.answers import answered, commit
-from registry.artifacts import (
+from signalserve.config.settings import load_settings
+from signalserve.registry.answers import answered, commit
+from signalserve.registry.artifacts import (
     MANIFEST_FILE,
     MODEL_FILE,
     adopt_folder,
@@ -24,16 +24,16 @@ from registry.artifacts import (
     seal,
     verify,
 )
-from registry.entry import ModelRegistryEntry, Status
-from registry.errors import ArtifactError, InvalidArgumentError
-from registry.events import StatusChange
-from registry.evidence import moment_of
-from registry.identifiers import check_name
-from registry.lifecycle import entry_of, plan_register
-from registry.metadata import META_FILE, ModelMetadata
-from registry.retention import retain
-from registry.state import RegistryState
-from registry.store import DEFAULT_BASE_DIR, Draft, Origin, open_store
+from signalserve.registry.entry import ModelRegistryEntry, Status
+from signalserve.registry.errors import ArtifactError, InvalidArgumentError
+from signalserve.registry.events import StatusChange
+from signalserve.registry.evidence import moment_of
+from signalserve.registry.identifiers import check_name
+from signalserve.registry.lifecycle import entry_of, plan_register
+from signalserve.registry.metadata import META_FILE, ModelMetadata
+from signalserve.registry.retention import retain
+from signalserve.registry.state import RegistryState
+from signalserve.registry.store import DEFAULT_BASE_DIR, Draft, Origin, open_store
 
 _log = structlog.get_logger("registry")
 

@@ -19,15 +19,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from registry.artifacts import run_dir, verify
-from registry.entry import ModelRegistryEntry, Status
-from registry.errors import ArtifactError, InvalidArgumentError, NotAdoptedError
-from registry.identifiers import Key
-from registry.lifecycle import plan_removal
-from registry.metadata import META_FILE, ModelMetadata
-from registry.runs import BUILDING_PREFIX, is_being_built
-from registry.state import RegistryState
-from registry.store import Draft, Origin, Transaction, open_store
+from signalserve.registry.artifacts import run_dir, verify
+from signalserve.registry.entry import ModelRegistryEntry, Status
+from signalserve.registry.errors import ArtifactError, InvalidArgumentError, NotAdoptedError
+from signalserve.registry.identifiers import Key
+from signalserve.registry.lifecycle import plan_removal
+from signalserve.registry.metadata import META_FILE, ModelMetadata
+from signalserve.registry.runs import BUILDING_PREFIX, is_being_built
+from signalserve.registry.state import RegistryState
+from signalserve.registry.store import Draft, Origin, Transaction, open_store
 
 _ABANDONED_SECONDS = 24 * 3600.0
 

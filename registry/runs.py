@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
-from registry.files import sync_folder, sync_tree
-from registry.identifiers import check_name
+from signalserve.registry.files import sync_folder, sync_tree
+from signalserve.registry.identifiers import check_name
 
 BUILDING_PREFIX = ".building-"
 

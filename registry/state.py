@@ -21,11 +21,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from registry.entry import ModelRegistryEntry, Status
-from registry.events import Event
-from registry.evidence import moment_of
-from registry.identifiers import Key
-from registry.index import Index, render_index
+from signalserve.registry.entry import ModelRegistryEntry, Status
+from signalserve.registry.events import Event
+from signalserve.registry.evidence import moment_of
+from signalserve.registry.identifiers import Key
+from signalserve.registry.index import Index, render_index
 
 
 class Look(NamedTuple):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from registry.errors import StorageError
-from registry.events import LOG_FILE, EventLog
-from registry.files import sha256_hex
-from registry.index import INDEX_FILE
-from registry.state import RegistryState
+from signalserve.registry.errors import StorageError
+from signalserve.registry.events import LOG_FILE, EventLog
+from signalserve.registry.files import sha256_hex
+from signalserve.registry.index import INDEX_FILE
+from signalserve.registry.state import RegistryState
 
 
 @dataclass(frozen=True)

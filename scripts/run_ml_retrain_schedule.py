@@ -1,6 +1,6 @@
 """Train again on a schedule: `signalserve retrain` under the name that scripts already call."""
 
-from cli.retrain import main
+from signalserve.cli.retrain import main
 
 if __name__ == "__main__":
     main()

@@ -18,15 +18,15 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from config.settings import Settings
-from registry.store import Store
-from server.guard import CallGuard
-from server.loader import Loader
-from server.metrics import Gauges, ServerMetrics, metrics_endpoint
-from server.servicers.prediction import PredictionServicer
-from server.servicers.registry import RegistryServicer
-from server.serving import ServingState
-from server.watcher import RegistryWatcher
+from signalserve.config.settings import Settings
+from signalserve.registry.store import Store
+from signalserve.server.guard import CallGuard
+from signalserve.server.loader import Loader
+from signalserve.server.metrics import Gauges, ServerMetrics, metrics_endpoint
+from signalserve.server.servicers.prediction import PredictionServicer
+from signalserve.server.servicers.registry import RegistryServicer
+from signalserve.server.serving import ServingState
+from signalserve.server.watcher import RegistryWatcher
 from signalserve.v1 import (
     prediction_service_pb2,
     prediction_service_pb2_grpc,

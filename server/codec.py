@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from predictors.predictor import Predictor
-from server.errors import NothingToServeError, RequestError
+from signalserve.predictors.predictor import Predictor
+from signalserve.server.errors import NothingToServeError, RequestError
 from signalserve.v1 import prediction_pb2
 
 Matrix = np.ndarray[Any, np.dtype[np.float64]]

@@ -22,8 +22,8 @@ import structlog
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
-from predictors.errors import InputError, PredictorError
-from registry.errors import (
+from signalserve.predictors.errors import InputError, PredictorError
+from signalserve.registry.errors import (
     CallerError,
     InvalidArgumentError,
     NotFoundError,

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
-from server.errors import DrainingError, OverloadedError, code_of, status_of
-from server.metrics import ServerMetrics
+from signalserve.server.errors import DrainingError, OverloadedError, code_of, status_of
+from signalserve.server.metrics import ServerMetrics
 
 T = TypeVar("T")
 Servicer = TypeVar("Servicer")

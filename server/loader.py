@@ -13,17 +13,17 @@ from types import MappingProxyType
 import numpy as np
 import structlog
 
-from config.settings import Settings
-from predictors.predictor import Predictor
-from registry.artifacts import Proof, open_entry
-from registry.entry import ModelRegistryEntry, Status
-from registry.errors import RegistryError, UnknownModelError
-from registry.identifiers import Key
-from registry.index import INDEX_FILE
-from registry.state import RegistryState
-from registry.store import View
-from server.errors import NothingToServeError
-from server.snapshot import LoadFailure, ServedModel, ServingSnapshot
+from signalserve.config.settings import Settings
+from signalserve.predictors.predictor import Predictor
+from signalserve.registry.artifacts import Proof, open_entry
+from signalserve.registry.entry import ModelRegistryEntry, Status
+from signalserve.registry.errors import RegistryError, UnknownModelError
+from signalserve.registry.identifiers import Key
+from signalserve.registry.index import INDEX_FILE
+from signalserve.registry.state import RegistryState
+from signalserve.registry.store import View
+from signalserve.server.errors import NothingToServeError
+from signalserve.server.snapshot import LoadFailure, ServedModel, ServingSnapshot
 
 # a model that answers one row slower than this is run in a worker thread, so that it delays no other call
 _INLINE_SECONDS = 0.001

@@ -29,8 +29,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from server.errors import code_of
-from server.snapshot import ServingSnapshot
+from signalserve.server.errors import code_of
+from signalserve.server.snapshot import ServingSnapshot
 
 # an inline answer takes some 50 microseconds, a big matrix seconds
 _BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)

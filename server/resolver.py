@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from registry.errors import UnknownModelError
-from registry.identifiers import Key, name_problem
-from server.errors import NothingToServeError, RequestError, StartingError, UnknownServingKeyError
-from server.snapshot import ServedModel, ServingSnapshot
+from signalserve.registry.errors import UnknownModelError
+from signalserve.registry.identifiers import Key, name_problem
+from signalserve.server.errors import NothingToServeError, RequestError, StartingError, UnknownServingKeyError
+from signalserve.server.snapshot import ServedModel, ServingSnapshot
 from signalserve.v1 import prediction_pb2
 
 

@@ -14,12 +14,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
-from config.settings import ServerSettings
-from server.codec import now_timestamp, out_of_range, read_rows, stale_bar
-from server.errors import LateError, NothingToServeError, RequestError, status_of
-from server.metrics import ServerMetrics
-from server.resolver import resolve
-from server.snapshot import ServedModel, ServingSnapshot
+from signalserve.config.settings import ServerSettings
+from signalserve.server.codec import now_timestamp, out_of_range, read_rows, stale_bar
+from signalserve.server.errors import LateError, NothingToServeError, RequestError, status_of
+from signalserve.server.metrics import ServerMetrics
+from signalserve.server.resolver import resolve
+from signalserve.server.snapshot import ServedModel, ServingSnapshot
 from signalserve.v1 import prediction_pb2
 
 # below this many values a one-threaded answer is cheaper than handing the work to another thread

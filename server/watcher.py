@@ -16,11 +16,11 @@ from pathlib import Path
 
 import structlog
 
-from registry.errors import RegistryError
-from registry.store import Store
-from server.loader import Loader
-from server.serving import ServingState
-from server.snapshot import ServedModel, ServingSnapshot
+from signalserve.registry.errors import RegistryError
+from signalserve.registry.store import Store
+from signalserve.server.loader import Loader
+from signalserve.server.serving import ServingState
+from signalserve.server.snapshot import ServedModel, ServingSnapshot
 
 _RETRY_SECONDS = 5.0
 

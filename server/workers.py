@@ -22,9 +22,9 @@ from multiprocessing.process import BaseProcess
 
 import structlog
 
-from config.logs import configure_logs
-from config.settings import Settings
-from server.bootstrap import reserve_port, serve
+from signalserve.config.logs import configure_logs
+from signalserve.config.settings import Settings
+from signalserve.server.bootstrap import reserve_port, serve
 
 _FIRST_PAUSE, _LONGEST_PAUSE, _LONG_LIFE = 0.5, 30.0, 60.0
 _STOP_CHECK_SECONDS = 0.1

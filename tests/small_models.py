@@ -11,8 +11,8 @@ import joblib
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from registry import ModelMetadata, ModelRegistryEntry, register_model
-from registry.artifacts import seal
+from signalserve.registry import ModelMetadata, ModelRegistryEntry, register_model
+from signalserve.registry.artifacts import seal
 
 NAMES = ["a", "b", "c", "d", "e"]
 

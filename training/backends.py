@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar
 
-from config.evidence import RetrainSettings
+from signalserve.config.evidence import RetrainSettings
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -97,9 +97,9 @@ def build_backend(settings: RetrainSettings) -> Backend:
         BackendError: `ray` is not installed.
     """
     if settings.backend == "ray":
-        from training.ray_backend import RayBackend
+        from signalserve.training.ray_backend import RayBackend
 
         return RayBackend(settings.processes, settings.ray_address)
-    from training.local_backend import LocalBackend
+    from signalserve.training.local_backend import LocalBackend
 
     return LocalBackend(settings.processes)

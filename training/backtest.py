@@ -18,18 +18,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from config.settings import Settings
-from features.bars import Bars
-from features.timeframe import bars_per_year
-from registry import Key, open_store
-from registry.errors import PreconditionError, UnknownKeyError
-from training.backtest_files import free_folder, write_backtest
-from training.errors import InSampleError, TrainingError, TrainingRequestError
-from training.labels import make_labels
-from training.metrics import Metrics, classification_metrics, strategy_metrics
-from training.progress import Report, quiet
-from training.scoring import ScoringModel, open_scoring_model, read_scoring_bars, training_span
-from training.simulation import Rules, Simulation, simulate
+from signalserve.config.settings import Settings
+from signalserve.features.bars import Bars
+from signalserve.features.timeframe import bars_per_year
+from signalserve.registry import Key, open_store
+from signalserve.registry.errors import PreconditionError, UnknownKeyError
+from signalserve.training.backtest_files import free_folder, write_backtest
+from signalserve.training.errors import InSampleError, TrainingError, TrainingRequestError
+from signalserve.training.labels import make_labels
+from signalserve.training.metrics import Metrics, classification_metrics, strategy_metrics
+from signalserve.training.progress import Report, quiet
+from signalserve.training.scoring import ScoringModel, open_scoring_model, read_scoring_bars, training_span
+from signalserve.training.simulation import Rules, Simulation, simulate
 
 
 @dataclass(frozen=True)

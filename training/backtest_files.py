@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from features.timeframe import timeframe_delta
-from registry.events import json_safe
-from training.errors import TrainingError
+from signalserve.features.timeframe import timeframe_delta
+from signalserve.registry.events import json_safe
+from signalserve.training.errors import TrainingError
 
 if TYPE_CHECKING:
-    from training.backtest import BacktestResult
+    from signalserve.training.backtest import BacktestResult
 
 _METRICS_FILE = "metrics.json"
 
@@ -33,7 +33,7 @@ def write_backtest(result: BacktestResult) -> None:
     Raises:
         TrainingError: the folder can't be written.
     """
-    from training.report import render_report  # brings matplotlib
+    from signalserve.training.report import render_report  # brings matplotlib
 
     folder = result.folder
     try:

@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.bars import Bars
-from features.pipeline import FeaturePipeline
-from training.errors import TrainingError
-from training.labels import Labels, make_labels
-from training.request import TrainRequest
-from training.split import Spans, Split, chronological_split, final_window, purge, split_by_spans
+from signalserve.features.bars import Bars
+from signalserve.features.pipeline import FeaturePipeline
+from signalserve.training.errors import TrainingError
+from signalserve.training.labels import Labels, make_labels
+from signalserve.training.request import TrainRequest
+from signalserve.training.split import Spans, Split, chronological_split, final_window, purge, split_by_spans
 
 MIN_ROWS_A_CLASS = 10
 

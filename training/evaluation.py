@@ -23,22 +23,22 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from config.settings import Settings
-from features.bars import Bars
-from features.timeframe import bars_per_year, timeframe_minutes
-from registry import Decision, Evidence, Measured, ModelMetadata, open_store, record_evaluation
-from registry.errors import WrongStatusError
-from registry.gate import Rule, deflated_sharpe
-from registry.lifecycle import entry_of
-from registry.store import View
-from training.bootstrap import Bootstrap, probability_better
-from training.errors import TrainingError, TrainingRequestError
-from training.labels import make_labels
-from training.metrics import classification_metrics, return_moments, strategy_metrics
-from training.plan import named_otherwise
-from training.progress import Report, quiet
-from training.scoring import ScoringModel, open_scoring_model, read_scoring_bars, training_span
-from training.simulation import Rules, Simulation, simulate
+from signalserve.config.settings import Settings
+from signalserve.features.bars import Bars
+from signalserve.features.timeframe import bars_per_year, timeframe_minutes
+from signalserve.registry import Decision, Evidence, Measured, ModelMetadata, open_store, record_evaluation
+from signalserve.registry.errors import WrongStatusError
+from signalserve.registry.gate import Rule, deflated_sharpe
+from signalserve.registry.lifecycle import entry_of
+from signalserve.registry.store import View
+from signalserve.training.bootstrap import Bootstrap, probability_better
+from signalserve.training.errors import TrainingError, TrainingRequestError
+from signalserve.training.labels import make_labels
+from signalserve.training.metrics import classification_metrics, return_moments, strategy_metrics
+from signalserve.training.plan import named_otherwise
+from signalserve.training.progress import Report, quiet
+from signalserve.training.scoring import ScoringModel, open_scoring_model, read_scoring_bars, training_span
+from signalserve.training.simulation import Rules, Simulation, simulate
 
 
 @dataclass(frozen=True)

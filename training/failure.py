@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shutil
 
-from config.settings import Settings
-from registry import ModelMetadata, Status, new_run, open_store, register_model
-from registry.errors import RegistryError
-from registry.metadata import META_FILE
+from signalserve.config.settings import Settings
+from signalserve.registry import ModelMetadata, Status, new_run, open_store, register_model
+from signalserve.registry.errors import RegistryError
+from signalserve.registry.metadata import META_FILE
 
 
 def register_failure(

@@ -25,12 +25,12 @@ from joblib.externals.loky import get_reusable_executor
 from sklearn.model_selection import ParameterGrid
 from threadpoolctl import threadpool_limits
 
-from registry.files import write_atomically
-from training.dataset import Dataset
-from training.errors import TrainingError
-from training.progress import Report, quiet
-from training.request import TrainRequest
-from training.walk_forward import WalkForward, answered, walk_forward
+from signalserve.registry.files import write_atomically
+from signalserve.training.dataset import Dataset
+from signalserve.training.errors import TrainingError
+from signalserve.training.progress import Report, quiet
+from signalserve.training.request import TrainRequest
+from signalserve.training.walk_forward import WalkForward, answered, walk_forward
 
 _SMALLER_IS_BETTER = frozenset({"log_loss", "brier"})
 _OF_THE_ACCOUNT = frozenset({"sharpe", "cum_return"})

@@ -35,8 +35,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from config.ml import LabelSettings
-from features.bars import Bars
+from signalserve.config.ml import LabelSettings
+from signalserve.features.bars import Bars
 
 Array = NDArray[np.float64]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from training.errors import TrainingError
+from signalserve.training.errors import TrainingError
 
 _RELATIVE, _ABSOLUTE = 1e-9, 1e-12
 

@@ -23,7 +23,7 @@ from multiprocessing import connection, resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeAlias
 
-from training.backends import GRACE_SECONDS, ONE_THREAD, Inbox, Job, Outcome, Result
+from signalserve.training.backends import GRACE_SECONDS, ONE_THREAD, Inbox, Job, Outcome, Result
 
 _ATTEMPTS = 2
 _Running: TypeAlias = "dict[Future[Any], tuple[Job, int, _Lane]]"

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from scipy.stats import kurtosis, skew
 from sklearn.metrics import log_loss, precision_score, recall_score, roc_auc_score
 
-from registry.sharpe import ReturnMoments
-from training.simulation import Simulation
+from signalserve.registry.sharpe import ReturnMoments
+from signalserve.training.simulation import Simulation
 
 Array = NDArray[np.float64]
 Metrics = dict[str, float | int | None]

@@ -42,7 +42,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
 from xgboost import XGBClassifier
 
-from training.errors import TrainingRequestError
+from signalserve.training.errors import TrainingRequestError
 
 Params = Mapping[str, Any]
 _Builder = Callable[[Params, int, int, bool], Any]

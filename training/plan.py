@@ -18,10 +18,10 @@ from hashlib import sha256
 from pathlib import Path
 from string import Formatter
 
-from config.evidence import RetrainPolicy
-from config.settings import Settings
-from features.errors import UnknownTimeframeError
-from features.timeframe import timeframe_minutes
+from signalserve.config.evidence import RetrainPolicy
+from signalserve.config.settings import Settings
+from signalserve.features.errors import UnknownTimeframeError
+from signalserve.features.timeframe import timeframe_minutes
 
 _FIELDS = {"symbol": r"(?P<symbol>.+)", "timeframe": r"(?P<timeframe>[0-9]+[A-Za-z]+)"}
 

@@ -8,17 +8,17 @@ from datetime import UTC, datetime
 
 import pandas as pd
 
-from config.evidence import RetrainPolicy
-from config.settings import Settings
-from features.bars import read_bars
-from features.errors import FeatureError
-from features.pipeline import FeaturePipeline
-from training.dataset import split_bars
-from training.errors import TrainingError
-from training.plan import Job, plan_jobs
-from training.retrain_job import training_request
-from training.schedule import due_slot, next_slot, read_state
-from training.split import Split, walk_forward_folds
+from signalserve.config.evidence import RetrainPolicy
+from signalserve.config.settings import Settings
+from signalserve.features.bars import read_bars
+from signalserve.features.errors import FeatureError
+from signalserve.features.pipeline import FeaturePipeline
+from signalserve.training.dataset import split_bars
+from signalserve.training.errors import TrainingError
+from signalserve.training.plan import Job, plan_jobs
+from signalserve.training.retrain_job import training_request
+from signalserve.training.schedule import due_slot, next_slot, read_state
+from signalserve.training.split import Split, walk_forward_folds
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from training.backends import GRACE_SECONDS, BackendError, Inbox, Job, Outcome, Result
+from signalserve.training.backends import GRACE_SECONDS, BackendError, Inbox, Job, Outcome, Result
 
 if TYPE_CHECKING:
     import psutil

@@ -15,16 +15,16 @@ import sklearn
 import xgboost
 from numpy.typing import NDArray
 
-from features.pipeline import PIPELINE_VERSION
-from registry.metadata import ModelMetadata
-from registry.runs import RunDirectory
-from training.dataset import Dataset
-from training.grid import Trials
-from training.importances import write_importances
-from training.metrics import Metrics
-from training.provenance import code_version, library_versions
-from training.request import TrainRequest
-from training.walk_forward import WalkForward
+from signalserve.features.pipeline import PIPELINE_VERSION
+from signalserve.registry.metadata import ModelMetadata
+from signalserve.registry.runs import RunDirectory
+from signalserve.training.dataset import Dataset
+from signalserve.training.grid import Trials
+from signalserve.training.importances import write_importances
+from signalserve.training.metrics import Metrics
+from signalserve.training.provenance import code_version, library_versions
+from signalserve.training.request import TrainRequest
+from signalserve.training.walk_forward import WalkForward
 
 
 def metadata_of(

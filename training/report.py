@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from training.plots import calibration_plot, drawdown_plot, equity_plot
+from signalserve.training.plots import calibration_plot, drawdown_plot, equity_plot
 
 _MOST_TRADES = 500
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")

@@ -12,17 +12,17 @@ from typing import Any
 
 import pandas as pd
 
-from config.ml import LabelSettings, WalkForwardSettings
-from config.settings import Settings
-from features.errors import FeatureError
-from features.pipeline import FeaturePipeline
-from features.timeframe import bars_per_year
-from registry.errors import RegistryError
-from registry.identifiers import check_name
-from training.errors import TrainingRequestError
-from training.models import build_model, canonical_type
-from training.simulation import Rules
-from training.split import Spans
+from signalserve.config.ml import LabelSettings, WalkForwardSettings
+from signalserve.config.settings import Settings
+from signalserve.features.errors import FeatureError
+from signalserve.features.pipeline import FeaturePipeline
+from signalserve.features.timeframe import bars_per_year
+from signalserve.registry.errors import RegistryError
+from signalserve.registry.identifiers import check_name
+from signalserve.training.errors import TrainingRequestError
+from signalserve.training.models import build_model, canonical_type
+from signalserve.training.simulation import Rules
+from signalserve.training.split import Spans
 
 Params = Mapping[str, Any]
 

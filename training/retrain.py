@@ -20,13 +20,13 @@ from typing import Any
 import structlog
 from filelock import FileLock, Timeout
 
-from config.evidence import RetrainPolicy
-from config.settings import ConfigError, Settings
-from registry.events import json_safe
-from training.backends import Backend, Inbox, Outcome, build_backend
-from training.plan import Job, Plan, plan_jobs
-from training.retrain_job import JobResult, JobStatus, fail, run_job, sweep
-from training.schedule import check_schedule, due_slot, next_slot, read_state, write_state
+from signalserve.config.evidence import RetrainPolicy
+from signalserve.config.settings import ConfigError, Settings
+from signalserve.registry.events import json_safe
+from signalserve.training.backends import Backend, Inbox, Outcome, build_backend
+from signalserve.training.plan import Job, Plan, plan_jobs
+from signalserve.training.retrain_job import JobResult, JobStatus, fail, run_job, sweep
+from signalserve.training.schedule import check_schedule, due_slot, next_slot, read_state, write_state
 
 RUNS_FILE = "runs.jsonl"
 LOCK_FILE = ".retrain.lock"

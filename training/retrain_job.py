@@ -24,20 +24,20 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from config.logs import configure_logs
-from config.settings import Settings
-from features.errors import FeatureError
-from registry import Promotion, Status, open_store, promote
-from registry.errors import GateRefusedError, RegistryError, StaleExpectationError
-from registry.lifecycle import Gate, entry_of
-from registry.runs import BUILDING_PREFIX, is_being_built
-from registry.store import View
-from training.errors import TrainingError, TrainingRequestError
-from training.failure import register_failure
-from training.plan import Job, slot_text
+from signalserve.config.logs import configure_logs
+from signalserve.config.settings import Settings
+from signalserve.features.errors import FeatureError
+from signalserve.registry import Promotion, Status, open_store, promote
+from signalserve.registry.errors import GateRefusedError, RegistryError, StaleExpectationError
+from signalserve.registry.lifecycle import Gate, entry_of
+from signalserve.registry.runs import BUILDING_PREFIX, is_being_built
+from signalserve.registry.store import View
+from signalserve.training.errors import TrainingError, TrainingRequestError
+from signalserve.training.failure import register_failure
+from signalserve.training.plan import Job, slot_text
 
 if TYPE_CHECKING:
-    from training.request import TrainRequest
+    from signalserve.training.request import TrainRequest
 
 _RUNNING = "running"
 
@@ -147,7 +147,7 @@ def _steps(run: _Run) -> JobStatus:
     passed = _evaluate(run, model_id)
     if passed is None:
         return JobStatus.TRAINED
-    from training.backtest import BacktestRequest, backtest
+    from signalserve.training.backtest import BacktestRequest, backtest
 
     run.step = "backtest"
     choice = BacktestRequest.from_settings(
@@ -165,7 +165,7 @@ def _steps(run: _Run) -> JobStatus:
 
 def _train(run: _Run) -> str:
     """The registered model; the one of an earlier attempt where its request_id is in the log."""
-    from training.run import train
+    from signalserve.training.run import train
 
     try:
         request = training_request(run.settings, run.job)
@@ -181,7 +181,7 @@ def training_request(settings: Settings, job: Job) -> TrainRequest:
     Raises:
         TrainingRequestError: the policy, or the configuration, asks for what there is not.
     """
-    from training.request import TrainRequest
+    from signalserve.training.request import TrainRequest
 
     policy = job.policy
     chosen = {
@@ -221,7 +221,7 @@ def _evaluate(run: _Run, model_id: str) -> bool | None:
 
     An evaluation that an earlier attempt left in the log is not made again.
     """
-    from training.evaluation import evaluate
+    from signalserve.training.evaluation import evaluate
 
     state, settings = run.view().state, run.settings
     entry = entry_of(state, model_id)
@@ -275,7 +275,7 @@ def _promote(run: _Run, model_id: str) -> JobStatus:
 
 @contextmanager
 def _marker(settings: Settings, job: Job) -> Iterator[None]:
-    from training.models import canonical_type
+    from signalserve.training.models import canonical_type
 
     folder = settings.retrain.output_dir / _RUNNING
     folder.mkdir(parents=True, exist_ok=True)

@@ -17,26 +17,26 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from features.bars import read_bars
-from features.errors import FeatureError
-from features.pipeline import FeaturePipeline
-from registry import ModelMetadata, Status, new_run, open_store, register_model
-from registry.artifacts import read_meta, run_dir, seal
-from registry.entry import ModelRegistryEntry
-from registry.errors import RegistryError
-from registry.lifecycle import entry_of
-from registry.runs import RunDirectory
-from training.dataset import Dataset, prepare
-from training.errors import TrainingError, TrainingRequestError
-from training.grid import Trials, grid_search, write_results
-from training.importances import feature_importances
-from training.interrupts import uninterrupted
-from training.leakage import check_no_lookahead, random_cuts
-from training.metrics import Metrics
-from training.progress import Report, quiet
-from training.record import base_metadata, metadata_of, write_artifacts, write_predictions
-from training.request import TrainRequest
-from training.walk_forward import WalkForward, fit, measure, score, walk_forward
+from signalserve.features.bars import read_bars
+from signalserve.features.errors import FeatureError
+from signalserve.features.pipeline import FeaturePipeline
+from signalserve.registry import ModelMetadata, Status, new_run, open_store, register_model
+from signalserve.registry.artifacts import read_meta, run_dir, seal
+from signalserve.registry.entry import ModelRegistryEntry
+from signalserve.registry.errors import RegistryError
+from signalserve.registry.lifecycle import entry_of
+from signalserve.registry.runs import RunDirectory
+from signalserve.training.dataset import Dataset, prepare
+from signalserve.training.errors import TrainingError, TrainingRequestError
+from signalserve.training.grid import Trials, grid_search, write_results
+from signalserve.training.importances import feature_importances
+from signalserve.training.interrupts import uninterrupted
+from signalserve.training.leakage import check_no_lookahead, random_cuts
+from signalserve.training.metrics import Metrics
+from signalserve.training.progress import Report, quiet
+from signalserve.training.record import base_metadata, metadata_of, write_artifacts, write_predictions
+from signalserve.training.request import TrainRequest
+from signalserve.training.walk_forward import WalkForward, fit, measure, score, walk_forward
 
 _LOOKAHEAD_CUTS = 3
 

@@ -21,9 +21,9 @@ from typing import Any
 
 from cronsim import CronSim, CronSimError
 
-from config.evidence import RetrainPolicy
-from config.settings import ConfigError
-from registry.files import write_atomically
+from signalserve.config.evidence import RetrainPolicy
+from signalserve.config.settings import ConfigError
+from signalserve.registry.files import write_atomically
 
 STATE_FILE = "state.json"
 _FIRST_MONDAY = datetime(1970, 1, 5, tzinfo=UTC)

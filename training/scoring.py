@@ -9,17 +9,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.bars import Bars, read_bars
-from features.errors import FeatureError, NoBarFileError
-from features.pipeline import PIPELINE_VERSION, FeaturePipeline
-from predictors.predictor import Predictor
-from registry import ModelMetadata
-from registry.artifacts import open_entry, read_meta, read_proven_meta, run_dir
-from registry.entry import ModelRegistryEntry, Status
-from registry.errors import ArtifactError, WrongStatusError
-from registry.lifecycle import entry_of
-from registry.store import View
-from training.errors import TrainingError, TrainingRequestError
+from signalserve.features.bars import Bars, read_bars
+from signalserve.features.errors import FeatureError, NoBarFileError
+from signalserve.features.pipeline import PIPELINE_VERSION, FeaturePipeline
+from signalserve.predictors.predictor import Predictor
+from signalserve.registry import ModelMetadata
+from signalserve.registry.artifacts import open_entry, read_meta, read_proven_meta, run_dir
+from signalserve.registry.entry import ModelRegistryEntry, Status
+from signalserve.registry.errors import ArtifactError, WrongStatusError
+from signalserve.registry.lifecycle import entry_of
+from signalserve.registry.store import View
+from signalserve.training.errors import TrainingError, TrainingRequestError
 
 
 @dataclass(frozen=True)

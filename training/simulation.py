@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from config.settings import Settings
+from signalserve.config.settings import Settings
 
 Array = NDArray[np.float64]
 

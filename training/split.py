@@ -25,8 +25,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.model_selection import TimeSeriesSplit
 
-from config.ml import WalkForwardSettings
-from training.errors import TrainingError
+from signalserve.config.ml import WalkForwardSettings
+from signalserve.training.errors import TrainingError
 
 Positions = NDArray[np.intp]
 

@@ -17,15 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from features.timeframe import bars_per_year
-from training.dataset import MIN_ROWS_A_CLASS, Dataset
-from training.errors import TrainingError
-from training.metrics import classification_metrics, strategy_metrics
-from training.models import fit_model
-from training.progress import Report, quiet
-from training.request import TrainRequest
-from training.simulation import simulate
-from training.split import walk_forward_folds
+from signalserve.features.timeframe import bars_per_year
+from signalserve.training.dataset import MIN_ROWS_A_CLASS, Dataset
+from signalserve.training.errors import TrainingError
+from signalserve.training.metrics import classification_metrics, strategy_metrics
+from signalserve.training.models import fit_model
+from signalserve.training.progress import Report, quiet
+from signalserve.training.request import TrainRequest
+from signalserve.training.simulation import simulate
+from signalserve.training.split import walk_forward_folds
 
 Array = NDArray[np.float64]
 

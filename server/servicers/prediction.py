@@ -12,10 +12,10 @@ from typing import Any
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from server.errors import status_of
-from server.guard import CallGuard, OpenStream
-from server.serving import ServingState
-from server.watcher import RegistryWatcher
+from signalserve.server.errors import status_of
+from signalserve.server.guard import CallGuard, OpenStream
+from signalserve.server.serving import ServingState
+from signalserve.server.watcher import RegistryWatcher
 from signalserve.v1 import prediction_pb2, prediction_service_pb2_grpc, serving_status_pb2
 
 Context = grpc.aio.ServicerContext[Any, Any]

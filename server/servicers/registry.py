@@ -10,11 +10,11 @@ from typing import Any
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from config.evidence import PromotionSettings, TradingRules
-from predictors.errors import PredictorError
-from predictors.manifest import read_manifest
-from predictors.schema import schema_hash
-from registry import (
+from signalserve.config.evidence import PromotionSettings, TradingRules
+from signalserve.predictors.errors import PredictorError
+from signalserve.predictors.manifest import read_manifest
+from signalserve.predictors.schema import schema_hash
+from signalserve.registry import (
     Committed,
     Key,
     ModelRegistryEntry,
@@ -24,17 +24,17 @@ from registry import (
     promote,
     rollback,
 )
-from registry.artifacts import read_importances, read_meta, run_dir
-from registry.errors import ArtifactError
-from registry.events import Event, EventLog
-from registry.lifecycle import entry_of
-from registry.metadata import META_FILE
-from registry.queries import select
-from registry.store import Store, View
-from server.errors import RequestError
-from server.loader import Loader
-from server.serving import ServingState
-from server.watcher import RegistryWatcher
+from signalserve.registry.artifacts import read_importances, read_meta, run_dir
+from signalserve.registry.errors import ArtifactError
+from signalserve.registry.events import Event, EventLog
+from signalserve.registry.lifecycle import entry_of
+from signalserve.registry.metadata import META_FILE
+from signalserve.registry.queries import select
+from signalserve.registry.store import Store, View
+from signalserve.server.errors import RequestError
+from signalserve.server.loader import Loader
+from signalserve.server.serving import ServingState
+from signalserve.server.watcher import RegistryWatcher
 from signalserve.v1 import registry_pb2, registry_service_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]

@@ -14,13 +14,13 @@ from unittest import mock
 
 import pytest
 
-from cli import exits
-from cli.main import main
-from client import SignalClient
-from client.channel import caller
-from config.settings import load_settings
-from features.synthetic import synthetic_bars
-from registry import Promotion, promote
+from signalserve.cli import exits
+from signalserve.cli.main import main
+from signalserve.client import SignalClient
+from signalserve.client.channel import caller
+from signalserve.config.settings import load_settings
+from signalserve.features.synthetic import synthetic_bars
+from signalserve.registry import Promotion, promote
 from tests.server.conftest import ROOT, server_process
 from tests.small_models import NAMES, register_copy, rows, sealed_template, write_run
 
@@ -299,7 +299,7 @@ def test_ctrl_c_says_interrupted_also_while_the_command_is_loading(command: tupl
         "        if name == 'typer': signal.raise_signal(signal.SIGINT)\n"
         "sys.meta_path.insert(0, Stop())\n"
         f"sys.argv = ['signalserve', *{list(command)!r}]\n"
-        "runpy.run_module('cli', run_name='__main__')\n"
+        "runpy.run_module('signalserve.cli', run_name='__main__')\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", started], capture_output=True, text=True, cwd=ROOT, timeout=120, check=False
@@ -311,7 +311,7 @@ def test_ctrl_c_says_interrupted_once_while_a_command_works(monkeypatch: pytest.
     def interrupt(*_: object) -> NoReturn:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cli.health.load_settings", interrupt)
+    monkeypatch.setattr("signalserve.cli.health.load_settings", interrupt)
     assert signalserve("health", code=exits.INTERRUPTED) == "interrupted\n"
 
 

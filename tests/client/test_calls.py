@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from client import (
+from signalserve.client import (
     Aborted,
     AsyncSignalClient,
     Cancelled,

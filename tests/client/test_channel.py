@@ -7,7 +7,7 @@ import grpc
 import numpy as np
 import pytest
 
-from client import (
+from signalserve.client import (
     AsyncSignalClient,
     DeadlineExceeded,
     InternalError,
@@ -16,7 +16,7 @@ from client import (
     Tls,
     Unavailable,
 )
-from client.channel import service_config
+from signalserve.client.channel import service_config
 
 LONG = 20_000
 ROW = {"a": 1.0}

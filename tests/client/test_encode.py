@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from client.encode import encode_features, encode_predict
+from signalserve.client.encode import encode_features, encode_predict
 from signalserve.v1.prediction_pb2 import PredictRequest
 
 NAMES = ["rsi", "atr", "macd"]
@@ -146,7 +146,7 @@ def test_a_matrix_over_two_gib_is_refused_before_it_is_copied():
     rows = np.broadcast_to(np.zeros(1, dtype=np.float64), (300_000_000, 1))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("client.encode.encode_features", lambda *_: (("a",), rows))
+        patch.setattr("signalserve.client.encode.encode_features", lambda *_: (("a",), rows))
         with pytest.raises(ValueError, match="2 GiB"):
             encode_predict("X", "15m", rows, feature_names=["a"])
 

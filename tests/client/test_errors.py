@@ -5,8 +5,8 @@ import grpc
 import pytest
 from google.rpc import status_pb2
 
-import client as library
-from client.errors import SignalServeError, UnknownError, from_status
+import signalserve.client as library
+from signalserve.client.errors import SignalServeError, UnknownError, from_status
 
 CLASSES = {
     "INVALID_ARGUMENT": library.InvalidArgument,

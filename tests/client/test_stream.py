@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client import (
+from signalserve.client import (
     AsyncSignalClient,
     Cancelled,
     DeadlineExceeded,
@@ -16,7 +16,7 @@ from client import (
     SignalServeError,
     Unavailable,
 )
-from client.exchange import Exchange
+from signalserve.client.exchange import Exchange
 from signalserve.v1.prediction_pb2 import PredictStreamResponse
 
 LONG = 20_000

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.bars import BarsError, BarWarning, read_bars
-from features.errors import UnknownTimeframeError
-from features.synthetic import synthetic_bars
+from signalserve.features.bars import BarsError, BarWarning, read_bars
+from signalserve.features.errors import UnknownTimeframeError
+from signalserve.features.synthetic import synthetic_bars
 
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "ohlcv"
 

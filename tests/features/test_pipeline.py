@@ -11,10 +11,10 @@ import talib
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.bars import read_bars
-from features.errors import BarsError, UnknownPresetError
-from features.pipeline import PRESETS, FeaturePipeline
-from features.synthetic import synthetic_bars
+from signalserve.features.bars import read_bars
+from signalserve.features.errors import BarsError, UnknownPresetError
+from signalserve.features.pipeline import PRESETS, FeaturePipeline
+from signalserve.features.synthetic import synthetic_bars
 
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "ohlcv"
 PRICES = ["open", "high", "low", "close"]

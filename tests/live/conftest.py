@@ -14,14 +14,14 @@ from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from client import SignalClient
-from features.pipeline import FeaturePipeline
-from live.bars import Bar
-from live.engine import LiveEngine
-from live.paper import PaperPosition
-from live.records import BarRecord
-from live.scoring import StreamScorer
-from live.strategy import MLSignalStrategy
+from signalserve.client import SignalClient
+from signalserve.features.pipeline import FeaturePipeline
+from signalserve.live.bars import Bar
+from signalserve.live.engine import LiveEngine
+from signalserve.live.paper import PaperPosition
+from signalserve.live.records import BarRecord
+from signalserve.live.scoring import StreamScorer
+from signalserve.live.strategy import MLSignalStrategy
 from signalserve.v1 import (
     prediction_pb2,
     prediction_service_pb2_grpc,

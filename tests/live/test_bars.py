@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.bars import BarsError
-from features.synthetic import synthetic_bars
-from live.bars import Bar, CsvReplay
-from live.window import BarWindow
+from signalserve.features.bars import BarsError
+from signalserve.features.synthetic import synthetic_bars
+from signalserve.live.bars import Bar, CsvReplay
+from signalserve.live.window import BarWindow
 
 
 @pytest.fixture

@@ -4,13 +4,13 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from client import SignalClient
-from features.pipeline import FeaturePipeline
-from features.synthetic import synthetic_bars
-from live.backoff import Backoff
-from live.paper import PaperPosition
-from live.scoring import BURST, StreamScorer
-from live.strategy import MLSignalStrategy, Signal
+from signalserve.client import SignalClient
+from signalserve.features.pipeline import FeaturePipeline
+from signalserve.features.synthetic import synthetic_bars
+from signalserve.live.backoff import Backoff
+from signalserve.live.paper import PaperPosition
+from signalserve.live.scoring import BURST, StreamScorer
+from signalserve.live.strategy import MLSignalStrategy, Signal
 
 LONG_MS = 60_000.0
 AWAY_MS = 1_500.0  # where a bar has to wait its deadline out

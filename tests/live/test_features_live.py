@@ -3,11 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.bars import read_bars
-from features.pipeline import PRESETS, FeaturePipeline
-from features.synthetic import synthetic_bars
-from live.bars import Bar
-from live.window import BarWindow
+from signalserve.features.bars import read_bars
+from signalserve.features.pipeline import PRESETS, FeaturePipeline
+from signalserve.features.synthetic import synthetic_bars
+from signalserve.live.bars import Bar
+from signalserve.live.window import BarWindow
 
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "ohlcv"
 

@@ -8,8 +8,8 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from cli import live
-from features.synthetic import synthetic_bars
+from signalserve.cli import live
+from signalserve.features.synthetic import synthetic_bars
 
 
 @pytest.fixture

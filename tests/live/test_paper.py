@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from live.paper import PaperPosition
-from live.strategy import MLSignalStrategy, Signal
-from training.simulation import Rules, simulate
+from signalserve.live.paper import PaperPosition
+from signalserve.live.strategy import MLSignalStrategy, Signal
+from signalserve.training.simulation import Rules, simulate
 
 prices = st.floats(1.0, 1000.0)
 steps = st.lists(st.tuples(prices, prices, st.sampled_from([None, *Signal])), min_size=1, max_size=40)

@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 import yaml
 
-from client import SignalClient
-from config.settings import load_settings
-from features.bars import read_bars
-from features.synthetic import synthetic_bars
-from live.bars import CsvReplay
-from live.bootstrap import build_engine
-from live.engine import LiveEngine
-from live.paper import PaperPosition
-from live.scoring import StreamScorer
-from live.served_model import choose_pipeline, served_model
-from live.strategy import MLSignalStrategy
-from registry import load_model_by_id, promote_model
-from training.request import TrainRequest
-from training.run import train
+from signalserve.client import SignalClient
+from signalserve.config.settings import load_settings
+from signalserve.features.bars import read_bars
+from signalserve.features.synthetic import synthetic_bars
+from signalserve.live.bars import CsvReplay
+from signalserve.live.bootstrap import build_engine
+from signalserve.live.engine import LiveEngine
+from signalserve.live.paper import PaperPosition
+from signalserve.live.scoring import StreamScorer
+from signalserve.live.served_model import choose_pipeline, served_model
+from signalserve.live.strategy import MLSignalStrategy
+from signalserve.registry import load_model_by_id, promote_model
+from signalserve.training.request import TrainRequest
+from signalserve.training.run import train
 
 ROOT = Path(__file__).resolve().parents[2]
 REAL = ROOT.parent / "shared" / "data" / "ohlcv" / "BTCUSDT_15m.csv"
@@ -67,7 +67,16 @@ class Served:
 
     def start(self):
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "cli.main", "serve", "--config", self.config, "--port", str(self.port)],
+            [
+                sys.executable,
+                "-m",
+                "signalserve.cli.main",
+                "serve",
+                "--config",
+                self.config,
+                "--port",
+                str(self.port),
+            ],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=self.log,

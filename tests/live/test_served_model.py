@@ -1,8 +1,8 @@
 import pytest
 
-from client import NotFound
-from features.errors import UnknownPresetError
-from live.served_model import FeaturesMissingError, NotServedError, choose_pipeline, served_model
+from signalserve.client import NotFound
+from signalserve.features.errors import UnknownPresetError
+from signalserve.live.served_model import FeaturesMissingError, NotServedError, choose_pipeline, served_model
 from signalserve.v1 import registry_pb2
 
 

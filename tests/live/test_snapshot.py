@@ -4,10 +4,10 @@ from datetime import datetime
 
 import pytest
 
-from features.pipeline import FeaturePipeline
-from features.synthetic import synthetic_bars
-from live.records import LatencyWindow
-from live.snapshot import SnapshotFile
+from signalserve.features.pipeline import FeaturePipeline
+from signalserve.features.synthetic import synthetic_bars
+from signalserve.live.records import LatencyWindow
+from signalserve.live.snapshot import SnapshotFile
 
 WARM = FeaturePipeline("core").warmup_bars
 FRAME = synthetic_bars("SYNTH", WARM + 60, seed=4)

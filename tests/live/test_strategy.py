@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from live.strategy import MLSignalStrategy, Signal
+from signalserve.live.strategy import MLSignalStrategy, Signal
 
 unit = st.floats(0.0, 1.0)
 scores = st.one_of(st.none(), st.just(math.nan), unit)

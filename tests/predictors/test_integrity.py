@@ -15,11 +15,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from predictors.errors import GoldenMismatchError, IntegrityError, PredictorError, UnpickleRefusedError
-from predictors.manifest import Manifest, changed_files, read_manifest, verify_files
-from predictors.opening import open_predictor
-from predictors.schema import schema_hash
-from predictors.seal import seal_run_dir
+from signalserve.predictors.errors import (
+    GoldenMismatchError,
+    IntegrityError,
+    PredictorError,
+    UnpickleRefusedError,
+)
+from signalserve.predictors.manifest import Manifest, changed_files, read_manifest, verify_files
+from signalserve.predictors.opening import open_predictor
+from signalserve.predictors.schema import schema_hash
+from signalserve.predictors.seal import seal_run_dir
 from tests.predictors.conftest import NAMES, training_data
 
 

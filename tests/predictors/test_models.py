@@ -13,12 +13,12 @@ import xgboost
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
-from predictors.compile import compile_model
-from predictors.errors import InputError, UnsupportedModelError
-from predictors.golden import beside
-from predictors.opening import open_predictor
-from predictors.seal import seal_run_dir
-from predictors.thresholds import split_points
+from signalserve.predictors.compile import compile_model
+from signalserve.predictors.errors import InputError, UnsupportedModelError
+from signalserve.predictors.golden import beside
+from signalserve.predictors.opening import open_predictor
+from signalserve.predictors.seal import seal_run_dir
+from signalserve.predictors.thresholds import split_points
 from tests.predictors.conftest import MODELS, NAMES, training_data
 
 # ONNX has no form of hist_gb here, and puts rows that stand on a split of the other two on the wrong side

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from registry import (
+from signalserve.registry import (
     ModelMetadata,
     Selection,
     clean,
@@ -18,9 +18,9 @@ from registry import (
     register_model,
     verify_log,
 )
-from registry.errors import InvalidArgumentError
-from registry.events import EventLog
-from registry.runs import is_being_built
+from signalserve.registry.errors import InvalidArgumentError
+from signalserve.registry.events import EventLog
+from signalserve.registry.runs import is_being_built
 from tests.small_models import register_copy, sealed_template
 
 
@@ -102,7 +102,7 @@ def test_a_folder_goes_after_its_event(base: Path, monkeypatch: pytest.MonkeyPat
         assert told[-1] == folder.name
         assert folder.is_dir()
 
-    monkeypatch.setattr("registry.retention.shutil.rmtree", removed)
+    monkeypatch.setattr("signalserve.registry.retention.shutil.rmtree", removed)
     clean(base, (), selection=Selection(keep=1), delete_dirs=True)
     assert told == ["fourth", "third"]
 

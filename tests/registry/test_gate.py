@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from config.evidence import PromotionSettings, TradingRules
-from registry import (
+from signalserve.config.evidence import PromotionSettings, TradingRules
+from signalserve.registry import (
     Evidence,
     Key,
     Measured,
@@ -26,7 +26,7 @@ from registry import (
     rollback,
     verify_log,
 )
-from registry.errors import (
+from signalserve.registry.errors import (
     GateRefusedError,
     InvalidArgumentError,
     NotAdoptedError,
@@ -34,9 +34,9 @@ from registry.errors import (
     RequestIdReusedError,
     WrongStatusError,
 )
-from registry.events import EventLog
-from registry.lifecycle import Gate
-from registry.sharpe import ReturnMoments
+from signalserve.registry.events import EventLog
+from signalserve.registry.lifecycle import Gate
+from signalserve.registry.sharpe import ReturnMoments
 from tests.small_models import register_copy, sealed_template
 
 KEY = Key("BTCUSDT", "15m")

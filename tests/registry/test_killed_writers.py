@@ -11,9 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from registry import Promotion, archive, list_models, make_candidate, promote, rollback, verify_log
-from registry.errors import CallerError
-from registry.store import Store
+from signalserve.registry import (
+    Promotion,
+    archive,
+    list_models,
+    make_candidate,
+    promote,
+    rollback,
+    verify_log,
+)
+from signalserve.registry.errors import CallerError
+from signalserve.registry.store import Store
 from tests.small_models import register_copy, sealed_template
 
 KILLS = 200

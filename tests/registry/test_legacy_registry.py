@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry import (
+from signalserve.registry import (
     ModelMetadata,
     ModelRegistryEntry,
     adopt,
@@ -27,9 +27,9 @@ from registry import (
     validate_registry_entry,
     verify_log,
 )
-from registry.entry import COLUMNS
-from registry.errors import ArtifactError, NotAdoptedError
-from registry.index import parse_index, render_index
+from signalserve.registry.entry import COLUMNS
+from signalserve.registry.errors import ArtifactError, NotAdoptedError
+from signalserve.registry.index import parse_index, render_index
 from tests.small_models import NAMES, fitted, rows, sealed_template, write_run
 
 OLD_HEADER = "model_id,symbol,timeframe,model_type,created_at,path,cum_return,sharpe"

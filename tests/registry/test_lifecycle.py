@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from config.evidence import PromotionSettings
-from registry import (
+from signalserve.config.evidence import PromotionSettings
+from signalserve.registry import (
     Evidence,
     Measured,
     Promotion,
@@ -29,7 +29,7 @@ from registry import (
     rollback,
     verify_log,
 )
-from registry.errors import (
+from signalserve.registry.errors import (
     ArtifactError,
     CallerError,
     InProductionError,
@@ -41,10 +41,10 @@ from registry.errors import (
     UnknownModelError,
     WrongStatusError,
 )
-from registry.events import EventLog
-from registry.identifiers import Key
-from registry.sharpe import ReturnMoments
-from registry.store import Store
+from signalserve.registry.events import EventLog
+from signalserve.registry.identifiers import Key
+from signalserve.registry.sharpe import ReturnMoments
+from signalserve.registry.store import Store
 from tests.small_models import register_copy, sealed_template
 
 KEY = Key("BTCUSDT", "15m")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import multiprocessing
 from pathlib import Path
 
-from registry import Promotion, load_registry, promote, verify_log
-from registry.events import EventLog
-from registry.store import Store
+from signalserve.registry import Promotion, load_registry, promote, verify_log
+from signalserve.registry.events import EventLog
+from signalserve.registry.store import Store
 from tests.small_models import register_copy, sealed_template
 
 PROCESSES, EACH = 8, 50

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from client import AsyncSignalClient
-from config.settings import Settings
-from registry import Promotion, promote
-from server.bootstrap import RunningServer, running_server
+from signalserve.client import AsyncSignalClient
+from signalserve.config.settings import Settings
+from signalserve.registry import Promotion, promote
+from signalserve.server.bootstrap import RunningServer, running_server
 from tests.small_models import register_copy, sealed_template
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,7 +76,17 @@ def server_process(
     base: Path, log: Path, *arguments: str, environment: dict[str, str] | None = None
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """`signalserve serve` in a process of its own; gives it and its address once it is ready."""
-    command = [sys.executable, "-m", "cli.main", "serve", "--port", "0", "--registry", str(base), *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "signalserve.cli.main",
+        "serve",
+        "--port",
+        "0",
+        "--registry",
+        str(base),
+        *arguments,
+    ]
     with ExitStack() as stack:
         stream = stack.enter_context(log.open("w"))
         process = subprocess.Popen(

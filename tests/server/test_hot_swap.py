@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client import AsyncSignalClient, FailedPrecondition
-from predictors.opening import open_predictor
-from predictors.predictor import Predictor
-from registry import make_candidate, promote_model
-from registry.identifiers import Key
+from signalserve.client import AsyncSignalClient, FailedPrecondition
+from signalserve.predictors.opening import open_predictor
+from signalserve.predictors.predictor import Predictor
+from signalserve.registry import make_candidate, promote_model
+from signalserve.registry.identifiers import Key
 from tests.server.conftest import serving
 from tests.small_models import NAMES, fitted, rows
 
@@ -84,7 +84,7 @@ async def test_what_a_promote_or_a_rollback_proved_is_served_without_opening_it_
         return open_predictor(folder, **options)
 
     async with serving(base) as (client, _):
-        monkeypatch.setattr("registry.artifacts.open_predictor", counted)
+        monkeypatch.setattr("signalserve.registry.artifacts.open_predictor", counted)
         await client.promote("btc1", reason="test")
         assert opened == ["btc1"]
         await client.rollback([KEY], reason="test")

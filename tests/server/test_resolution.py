@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from client import FailedPrecondition
-from registry import ModelMetadata, adopt, archive, promote_model, register_model
+from signalserve.client import FailedPrecondition
+from signalserve.registry import ModelMetadata, adopt, archive, promote_model, register_model
 from tests.predictors.conftest import MODELS, training_data
 from tests.predictors.conftest import NAMES as WIDE
 from tests.server.conftest import serving

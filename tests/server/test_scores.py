@@ -9,9 +9,9 @@ import joblib
 import numpy as np
 import pytest
 
-from client import PredictionRequest
-from registry import ModelMetadata, Promotion, new_run, promote, register_model
-from registry.artifacts import seal
+from signalserve.client import PredictionRequest
+from signalserve.registry import ModelMetadata, Promotion, new_run, promote, register_model
+from signalserve.registry.artifacts import seal
 from tests.predictors.conftest import MODELS, NAMES, fitted, training_data
 from tests.predictors.test_models import native, threshold_rows
 from tests.server.conftest import serving

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from config.settings import Settings
-from features.synthetic import synthetic_bars
+from signalserve.config.settings import Settings
+from signalserve.features.synthetic import synthetic_bars
 
 CONFIG: dict[str, Any] = {
     "ml": {

@@ -14,22 +14,22 @@ import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 from typer.testing import CliRunner
 
-from cli.main import app
-from features.bars import read_bars
-from registry import ModelMetadata, load_model_by_id, promote_model, register_model
-from registry.errors import ArtifactError
+from signalserve.cli.main import app
+from signalserve.features.bars import read_bars
+from signalserve.registry import ModelMetadata, load_model_by_id, promote_model, register_model
+from signalserve.registry.errors import ArtifactError
+from signalserve.training.backtest import BacktestRequest, backtest
+from signalserve.training.errors import TrainingError, TrainingRequestError
+from signalserve.training.plots import calibration_groups
 from tests.training.recompute import check_report
-from training.backtest import BacktestRequest, backtest
-from training.errors import TrainingError, TrainingRequestError
-from training.plots import calibration_groups
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, bar_file: Path) -> tuple[Path, str]:
-    from config.settings import Settings
+    from signalserve.config.settings import Settings
+    from signalserve.training.request import TrainRequest
+    from signalserve.training.run import train
     from tests.training.conftest import CONFIG
-    from training.request import TrainRequest
-    from training.run import train
 
     base = tmp_path_factory.mktemp("backtest") / "registry"
     request = TrainRequest.from_settings(Settings(**CONFIG), "SYNTH", output_dir=base, ohlcv=bar_file)
@@ -39,7 +39,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, bar_file: Path) -> tuple[P
 
 
 def request(trained: tuple[Path, str], bar_file: Path, folder: Path, **more: Any) -> BacktestRequest:
-    from config.settings import Settings
+    from signalserve.config.settings import Settings
     from tests.training.conftest import CONFIG
 
     return BacktestRequest.from_settings(
@@ -79,7 +79,7 @@ def test_every_figure_follows_from_the_trades_and_the_equity(
 def test_the_scores_are_the_native_models_and_the_classes_those_of_its_label(
     trained: tuple[Path, str], bar_file: Path, tmp_path: Path
 ) -> None:
-    from features.pipeline import FeaturePipeline
+    from signalserve.features.pipeline import FeaturePipeline
 
     result = backtest(request(trained, bar_file, tmp_path))
     summary, _, equity = books(result.folder)

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.bars import read_bars
-from features.synthetic import synthetic_bars
-from training.simulation import Rules, Simulation, simulate
+from signalserve.features.bars import read_bars
+from signalserve.features.synthetic import synthetic_bars
+from signalserve.training.simulation import Rules, Simulation, simulate
 
 REAL = Path(__file__).resolve().parents[3] / "shared/data/ohlcv/BTCUSDT_15m.csv"
 START = 10_000.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.bootstrap import probability_better
+from signalserve.training.bootstrap import probability_better
 
 
 def autoregressive(bars: int, seed: int, phi: float = 0.4) -> np.ndarray:

@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from config.evidence import PromotionSettings
-from config.settings import Settings
-from features.bars import read_bars
-from features.synthetic import synthetic_bars
-from registry import (
+from signalserve.config.evidence import PromotionSettings
+from signalserve.config.settings import Settings
+from signalserve.features.bars import read_bars
+from signalserve.features.synthetic import synthetic_bars
+from signalserve.registry import (
     Evidence,
     Key,
     Measured,
@@ -29,18 +29,18 @@ from registry import (
     register_model,
     verify_log,
 )
-from registry.errors import ArtifactError, GateRefusedError, WrongStatusError
-from registry.events import EventLog
-from registry.gate import decide
-from registry.sharpe import expected_max_sharpe
-from training.bootstrap import probability_better
-from training.errors import TrainingError, TrainingRequestError
-from training.evaluation import Evaluation, evaluate
-from training.metrics import probabilistic_sharpe, return_moments, strategy_metrics
-from training.request import TrainRequest
-from training.run import train
-from training.scoring import open_scoring_model
-from training.simulation import Rules, Simulation, simulate
+from signalserve.registry.errors import ArtifactError, GateRefusedError, WrongStatusError
+from signalserve.registry.events import EventLog
+from signalserve.registry.gate import decide
+from signalserve.registry.sharpe import expected_max_sharpe
+from signalserve.training.bootstrap import probability_better
+from signalserve.training.errors import TrainingError, TrainingRequestError
+from signalserve.training.evaluation import Evaluation, evaluate
+from signalserve.training.metrics import probabilistic_sharpe, return_moments, strategy_metrics
+from signalserve.training.request import TrainRequest
+from signalserve.training.run import train
+from signalserve.training.scoring import open_scoring_model
+from signalserve.training.simulation import Rules, Simulation, simulate
 
 BARS_PER_YEAR = 4 * 24 * 365
 

@@ -14,16 +14,16 @@ import pandas as pd
 import psutil
 import pytest
 
-from config.settings import Settings
-from features.bars import read_bars
-from features.pipeline import FeaturePipeline
-from registry import list_models, load_registry
-from training.dataset import prepare
-from training.errors import TrainingError, TrainingRequestError
-from training.grid import grid_search
-from training.request import TrainRequest
-from training.run import train
-from training.walk_forward import walk_forward
+from signalserve.config.settings import Settings
+from signalserve.features.bars import read_bars
+from signalserve.features.pipeline import FeaturePipeline
+from signalserve.registry import list_models, load_registry
+from signalserve.training.dataset import prepare
+from signalserve.training.errors import TrainingError, TrainingRequestError
+from signalserve.training.grid import grid_search
+from signalserve.training.request import TrainRequest
+from signalserve.training.run import train
+from signalserve.training.walk_forward import walk_forward
 
 GRID: dict[str, list[Any]] = {"max_depth": [2, 5], "min_samples_leaf": [5, 60]}
 

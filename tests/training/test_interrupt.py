@@ -17,8 +17,8 @@ import psutil
 import pytest
 import yaml
 
+from signalserve.training.interrupts import uninterrupted
 from tests.training.conftest import CONFIG
-from training.interrupts import uninterrupted
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 60.0
@@ -37,7 +37,16 @@ def training(tmp_path: Path, bars: Path, *more: str) -> Iterator[tuple[subproces
     ml |= {"grids": {"rf": {"n_estimators": [3, 20_000, 20_001]}}}
     config, base = tmp_path / "slow.yml", tmp_path / "models"
     config.write_text(yaml.safe_dump({**CONFIG, "ml": ml}), encoding="utf-8")
-    command = [sys.executable, "-m", "cli.main", "train", "--symbol", "SYNTH", "--config", str(config)]
+    command = [
+        sys.executable,
+        "-m",
+        "signalserve.cli.main",
+        "train",
+        "--symbol",
+        "SYNTH",
+        "--config",
+        str(config),
+    ]
     command += ["--ohlcv", str(bars), "--output-dir", str(base), *more]
     terminal, end = pty.openpty()
     environment = {**os.environ, "COLUMNS": "200", "TERM": "xterm"}

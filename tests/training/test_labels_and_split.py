@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.errors import TrainingError
-from training.labels import fixed_horizon
-from training.split import chronological_split
+from signalserve.training.errors import TrainingError
+from signalserve.training.labels import fixed_horizon
+from signalserve.training.split import chronological_split
 
 
 def test_a_bar_is_labelled_by_its_return_over_the_horizon() -> None:

@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from config.settings import Settings
-from features import columns, pipeline
-from features.pipeline import PRESETS, FeaturePipeline
-from features.synthetic import synthetic_bars
-from registry import load_registry
-from training.errors import TrainingError
-from training.leakage import LookAheadError, check_no_lookahead, random_cuts
-from training.request import TrainRequest
-from training.run import train
+from signalserve.config.settings import Settings
+from signalserve.features import columns, pipeline
+from signalserve.features.pipeline import PRESETS, FeaturePipeline
+from signalserve.features.synthetic import synthetic_bars
+from signalserve.registry import load_registry
+from signalserve.training.errors import TrainingError
+from signalserve.training.leakage import LookAheadError, check_no_lookahead, random_cuts
+from signalserve.training.request import TrainRequest
+from signalserve.training.run import train
 
 BARS = synthetic_bars("LEAK", 700, seed=2)
 

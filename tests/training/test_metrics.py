@@ -9,8 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.stats import kurtosis, skew
 
-from registry.sharpe import ReturnMoments, expected_max_sharpe, luck
-from training.metrics import (
+from signalserve.registry.sharpe import ReturnMoments, expected_max_sharpe, luck
+from signalserve.training.metrics import (
     classification_metrics,
     probabilistic_sharpe,
     return_moments,
@@ -18,7 +18,7 @@ from training.metrics import (
     sortino,
     strategy_metrics,
 )
-from training.simulation import Rules, Simulation, simulate
+from signalserve.training.simulation import Rules, Simulation, simulate
 
 OPEN = np.array([10.0, 10.0, 11.0, 12.0, 11.0, 10.0])
 CLOSE = np.array([10.0, 11.0, 12.0, 11.0, 10.0, 10.5])

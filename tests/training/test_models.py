@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from training.errors import TrainingRequestError
-from training.importances import feature_importances
-from training.models import MODEL_TYPES, build_model, fit_model
+from signalserve.training.errors import TrainingRequestError
+from signalserve.training.importances import feature_importances
+from signalserve.training.models import MODEL_TYPES, build_model, fit_model
 
 SMALL: dict[str, dict[str, Any]] = {
     "logreg": {"C": 0.5},

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from config.evidence import RetrainPolicy
-from config.settings import Settings
-from training.plan import Plan, bar_files, named_otherwise, plan_jobs
+from signalserve.config.evidence import RetrainPolicy
+from signalserve.config.settings import Settings
+from signalserve.training.plan import Plan, bar_files, named_otherwise, plan_jobs
 
 SLOT = datetime(2024, 5, 20, 3, tzinfo=UTC)
 

@@ -9,10 +9,10 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from cli.main import app
-from features.bars import read_bars
-from registry import list_models, verify_log
-from registry.events import EventLog
+from signalserve.cli.main import app
+from signalserve.features.bars import read_bars
+from signalserve.registry import list_models, verify_log
+from signalserve.registry.events import EventLog
 from tests.training.recompute import check_report
 
 DATA = Path(__file__).resolve().parents[3] / "shared/data/ohlcv"

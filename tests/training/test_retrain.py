@@ -15,16 +15,16 @@ from typing import Any
 
 import pytest
 
-import training.backtest
-from config.settings import ConfigError, Settings
-from features.synthetic import synthetic_bars
-from registry import archive, list_models, load_registry, open_store, verify_log
-from registry.identifiers import Key
-from training.backends import Inbox, Outcome
-from training.plan import Plan
-from training.preview import preview
-from training.retrain import Retrain, RetrainBusyError, choose_policies, exclusive
-from training.retrain_job import JobResult, JobStatus, run_job, sweep
+from signalserve.config.settings import ConfigError, Settings
+from signalserve.features.synthetic import synthetic_bars
+from signalserve.registry import archive, list_models, load_registry, open_store, verify_log
+from signalserve.registry.identifiers import Key
+from signalserve.training import backtest as backtest_module
+from signalserve.training.backends import Inbox, Outcome
+from signalserve.training.plan import Plan
+from signalserve.training.preview import preview
+from signalserve.training.retrain import Retrain, RetrainBusyError, choose_policies, exclusive
+from signalserve.training.retrain_job import JobResult, JobStatus, run_job, sweep
 
 SLOT = datetime(2024, 5, 20, 3, tzinfo=UTC)
 PASSES = {
@@ -362,13 +362,13 @@ def test_a_champion_that_changes_between_evaluation_and_promote_stops_it(
 ) -> None:
     some = world(["AAA"], {"auto_promote": True})
     [first] = some.retrain().once()
-    real = training.backtest.backtest
+    real = backtest_module.backtest
 
     def meddling(*given: Any) -> Any:
         archive(some.base, [str(first.model_id)], reason="bad night", allow_unserved=True)
         return real(*given)
 
-    monkeypatch.setattr(training.backtest, "backtest", meddling)
+    monkeypatch.setattr(backtest_module, "backtest", meddling)
     [later] = some.retrain(now=datetime(2024, 5, 27, 3, tzinfo=UTC)).once()
     assert later.status == JobStatus.REFUSED
     assert f"expected {first.model_id} in production, found nothing" in (later.error or "")
@@ -404,8 +404,8 @@ def test_a_bug_in_a_step_fails_its_job_with_the_steps_name(
     def broken(*given: object, **more: object) -> None:
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr("training.backtest.backtest", broken)
-    from training.plan import plan_jobs
+    monkeypatch.setattr("signalserve.training.backtest.backtest", broken)
+    from signalserve.training.plan import plan_jobs
 
     [job] = plan_jobs(some.settings, [(some.settings.retrain.policies[0], SLOT)]).jobs
     result = run_job(some.settings, "", "python", job)

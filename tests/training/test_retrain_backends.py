@@ -16,9 +16,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from config.evidence import RetrainSettings
-from training.backends import BackendError, Inbox, Outcome, build_backend
-from training.local_backend import LocalBackend
+from signalserve.config.evidence import RetrainSettings
+from signalserve.training.backends import BackendError, Inbox, Outcome, build_backend
+from signalserve.training.local_backend import LocalBackend
 
 
 def run(jobs: Sequence[str], processes: int = 2) -> dict[str, Outcome[object]]:
@@ -135,8 +135,8 @@ def test_a_caller_that_loses_interest_leaves_no_worker(tmp_path: Path, gate: Pat
 def test_workers_do_not_outlive_a_parent_that_is_killed(tmp_path: Path, gate: Path) -> None:
     blocked = script(tmp_path, BLOCKED)
     code = (
-        "from training.backends import Inbox\n"
-        "from training.local_backend import LocalBackend\n"
+        "from signalserve.training.backends import Inbox\n"
+        "from signalserve.training.local_backend import LocalBackend\n"
         f"list(LocalBackend(1).run([{blocked!r}], eval, Inbox()))\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", code])

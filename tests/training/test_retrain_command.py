@@ -18,11 +18,11 @@ import yaml
 from click.testing import Result
 from typer.testing import CliRunner
 
-import cli.retrain
-from config.settings import ConfigError
-from features.synthetic import synthetic_bars
-from registry import load_registry, verify_log
-from training.retrain import exclusive
+from signalserve.cli import retrain as retrain_command
+from signalserve.config.settings import ConfigError
+from signalserve.features.synthetic import synthetic_bars
+from signalserve.registry import load_registry, verify_log
+from signalserve.training.retrain import exclusive
 
 ROOT = Path(__file__).resolve().parents[2]
 WEEKLY = {"name": "weekly", "symbols": ["*"], "model_type": "logreg"}
@@ -63,7 +63,7 @@ def bars(tmp_path: Path) -> Callable[[str], Path]:
 @pytest.fixture
 def run() -> Callable[..., Result]:
     app = typer.Typer()
-    cli.retrain.register(app)
+    retrain_command.register(app)
     app.command("other")(lambda: None)  # with a single command typer would drop the command's name
 
     def invoke(config: Path, *more: str) -> Result:

@@ -15,13 +15,13 @@ from typing import Any
 import psutil
 import pytest
 
-from config.settings import Settings
-from features.synthetic import synthetic_bars
-from registry import load_registry, verify_log
-from training.backends import BackendError, Inbox, Outcome
-from training.ray_backend import RayBackend
-from training.retrain import Retrain
-from training.retrain_job import JobStatus
+from signalserve.config.settings import Settings
+from signalserve.features.synthetic import synthetic_bars
+from signalserve.registry import load_registry, verify_log
+from signalserve.training.backends import BackendError, Inbox, Outcome
+from signalserve.training.ray_backend import RayBackend
+from signalserve.training.retrain import Retrain
+from signalserve.training.retrain_job import JobStatus
 
 pytest.importorskip("ray", reason="Ray is the extra `cluster`")
 # Ray's own code leaves sockets and subprocesses to the collector

@@ -13,15 +13,21 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from config.settings import Settings
-from features.bars import read_bars
-from features.pipeline import FeaturePipeline
-from predictors.opening import open_predictor
-from registry import ModelMetadata, list_models, load_registry, validate_registry_entry, verify_log
-from training.errors import TrainingError, TrainingRequestError
-from training.models import MODEL_TYPES
-from training.request import TrainRequest
-from training.run import train
+from signalserve.config.settings import Settings
+from signalserve.features.bars import read_bars
+from signalserve.features.pipeline import FeaturePipeline
+from signalserve.predictors.opening import open_predictor
+from signalserve.registry import (
+    ModelMetadata,
+    list_models,
+    load_registry,
+    validate_registry_entry,
+    verify_log,
+)
+from signalserve.training.errors import TrainingError, TrainingRequestError
+from signalserve.training.models import MODEL_TYPES
+from signalserve.training.request import TrainRequest
+from signalserve.training.run import train
 
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "ohlcv"
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.evidence import RetrainPolicy
-from config.settings import ConfigError
-from training.schedule import (
+from signalserve.config.evidence import RetrainPolicy
+from signalserve.config.settings import ConfigError
+from signalserve.training.schedule import (
     Progress,
     ScheduleState,
     check_schedule,

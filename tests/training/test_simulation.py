@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.metrics import strategy_metrics
-from training.simulation import Rules, Simulation, simulate
+from signalserve.training.metrics import strategy_metrics
+from signalserve.training.simulation import Rules, Simulation, simulate
 
 OPEN = np.array([10.0, 10.0, 11.0, 12.0, 11.0, 10.0])
 CLOSE = np.array([10.0, 11.0, 12.0, 11.0, 10.0, 10.5])

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from config.settings import Settings
-from features.bars import read_bars
-from features.pipeline import FeaturePipeline
-from training.dataset import Dataset, prepare
-from training.errors import TrainingError, TrainingRequestError
-from training.request import TrainRequest
+from signalserve.config.settings import Settings
+from signalserve.features.bars import read_bars
+from signalserve.features.pipeline import FeaturePipeline
+from signalserve.training.dataset import Dataset, prepare
+from signalserve.training.errors import TrainingError, TrainingRequestError
+from signalserve.training.request import TrainRequest
 
 STEP = pd.Timedelta(minutes=15)
 

@@ -11,8 +11,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-import cli.train
-from registry import list_models, load_registry
+from signalserve.cli import train as train_command
+from signalserve.registry import list_models, load_registry
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def app() -> typer.Typer:
     app = typer.Typer()
-    cli.train.register(app)
+    train_command.register(app)
     app.command("other")(lambda: None)  # with a single command typer would drop the command's name
     return app
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.ml import LabelSettings
-from features.bars import Bars, read_bars
-from training.labels import fixed_horizon, make_labels, triple_barrier, volatility
+from signalserve.config.ml import LabelSettings
+from signalserve.features.bars import Bars, read_bars
+from signalserve.training.labels import fixed_horizon, make_labels, triple_barrier, volatility
 
 NAN = float("nan")
 

@@ -13,17 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from purgedcv import WalkForwardSplit
 
-from config.ml import WalkForwardSettings
-from config.settings import Settings
-from features.bars import Bars, read_bars
-from features.pipeline import FeaturePipeline
-from features.synthetic import synthetic_bars
-from training.dataset import Dataset, prepare
-from training.errors import TrainingError
-from training.labels import Labels, fixed_horizon, triple_barrier
-from training.request import TrainRequest
-from training.split import Split, final_window, purge, walk_forward_folds
-from training.walk_forward import walk_forward
+from signalserve.config.ml import WalkForwardSettings
+from signalserve.config.settings import Settings
+from signalserve.features.bars import Bars, read_bars
+from signalserve.features.pipeline import FeaturePipeline
+from signalserve.features.synthetic import synthetic_bars
+from signalserve.training.dataset import Dataset, prepare
+from signalserve.training.errors import TrainingError
+from signalserve.training.labels import Labels, fixed_horizon, triple_barrier
+from signalserve.training.request import TrainRequest
+from signalserve.training.split import Split, final_window, purge, walk_forward_folds
+from signalserve.training.walk_forward import walk_forward
 
 
 def request(settings: Settings, bars: Path | None = None, **ml: object) -> TrainRequest:

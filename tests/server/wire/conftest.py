@@ -20,11 +20,11 @@ import yaml
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
-from client import SignalClient, SignalServeError
-from client.errors import from_rpc_error
-from config.settings import Settings
-from registry import ModelMetadata, new_run, promote_model, register_model
-from server.bootstrap import RunningServer, running_server
+from signalserve.client import SignalClient, SignalServeError
+from signalserve.client.errors import from_rpc_error
+from signalserve.config.settings import Settings
+from signalserve.registry import ModelMetadata, new_run, promote_model, register_model
+from signalserve.server.bootstrap import RunningServer, running_server
 from signalserve.v1 import prediction_pb2, prediction_service_pb2_grpc, registry_service_pb2_grpc
 from tests.server.conftest import ROOT, settings_of
 
@@ -264,7 +264,7 @@ class ServerProcess:
             self.process = subprocess.Popen(
                 [
                     sys.executable,
-                    *("-m", "cli.main", "serve", "--config", str(config)),
+                    *("-m", "signalserve.cli.main", "serve", "--config", str(config)),
                     *("--port", "0", "--registry", str(base), *arguments),
                 ],
                 cwd=ROOT,

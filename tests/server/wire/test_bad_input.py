@@ -16,7 +16,7 @@ import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from client import (
+from signalserve.client import (
     DeadlineExceeded,
     FailedPrecondition,
     InternalError,
@@ -26,9 +26,9 @@ from client import (
     SignalServeError,
     Unavailable,
 )
-from client.errors import from_status
-from predictors.schema import schema_hash
-from server.errors import LateError
+from signalserve.client.errors import from_status
+from signalserve.predictors.schema import schema_hash
+from signalserve.server.errors import LateError
 from signalserve.v1 import prediction_pb2, registry_pb2
 from tests.server.conftest import settings_of
 from tests.server.wire.conftest import NAMES, Registry, Server, refusal, request
@@ -347,7 +347,7 @@ def test_a_fault_of_ours_is_internal_with_an_id_that_is_in_the_log_and_no_except
     def fault(*given: object, **named: object) -> None:
         raise RuntimeError("a secret of ours")
 
-    monkeypatch.setattr("server.servicers.registry.select", fault)
+    monkeypatch.setattr("signalserve.server.servicers.registry.select", fault)
     with structlog.testing.capture_logs() as lines:
         error = refusal(server.registry.ListModels, registry_pb2.ListModelsRequest())
     assert (type(error), error.reason) == (InternalError, "INTERNAL_ERROR")

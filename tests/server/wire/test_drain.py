@@ -17,8 +17,8 @@ import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from client import SignalClient, SignalServeError, Unavailable
-from registry import promote_model
+from signalserve.client import SignalClient, SignalServeError, Unavailable
+from signalserve.registry import promote_model
 from tests.server.conftest import ROOT
 from tests.server.wire.conftest import (
     LONG_MS,
@@ -140,7 +140,7 @@ def test_a_taken_port_is_one_clear_line_and_exit_code_1(
             [
                 sys.executable,
                 "-m",
-                "cli.main",
+                "signalserve.cli.main",
                 "serve",
                 "--port",
                 port,
@@ -169,7 +169,7 @@ def test_a_second_server_with_workers_does_not_share_the_port_of_the_first(
     process = serve_process(registry.base, "--workers", "2")
     answer = subprocess.run(
         [
-            *(sys.executable, "-m", "cli.main", "serve", "--workers", "2"),
+            *(sys.executable, "-m", "signalserve.cli.main", "serve", "--workers", "2"),
             *("--port", str(process.port), "-r", str(registry.base)),
         ],
         cwd=ROOT,

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from client import FailedPrecondition, InvalidArgument
-from config.evidence import PromotionSettings
-from config.settings import Settings
-from registry import Evidence, Measured, open_store, record_evaluation
-from registry.sharpe import ReturnMoments
+from signalserve.client import FailedPrecondition, InvalidArgument
+from signalserve.config.evidence import PromotionSettings
+from signalserve.config.settings import Settings
+from signalserve.registry import Evidence, Measured, open_store, record_evaluation
+from signalserve.registry.sharpe import ReturnMoments
 from tests.server.wire.conftest import Registry, Server
 from tests.small_models import register_copy, sealed_template
 

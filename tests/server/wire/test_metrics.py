@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from client import NotFound
+from signalserve.client import NotFound
 from tests.server.wire.conftest import NAMES, Registry, Server
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from cli.main import app
-from client import FailedPrecondition
+from signalserve.cli.main import app
+from signalserve.client import FailedPrecondition
 from tests.server.wire.conftest import NAMES, Registry, Server
 
 # the models of these tests were made on 2026-01-01
