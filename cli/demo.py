@@ -14,9 +14,17 @@ from signalserve.cli.exits import FAILED, USAGE, say_error
 from signalserve.cli.options import ConfigOption
 from signalserve.cli.output import console, notes
 from signalserve.client import FailedPrecondition, SignalClient
+from signalserve.common.key import Key
+from signalserve.common.timeframe import UnknownTimeframeError
 from signalserve.config.logs import configure_logs
 from signalserve.config.settings import Settings, load_settings
-from signalserve.registry import Key, ModelRegistryEntry, Promotion, Status, open_store, promote
+from signalserve.registry import (
+    ModelRegistryEntry,
+    Promotion,
+    Status,
+    open_store,
+    promote,
+)
 from signalserve.registry.errors import GateRefusedError
 from signalserve.registry.queries import select
 
@@ -63,7 +71,7 @@ def demo(
     settings = own_settings(load_settings(config), FOLDER)
     configure_logs(settings.logging.model_copy(update={"level": "warning"}))
     # these take a second to import, which --help need not wait for
-    from signalserve.features.errors import FeatureError, NoBarFileError, UnknownTimeframeError
+    from signalserve.features.errors import FeatureError, NoBarFileError
     from signalserve.training.errors import TrainingError
 
     try:

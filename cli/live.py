@@ -6,7 +6,7 @@ import json
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +16,7 @@ from signalserve.cli.exits import FAILED, NOT_FOUND, REFUSED, SERVER_AWAY, USAGE
 from signalserve.cli.options import ConfigOption, TargetOption, refuse_file, warn_of_another_key
 from signalserve.cli.output import console, notes, plain
 from signalserve.client import DeadlineExceeded, SignalClient, Unavailable
+from signalserve.common.moments import in_utc
 from signalserve.config.logs import configure_logs
 from signalserve.config.settings import Settings, load_settings
 
@@ -76,7 +77,6 @@ def live(
         FeatureError,
         NoBarFileError,
         UnknownPresetError,
-        UnknownTimeframeError,
     )
     from signalserve.live.bars import CsvReplay
     from signalserve.live.bootstrap import build_engine
@@ -92,7 +92,7 @@ def live(
         source = CsvReplay(
             path,
             timeframe=timeframe,
-            start=None if start is None else start.replace(tzinfo=UTC),
+            start=None if start is None else in_utc(start),
             last=bars,
             pace=pace,
         )
@@ -120,7 +120,7 @@ def live(
                 notes.print(f"note: {path.name}: {warning}", style="yellow", soft_wrap=True, markup=False)
             with ending_at_signals(engine):
                 result = engine.run()
-    except (NoBarFileError, UnknownPresetError, UnknownTimeframeError, ValueError) as error:
+    except (NoBarFileError, UnknownPresetError, ValueError) as error:
         say_error(str(error))
         raise typer.Exit(USAGE) from None
     except NotServedError as error:

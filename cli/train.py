@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +12,7 @@ from signalserve.cli.alone import run_alone
 from signalserve.cli.exits import FAILED, USAGE, say_error
 from signalserve.cli.options import ConfigOption, JsonOption, refuse_file, repeated, warn_of_another_key
 from signalserve.cli.output import console, print_json, print_table
+from signalserve.common.moments import parse_moment
 from signalserve.config.logs import configure_logs
 from signalserve.config.settings import load_settings
 
@@ -40,10 +41,9 @@ _SHOWN = (
 def _moment(text: str) -> datetime:
     """A time as people write it; without a zone it is UTC."""
     try:
-        moment = datetime.fromisoformat(text)
+        return parse_moment(text)
     except ValueError:
         raise typer.BadParameter(f"{text!r} is no time; write 2024-06-30 or 2024-06-30T12:00") from None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def _span(text: str) -> Any:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+
+from signalserve.common.moments import in_utc
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _DURATION = re.compile(r"(?P<amount>\d+(\.\d+)?)\s*(?P<unit>[smhdw])")
@@ -38,15 +40,11 @@ def _above_zero(value: timedelta) -> timedelta:
     return value
 
 
-def _in_utc(moment: datetime) -> datetime:
-    return moment.astimezone(UTC) if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-
-
 PathTemplate = Annotated[str, AfterValidator(_placeholders_are_known)]
 """A path that may hold `{symbol}` and `{timeframe}`."""
 
 Duration = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_above_zero)]
 """`90m`, `36h`, `14d`, `2w`: an amount and its unit, or ISO 8601; above zero."""
 
-UtcTime = Annotated[datetime, AfterValidator(_in_utc)]
+UtcTime = Annotated[datetime, AfterValidator(in_utc)]
 """A time; without a zone it is UTC."""

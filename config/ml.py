@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from signalserve.common.key import Key
 from signalserve.config.fields import Duration, PathTemplate, Section
 
 _DEFAULT_MODELS: dict[str, dict[str, Any]] = {
@@ -104,8 +105,8 @@ class MlSettings(Section):
     @classmethod
     def _pins_name_keys(cls, pins: dict[str, str]) -> dict[str, str]:
         for key, model_id in pins.items():
-            symbol, _, timeframe = key.rpartition("/")
-            if not symbol or not timeframe or not model_id:
+            Key.parse(key)
+            if not model_id:
                 raise ValueError(f"{key!r}: a pin is written 'SYMBOL/TIMEFRAME: model_id'")
         return pins
 

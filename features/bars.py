@@ -20,7 +20,6 @@ A bar file has the columns timestamp, open, high, low, close, volume; `timestamp
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,10 +27,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from signalserve.common.files import sha256_hex
+from signalserve.common.timeframe import timeframe_delta
 from signalserve.features.cells import fault, read_numbers, read_timestamps
 from signalserve.features.errors import BarsError, NoBarFileError
 from signalserve.features.table import NUMBER_COLUMNS, PRICE_COLUMNS, RawTable, read_table
-from signalserve.features.timeframe import timeframe_delta
 
 __all__ = ["BarWarning", "Bars", "BarsError", "read_bars"]
 
@@ -76,7 +76,7 @@ def read_bars(path: Path | str, *, timeframe: str = "15m") -> Bars:
         UnknownTimeframeError: `timeframe` is not one.
     """
     path = Path(path)
-    step = timeframe_delta(timeframe)
+    step = pd.Timedelta(timeframe_delta(timeframe))
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -99,7 +99,7 @@ def read_bars(path: Path | str, *, timeframe: str = "15m") -> Bars:
         *_dropped(index, keep),
         *_time_warnings(frame, step),
     )
-    return Bars(path, timeframe, frame, warnings, hashlib.sha256(content).hexdigest())
+    return Bars(path, timeframe, frame, warnings, sha256_hex(content))
 
 
 def _check_values(table: RawTable, values: dict[str, NDArray[np.float64]]) -> None:

@@ -3,8 +3,7 @@
 FeatureError
 ├── BarsError              the bars can't be trusted: what, where, and what to do
 │   └── NoBarFileError     there is no such file
-├── UnknownPresetError     no preset of that name
-└── UnknownTimeframeError  not a timeframe such as 15m, 1h, 1d
+└── UnknownPresetError     no preset of that name
 """
 
 from __future__ import annotations
@@ -18,10 +17,6 @@ class FeatureError(Exception):
 
 class UnknownPresetError(FeatureError):
     """No preset of that name."""
-
-
-class UnknownTimeframeError(FeatureError):
-    """The text is not a timeframe."""
 
 
 class BarsError(FeatureError):

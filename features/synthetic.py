@@ -12,7 +12,7 @@ import hashlib
 import numpy as np
 import pandas as pd
 
-from signalserve.features.timeframe import timeframe_delta
+from signalserve.common.timeframe import timeframe_delta
 
 _REGIME_BARS = 120.0
 _DRIFT = np.array([-0.0007, 0.0, 0.0007])

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from time import monotonic
 
 import numpy as np
@@ -27,9 +27,10 @@ import structlog
 from numpy.typing import NDArray
 
 from signalserve.client import Prediction
+from signalserve.common.moments import utc_now
+from signalserve.common.timeframe import timeframe_delta
 from signalserve.features.errors import FeatureError
 from signalserve.features.pipeline import FeaturePipeline
-from signalserve.features.timeframe import timeframe_delta
 from signalserve.live.bars import Bar, BarSource
 from signalserve.live.paper import PaperPosition
 from signalserve.live.records import BarRecord, LatencyWindow, LiveCounts, LiveResult
@@ -97,7 +98,7 @@ class LiveEngine:
         self._event_times = event_times
         self._settle_seconds = settle_seconds
 
-        self._step = timeframe_delta(timeframe).to_pytimedelta()
+        self._step = timeframe_delta(timeframe)
         self._window = BarWindow(pipeline.window_bars)
         self._counts = LiveCounts()
         self._records: list[BarRecord] = []
@@ -106,7 +107,7 @@ class LiveEngine:
         self._last_time: datetime | None = None
         self._ready_bars = 0
         self._used: Prediction | None = None
-        self._started = datetime.now(UTC)
+        self._started = utc_now()
         self._stopping = False
 
     def stop(self) -> None:
@@ -275,7 +276,7 @@ class LiveEngine:
             timeframe=self.timeframe,
             state=state,
             started=self._started,
-            updated=datetime.now(UTC),
+            updated=utc_now(),
             pinned_model_id=self._pinned,
             used_model_id=None if self._used is None else self._used.model_id,
             revision=None if self._used is None else self._used.registry_revision,

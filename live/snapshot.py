@@ -7,12 +7,12 @@ last one's. It is not forced onto the disk: after a power cut the next bar write
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from signalserve.common.files import write_atomically
 from signalserve.live.records import BarRecord, LiveCounts
 from signalserve.live.scoring import LinkReport
 
@@ -84,17 +84,10 @@ class SnapshotFile:
             raise ValueError(f"symbol {symbol!r} and timeframe {timeframe!r} make no file name")
         self.path = Path(folder) / name
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        # its own name a process, so that two engines on one key at worst take turns
-        self._aside = self.path.with_name(f".{name}.{os.getpid()}")
 
     def write(self, snapshot: LiveSnapshot) -> None:
         """Replace the file; OSError where that fails, and the old one stays."""
-        try:
-            self._aside.write_text(snapshot.to_json() + "\n", encoding="utf-8")
-            self._aside.replace(self.path)
-        except OSError:
-            self._aside.unlink(missing_ok=True)
-            raise
+        write_atomically(self.path, (snapshot.to_json() + "\n").encode(), durable=False)
 
 
 def _fields(value: Any) -> dict[str, Any]:

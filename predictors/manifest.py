@@ -9,13 +9,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from signalserve.common.files import file_sha256, sha256_hex, write_atomically
 from signalserve.predictors.errors import IntegrityError
 from signalserve.predictors.schema import schema_hash
 
@@ -26,7 +25,6 @@ MANIFEST_FILE = "manifest.json"
 MODEL_FILE, ONNX_FILE, GOLDEN_FILE = "model.joblib", "model.onnx", "golden.npz"
 LOAD_BEARING = (MODEL_FILE, ONNX_FILE, GOLDEN_FILE)
 FORMAT = 1
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -135,13 +133,8 @@ def write_manifest(run_dir: Path, compiled: CompiledModel, feature_names: list[s
         feature_max=None if compiled.feature_max is None else list(compiled.feature_max),
     )
     content = manifest.to_bytes()
-    aside = run_dir / f".{MANIFEST_FILE}.tmp"
-    with aside.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    aside.replace(run_dir / MANIFEST_FILE)
-    return hashlib.sha256(content).hexdigest()
+    write_atomically(run_dir / MANIFEST_FILE, content)
+    return sha256_hex(content)
 
 
 def read_manifest(run_dir: Path) -> tuple[Manifest, str]:
@@ -151,7 +144,7 @@ def read_manifest(run_dir: Path) -> tuple[Manifest, str]:
         IntegrityError: it is missing or malformed.
     """
     content = read_file(run_dir, MANIFEST_FILE)
-    return Manifest.from_bytes(content), hashlib.sha256(content).hexdigest()
+    return Manifest.from_bytes(content), sha256_hex(content)
 
 
 def verify_files(
@@ -206,7 +199,7 @@ def read_verified(run_dir: Path, name: str, manifest: Manifest) -> bytes:
         IntegrityError: missing, or not what the manifest says.
     """
     content = read_file(run_dir, name)
-    if hashlib.sha256(content).hexdigest() != manifest.files.get(name):
+    if sha256_hex(content) != manifest.files.get(name):
         raise _changed(run_dir / name)
     return content
 
@@ -221,15 +214,6 @@ def read_file(run_dir: Path, name: str) -> bytes:
         return (run_dir / name).read_bytes()
     except OSError as error:
         raise IntegrityError(f"{run_dir / name}: {error.strerror or error}") from error
-
-
-def file_sha256(path: Path) -> str:
-    """Lower-case hex sha256 of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _changed(path: Path) -> IntegrityError:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable
+
+from signalserve.common.files import sha256_hex
 
 
 def schema_hash(feature_names: Iterable[str]) -> str:
@@ -14,4 +15,4 @@ def schema_hash(feature_names: Iterable[str]) -> str:
     False
     """
     text = json.dumps(list(feature_names), ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).hexdigest()
+    return sha256_hex(text.encode("utf-8", errors="surrogatepass"))

@@ -8,7 +8,6 @@ from signalserve.registry.artifacts import LoadedModel, Validation, validate_reg
 from signalserve.registry.entry import ModelRegistryEntry, Status
 from signalserve.registry.evidence import Evidence, Measured
 from signalserve.registry.gate import Decision
-from signalserve.registry.identifiers import Key
 from signalserve.registry.lifecycle import Promotion, Transition
 from signalserve.registry.metadata import ModelMetadata
 from signalserve.registry.promotion import (
@@ -37,7 +36,6 @@ __all__ = [
     "Committed",
     "Decision",
     "Evidence",
-    "Key",
     "LoadedModel",
     "LogReport",
     "Measured",

@@ -8,9 +8,9 @@ from typing import Any
 
 import structlog
 
+from signalserve.common.files import sha256_hex
 from signalserve.registry.errors import RequestIdReusedError
 from signalserve.registry.events import Event, canonical, json_safe
-from signalserve.registry.files import sha256_hex
 from signalserve.registry.lifecycle import Transition
 from signalserve.registry.state import RegistryState
 from signalserve.registry.store import Draft, Transaction

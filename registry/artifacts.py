@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from signalserve.common.files import file_sha256
 from signalserve.predictors.errors import PredictorError
 from signalserve.predictors.manifest import (
     Manifest,
     changed_files,
     expected_manifest,
-    file_sha256,
     read_manifest,
     verify_files,
 )

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cached_property
 
-from signalserve.registry.identifiers import Key
+from signalserve.common.key import Key
+from signalserve.common.moments import parse_moment
 
 COLUMNS = (
     "model_id",
@@ -70,10 +71,9 @@ class ModelRegistryEntry:
     def created(self) -> datetime:
         """`created_at` as an aware time; the earliest possible one where it can't be read."""
         try:
-            moment = datetime.fromisoformat(self.created_at.strip())
-        except ValueError:
+            return parse_moment(self.created_at.strip())
+        except (ValueError, OverflowError):
             return _UNKNOWN
-        return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
     @property
     def is_dated(self) -> bool:

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from signalserve.common.files import sha256_hex, sync_folder
 from signalserve.registry.errors import LogCorruptError, StorageError
-from signalserve.registry.files import sha256_hex, sync_folder
 
 LOG_FILE = "registry_events.jsonl"
 GENESIS = "0" * 64

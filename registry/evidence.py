@@ -13,9 +13,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
+from signalserve.common.moments import parse_moment
 from signalserve.registry.sharpe import ReturnMoments
 
 _COUNTS = frozenset({"trades", "horizon_bars", "bars", "resamples", "seed", "trials"})
@@ -91,12 +92,12 @@ class Evidence:
     @property
     def evaluated(self) -> datetime:
         """When it was made."""
-        return moment_of(self.evaluated_at)
+        return parse_moment(self.evaluated_at)
 
     @property
     def window(self) -> tuple[datetime, datetime]:
         """Open times of the first and the last bar."""
-        return moment_of(self.window_start), moment_of(self.window_end)
+        return parse_moment(self.window_start), parse_moment(self.window_end)
 
     @property
     def models(self) -> tuple[Measured, ...]:
@@ -105,7 +106,7 @@ class Evidence:
 
     def clear_of(self, model: Measured) -> datetime:
         """The time up to which no bar of the window may open: the model's training has reached that far."""
-        return moment_of(model.train_end) + timedelta(minutes=model.horizon_bars * self.bar_minutes)
+        return parse_moment(model.train_end) + timedelta(minutes=model.horizon_bars * self.bar_minutes)
 
     def to_dict(self) -> dict[str, Any]:
         """For the log."""
@@ -130,16 +131,6 @@ class Evidence:
         if first > last or evidence.evaluated < first or evidence.trials < 1:
             raise ValueError("its window, its time or its trials are no evaluation's")
         return evidence
-
-
-def moment_of(text: str) -> datetime:
-    """A time of the log, with a zone; without one it is UTC.
-
-    Raises:
-        TypeError, ValueError: it is none.
-    """
-    moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def _check(values: Mapping[str, Any]) -> None:

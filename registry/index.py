@@ -15,8 +15,8 @@ import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from signalserve.common.key import name_problem
 from signalserve.registry.entry import COLUMNS, ModelRegistryEntry, Status, csv_line
-from signalserve.registry.identifiers import name_problem
 
 INDEX_FILE = "registry_index.csv"
 _NO_STATUS = COLUMNS[:-1]

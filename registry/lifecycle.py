@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from signalserve.common.key import Key
 from signalserve.config.evidence import PromotionSettings, TradingRules
 from signalserve.registry.entry import ModelRegistryEntry, Status
 from signalserve.registry.errors import (
@@ -42,7 +43,6 @@ from signalserve.registry.errors import (
 )
 from signalserve.registry.events import StatusChange
 from signalserve.registry.gate import Decision, decide
-from signalserve.registry.identifiers import Key
 from signalserve.registry.state import RegistryState
 from signalserve.registry.store import Draft
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from signalserve.common.files import write_atomically
 from signalserve.registry.errors import ArtifactError
-from signalserve.registry.files import write_atomically
 
 META_FILE = "meta.json"
 _REQUIRED = ("model_id", "symbol", "timeframe", "model_type")

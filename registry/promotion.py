@@ -8,6 +8,7 @@ from pathlib import Path
 
 import structlog
 
+from signalserve.common.key import Key
 from signalserve.config.evidence import PromotionSettings, TradingRules
 from signalserve.config.settings import load_settings
 from signalserve.registry.answers import Committed, answered, commit, decide_and_commit
@@ -17,7 +18,6 @@ from signalserve.registry.errors import ArtifactError, InvalidArgumentError, Not
 from signalserve.registry.events import json_safe
 from signalserve.registry.evidence import Evidence
 from signalserve.registry.gate import Decision
-from signalserve.registry.identifiers import Key
 from signalserve.registry.lifecycle import (
     Gate,
     Promotion,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import structlog
 
+from signalserve.common.key import Key
 from signalserve.registry.artifacts import (
     LoadedModel,
     load_pickle,
@@ -16,7 +17,6 @@ from signalserve.registry.artifacts import (
     verify,
 )
 from signalserve.registry.entry import ModelRegistryEntry, Status
-from signalserve.registry.identifiers import Key
 from signalserve.registry.lifecycle import entry_of
 from signalserve.registry.store import DEFAULT_BASE_DIR, View, open_store
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import structlog
 
+from signalserve.common.moments import parse_moment, second_text, utc_now
 from signalserve.config.settings import load_settings
 from signalserve.registry.answers import answered, commit
 from signalserve.registry.artifacts import (
@@ -27,7 +27,6 @@ from signalserve.registry.artifacts import (
 from signalserve.registry.entry import ModelRegistryEntry, Status
 from signalserve.registry.errors import ArtifactError, InvalidArgumentError
 from signalserve.registry.events import StatusChange
-from signalserve.registry.evidence import moment_of
 from signalserve.registry.identifiers import check_name
 from signalserve.registry.lifecycle import entry_of, plan_register
 from signalserve.registry.metadata import META_FILE, ModelMetadata
@@ -103,7 +102,7 @@ def register_model(
         symbol=meta.symbol,
         timeframe=meta.timeframe,
         model_type=meta.model_type,
-        created_at=meta.created_at or _utc_now(),
+        created_at=meta.created_at or second_text(utc_now()),
         path=str(folder),
         cum_return=meta.metric("cum_return") if status == Status.SUCCESS else math.nan,
         sharpe=meta.metric("sharpe") if status == Status.SUCCESS else math.nan,
@@ -187,7 +186,7 @@ def _take_digest(
 def _tested(meta: ModelMetadata) -> dict[str, Any]:
     """The bars that the training measured the model on, for the event."""
     try:
-        span = [moment_of(meta.extra[name]).isoformat() for name in ("test_start", "test_end")]
+        span = [parse_moment(meta.extra[name]).isoformat() for name in ("test_start", "test_end")]
     except (KeyError, TypeError, ValueError):
         return {}  # not every model is of our training
     return {"tested": span}
@@ -204,7 +203,3 @@ def _pins(pins: Iterable[str] | None) -> frozenset[str]:
     if pins is not None:
         return frozenset(pins)
     return load_settings().ml.pinned_ids()
-
-
-def _utc_now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

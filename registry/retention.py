@@ -19,10 +19,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from signalserve.common.key import Key
 from signalserve.registry.artifacts import run_dir, verify
 from signalserve.registry.entry import ModelRegistryEntry, Status
 from signalserve.registry.errors import ArtifactError, InvalidArgumentError, NotAdoptedError
-from signalserve.registry.identifiers import Key
 from signalserve.registry.lifecycle import plan_removal
 from signalserve.registry.metadata import META_FILE, ModelMetadata
 from signalserve.registry.runs import BUILDING_PREFIX, is_being_built

@@ -16,7 +16,8 @@ from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
-from signalserve.registry.files import sync_folder, sync_tree
+from signalserve.common.files import sync_folder, sync_tree
+from signalserve.common.moments import second_text, utc_now
 from signalserve.registry.identifiers import check_name
 
 BUILDING_PREFIX = ".building-"
@@ -45,10 +46,6 @@ class RunDirectory:
         return self.final_path
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 @contextmanager
 def new_run(
     base_dir: Path | str,
@@ -56,7 +53,7 @@ def new_run(
     timeframe: str,
     model_type: str,
     *,
-    clock: Callable[[], datetime] = _now,
+    clock: Callable[[], datetime] = utc_now,
 ) -> Iterator[RunDirectory]:
     """Reserve a model_id and give a hidden folder to fill.
 
@@ -72,7 +69,7 @@ def new_run(
     base.mkdir(parents=True, exist_ok=True)
     moment = clock().astimezone(UTC)
     stem = f"{symbol}_{timeframe}_{model_type}_{moment:%Y%m%d_%H%M%S}"
-    run = _reserve(base, stem, moment.isoformat(timespec="seconds"))
+    run = _reserve(base, stem, second_text(moment))
     try:
         with _locked(run.path):
             yield run

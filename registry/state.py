@@ -21,10 +21,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from signalserve.common.key import Key
+from signalserve.common.moments import parse_moment
 from signalserve.registry.entry import ModelRegistryEntry, Status
 from signalserve.registry.events import Event
-from signalserve.registry.evidence import moment_of
-from signalserve.registry.identifiers import Key
 from signalserve.registry.index import Index, render_index
 
 
@@ -122,11 +122,11 @@ class RegistryState:
 
         Each evaluation counts, and so does each model that its training measured there and none evaluated.
         """
-        start, end = moment_of(window_start), moment_of(window_end)
+        start, end = parse_moment(window_start), parse_moment(window_end)
         seen = [
             look
             for look in self.looks.get(key, ())
-            if moment_of(look.first) <= end and moment_of(look.last) >= start
+            if parse_moment(look.first) <= end and parse_moment(look.last) >= start
         ]
         evaluated = [look.model_id for look in seen if look.evaluation]
         return len(evaluated) + len({look.model_id for look in seen} - set(evaluated))

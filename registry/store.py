@@ -31,10 +31,10 @@ from typing import Any
 import structlog
 from filelock import FileLock, Timeout
 
+from signalserve.common.files import sha256_hex, write_atomically
 from signalserve.registry.entry import ModelRegistryEntry
 from signalserve.registry.errors import RegistryBusyError, StorageError
 from signalserve.registry.events import GENESIS, LOG_FILE, Event, EventLog, StatusChange, json_safe
-from signalserve.registry.files import sha256_hex, write_atomically
 from signalserve.registry.index import INDEX_FILE, Index, UnreadableRow, parse_index
 from signalserve.registry.state import Edits, RegistryState, difference
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from signalserve.common.files import sha256_hex
 from signalserve.registry.errors import StorageError
 from signalserve.registry.events import LOG_FILE, EventLog
-from signalserve.registry.files import sha256_hex
 from signalserve.registry.index import INDEX_FILE
 from signalserve.registry.state import RegistryState
 

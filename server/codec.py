@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any
 
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from signalserve.common.timeframe import UnknownTimeframeError, timeframe_seconds
 from signalserve.predictors.predictor import Predictor
 from signalserve.server.errors import NothingToServeError, RequestError
 from signalserve.v1 import prediction_pb2
@@ -127,35 +127,12 @@ def out_of_range(matrix: Matrix, predictor: Predictor) -> bool:
     return bool(((matrix < low) | (matrix > high)).any())
 
 
-_UNITS = {
-    "s": timedelta(seconds=1),
-    "m": timedelta(minutes=1),
-    "h": timedelta(hours=1),
-    "d": timedelta(days=1),
-    "w": timedelta(weeks=1),
-}
-_seconds_of: dict[str, float] = {}
-
-
-def timeframe_seconds(timeframe: str) -> float | None:
-    """Length of a bar in seconds, `15m` is 900.0; None where the text is no length."""
-    try:
-        return _seconds_of[timeframe]
-    except KeyError:
-        number, unit = timeframe[:-1], timeframe[-1:]
-        if not number.isdecimal() or unit not in _UNITS or int(number) == 0 or len(number) > 6:
-            return None
-        seconds = (_UNITS[unit] * int(number)).total_seconds()
-        if len(_seconds_of) < 1000:
-            _seconds_of[timeframe] = seconds
-        return seconds
-
-
 def stale_bar(event_time: Timestamp, timeframe: str, factor: float, now: float) -> bool:
     """Whether a bar's close is older than `factor` bars, or further ahead than one bar."""
-    seconds = timeframe_seconds(timeframe)
-    if seconds is None:
-        return False
+    try:
+        seconds = timeframe_seconds(timeframe)
+    except UnknownTimeframeError:
+        return False  # a name of the registry's that is no length
     age = now - (event_time.seconds + event_time.nanos * 1e-9)
     return age > factor * seconds or age < -seconds
 

@@ -13,12 +13,12 @@ from types import MappingProxyType
 import numpy as np
 import structlog
 
+from signalserve.common.key import Key
 from signalserve.config.settings import Settings
 from signalserve.predictors.predictor import Predictor
 from signalserve.registry.artifacts import Proof, open_entry
 from signalserve.registry.entry import ModelRegistryEntry, Status
 from signalserve.registry.errors import RegistryError, UnknownModelError
-from signalserve.registry.identifiers import Key
 from signalserve.registry.index import INDEX_FILE
 from signalserve.registry.state import RegistryState
 from signalserve.registry.store import View
@@ -130,8 +130,7 @@ class Loader:
             else:
                 failures.append(_unknown_pin(Key("", ""), ml.production_model, "ml.production_model", state))
         for text, model_id in ml.pins.items():
-            symbol, _, timeframe = text.rpartition("/")
-            key = Key(symbol, timeframe)
+            key = Key.parse(text)
             entry = state.entries.get(model_id)
             if entry is not None and entry.key == key:
                 wanted[key] = model_id

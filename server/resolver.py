@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from signalserve.common.key import Key, name_problem
 from signalserve.registry.errors import UnknownModelError
-from signalserve.registry.identifiers import Key, name_problem
 from signalserve.server.errors import NothingToServeError, RequestError, StartingError, UnknownServingKeyError
 from signalserve.server.snapshot import ServedModel, ServingSnapshot
 from signalserve.v1 import prediction_pb2

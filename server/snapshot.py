@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from signalserve.common.key import Key
 from signalserve.predictors.predictor import Predictor
-from signalserve.registry.identifiers import Key
 
 
 @dataclass(frozen=True, slots=True)

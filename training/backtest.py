@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from signalserve.common.key import Key
+from signalserve.common.moments import in_utc
+from signalserve.common.timeframe import bars_per_year
 from signalserve.config.settings import Settings
 from signalserve.features.bars import Bars
-from signalserve.features.timeframe import bars_per_year
-from signalserve.registry import Key, open_store
+from signalserve.registry import open_store
 from signalserve.registry.errors import PreconditionError, UnknownKeyError
 from signalserve.training.backtest_files import free_folder, write_backtest
 from signalserve.training.errors import InSampleError, TrainingError, TrainingRequestError
@@ -210,6 +212,4 @@ def _classes(model: ScoringModel, bars: Bars) -> NDArray[np.float64]:
 
 
 def _utc(moment: datetime | None) -> pd.Timestamp | None:
-    if moment is None:
-        return None
-    return pd.Timestamp(moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).tz_convert("UTC")
+    return None if moment is None else pd.Timestamp(in_utc(moment))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from signalserve.features.timeframe import timeframe_delta
+from signalserve.common.timeframe import timeframe_delta
 from signalserve.registry.events import json_safe
 from signalserve.training.errors import TrainingError
 

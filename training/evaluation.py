@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from signalserve.common.moments import second_text, utc_now
+from signalserve.common.timeframe import bars_per_year, timeframe_seconds
 from signalserve.config.settings import Settings
 from signalserve.features.bars import Bars
-from signalserve.features.timeframe import bars_per_year, timeframe_minutes
 from signalserve.registry import Decision, Evidence, Measured, ModelMetadata, open_store, record_evaluation
 from signalserve.registry.errors import WrongStatusError
 from signalserve.registry.gate import Rule, deflated_sharpe
@@ -240,11 +240,11 @@ def _evidence(
     return Evidence(
         challenger=_measured(challenger),
         champion=_measured(champion) if champion is not None else None,
-        evaluated_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        evaluated_at=second_text(utc_now()),
         window_start=index[window.start].isoformat(),
         window_end=index[window.stop - 1].isoformat(),
         bars=len(window),
-        bar_minutes=float(timeframe_minutes(bars.timeframe)),
+        bar_minutes=timeframe_seconds(bars.timeframe) / 60,
         probability_better=bootstrap.probability if bootstrap else None,
         mean_difference=bootstrap.mean if bootstrap else None,
         block_bars=bootstrap.block_bars if bootstrap else None,

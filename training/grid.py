@@ -25,7 +25,7 @@ from joblib.externals.loky import get_reusable_executor
 from sklearn.model_selection import ParameterGrid
 from threadpoolctl import threadpool_limits
 
-from signalserve.registry.files import write_atomically
+from signalserve.common.files import write_atomically
 from signalserve.training.dataset import Dataset
 from signalserve.training.errors import TrainingError
 from signalserve.training.progress import Report, quiet

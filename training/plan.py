@@ -18,10 +18,9 @@ from hashlib import sha256
 from pathlib import Path
 from string import Formatter
 
+from signalserve.common.timeframe import UnknownTimeframeError, timeframe_seconds
 from signalserve.config.evidence import RetrainPolicy
 from signalserve.config.settings import Settings
-from signalserve.features.errors import UnknownTimeframeError
-from signalserve.features.timeframe import timeframe_minutes
 
 _FIELDS = {"symbol": r"(?P<symbol>.+)", "timeframe": r"(?P<timeframe>[0-9]+[A-Za-z]+)"}
 
@@ -170,7 +169,7 @@ def _is_pattern(text: str) -> bool:
 
 def _is_timeframe(text: str) -> bool:
     try:
-        timeframe_minutes(text)
+        timeframe_seconds(text)
     except UnknownTimeframeError:
         return False
     return True

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 import pandas as pd
 
+from signalserve.common.moments import utc_now
+from signalserve.common.timeframe import UnknownTimeframeError
 from signalserve.config.evidence import RetrainPolicy
 from signalserve.config.settings import Settings
 from signalserve.features.bars import read_bars
@@ -46,7 +48,7 @@ def preview(
     Raises:
         ConfigError: a schedule or the state file can't be read.
     """
-    now = now or datetime.now(UTC)
+    now = now or utc_now()
     state = read_state(settings.retrain.output_dir)
     starts: dict[str, bool] = {}
     slots: list[tuple[RetrainPolicy, datetime]] = []
@@ -64,7 +66,7 @@ def _row(settings: Settings, job: Job, starts: bool, now: datetime) -> PreviewRo
     bars, problem, span = None, "", ""
     try:
         index, split = _split(settings, job)
-    except (FeatureError, TrainingError) as error:
+    except (FeatureError, UnknownTimeframeError, TrainingError) as error:
         problem = str(error)
     else:
         bars = split.test.stop - split.train.start

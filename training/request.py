@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from signalserve.common.moments import in_utc
+from signalserve.common.timeframe import UnknownTimeframeError, bars_per_year
 from signalserve.config.ml import LabelSettings, WalkForwardSettings
 from signalserve.config.settings import Settings
 from signalserve.features.errors import FeatureError
 from signalserve.features.pipeline import FeaturePipeline
-from signalserve.features.timeframe import bars_per_year
 from signalserve.registry.errors import RegistryError
 from signalserve.registry.identifiers import check_name
 from signalserve.training.errors import TrainingRequestError
@@ -155,7 +156,7 @@ class TrainRequest:
             check_name("model_type", self.model_type)
             bars_per_year(self.timeframe)
             FeaturePipeline(self.preset)
-        except (FeatureError, RegistryError) as error:
+        except (FeatureError, UnknownTimeframeError, RegistryError) as error:
             raise TrainingRequestError(str(error)) from error
         self.model()
         self._check_spans()
@@ -198,6 +199,4 @@ def _of_type(settings: Mapping[str, Mapping[str, Any]], wanted: str) -> Mapping[
 
 
 def _utc(moment: datetime | None) -> pd.Timestamp | None:
-    if moment is None:
-        return None
-    return pd.Timestamp(moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).tz_convert("UTC")
+    return None if moment is None else pd.Timestamp(in_utc(moment))

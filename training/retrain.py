@@ -20,6 +20,7 @@ from typing import Any
 import structlog
 from filelock import FileLock, Timeout
 
+from signalserve.common.moments import utc_now
 from signalserve.config.evidence import RetrainPolicy
 from signalserve.config.settings import ConfigError, Settings
 from signalserve.registry.events import json_safe
@@ -40,11 +41,6 @@ _log = structlog.get_logger("retrain")
 
 class RetrainBusyError(Exception):
     """Another retrain works on the same output folder."""
-
-
-def utc_now() -> datetime:
-    """The time."""
-    return datetime.now(UTC)
 
 
 def choose_policies(settings: Settings, names: Sequence[str] = ()) -> list[RetrainPolicy]:

@@ -19,11 +19,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from signalserve.common.files import write_atomically
+from signalserve.common.moments import second_text, utc_now
 from signalserve.config.logs import configure_logs
 from signalserve.config.settings import Settings
 from signalserve.features.errors import FeatureError
@@ -74,7 +75,7 @@ class JobResult:
     @classmethod
     def of(cls, job: Job, status: JobStatus, **more: Any) -> JobResult:
         """A job's result, as of now."""
-        now = datetime.now(UTC).isoformat(timespec="seconds")
+        now = second_text(utc_now())
         return cls(
             now,
             job.policy.name,
@@ -242,7 +243,7 @@ def _evaluate(run: _Run, model_id: str) -> bool | None:
         )
         run.failed_rules = result.failed_rules
         return result.passed
-    gate = Gate(settings.promotion, settings.trading_rules, datetime.now(UTC))
+    gate = Gate(settings.promotion, settings.trading_rules, utc_now())
     decision = gate.judge(state, entry, force=False)
     run.failed_rules = tuple(f"{rule.name}: {rule.text}" for rule in decision.failed)
     return decision.allowed
@@ -282,14 +283,12 @@ def _marker(settings: Settings, job: Job) -> Iterator[None]:
     path = folder / f"{job.job_id}.{platform.node()}.{os.getpid()}.json"
     content = {
         "stem": f"{job.symbol}_{job.timeframe}_{canonical_type(job.model_type)}",
-        "started": f"{datetime.now(UTC):%Y%m%d_%H%M%S}",
+        "started": f"{utc_now():%Y%m%d_%H%M%S}",
         "key": job.key,
         "host": platform.node(),
         "pid": os.getpid(),
     }
-    aside = path.with_suffix(".tmp")
-    aside.write_text(json.dumps(content), encoding="utf-8")
-    aside.replace(path)
+    write_atomically(path, json.dumps(content).encode(), durable=False)
     try:
         yield
     finally:

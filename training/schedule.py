@@ -21,9 +21,10 @@ from typing import Any
 
 from cronsim import CronSim, CronSimError
 
+from signalserve.common.files import write_atomically
+from signalserve.common.moments import parse_moment
 from signalserve.config.evidence import RetrainPolicy
 from signalserve.config.settings import ConfigError
-from signalserve.registry.files import write_atomically
 
 STATE_FILE = "state.json"
 _FIRST_MONDAY = datetime(1970, 1, 5, tzinfo=UTC)
@@ -192,11 +193,11 @@ def _text(value: Any) -> Any:
 
 def _progress(item: Mapping[str, Any]) -> Progress:
     def moment(name: str) -> datetime | None:
-        return None if item.get(name) is None else datetime.fromisoformat(item[name]).astimezone(UTC)
+        return None if item.get(name) is None else parse_moment(item[name])
 
     return Progress(
         str(item["schedule"]),
-        datetime.fromisoformat(item["since"]).astimezone(UTC),
+        parse_moment(item["since"]),
         moment("started"),
         moment("finished"),
     )

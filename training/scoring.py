@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from signalserve.common.timeframe import UnknownTimeframeError
 from signalserve.features.bars import Bars, read_bars
 from signalserve.features.errors import FeatureError, NoBarFileError
 from signalserve.features.pipeline import PIPELINE_VERSION, FeaturePipeline
@@ -73,7 +74,7 @@ def read_scoring_bars(path: Path, timeframe: str) -> Bars:
         return read_bars(path, timeframe=timeframe)
     except NoBarFileError as error:
         raise TrainingRequestError(str(error)) from error
-    except FeatureError as error:
+    except (FeatureError, UnknownTimeframeError) as error:
         raise TrainingError(str(error)) from error
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from signalserve.features.timeframe import bars_per_year
+from signalserve.common.timeframe import bars_per_year
 from signalserve.training.dataset import MIN_ROWS_A_CLASS, Dataset
 from signalserve.training.errors import TrainingError
 from signalserve.training.metrics import classification_metrics, strategy_metrics

@@ -10,13 +10,13 @@ from typing import Any
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from signalserve.common.key import Key
 from signalserve.config.evidence import PromotionSettings, TradingRules
 from signalserve.predictors.errors import PredictorError
 from signalserve.predictors.manifest import read_manifest
 from signalserve.predictors.schema import schema_hash
 from signalserve.registry import (
     Committed,
-    Key,
     ModelRegistryEntry,
     Promotion,
     Status,

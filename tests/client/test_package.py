@@ -15,7 +15,9 @@ def run(program: str) -> str:
 
 
 def test_the_client_needs_the_stubs_grpc_protobuf_and_numpy_alone():
-    loaded = set(json.loads(run("import sys, json, signalserve.client; print(json.dumps(list(sys.modules)))")))
+    loaded = set(
+        json.loads(run("import sys, json, signalserve.client; print(json.dumps(list(sys.modules)))"))
+    )
     ours = {name.split(".")[1] for name in loaded if name.startswith("signalserve.")}
     assert ours == {"client", "v1"}
     assert not loaded & {"pandas", "sklearn", "onnxruntime", "pydantic", "yaml"}

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from signalserve.common.timeframe import UnknownTimeframeError
 from signalserve.features.bars import BarsError, BarWarning, read_bars
-from signalserve.features.errors import UnknownTimeframeError
 from signalserve.features.synthetic import synthetic_bars
 
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "ohlcv"

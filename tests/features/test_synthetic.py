@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from signalserve.common.timeframe import bars_per_year, timeframe_delta
 from signalserve.features.bars import read_bars
 from signalserve.features.synthetic import synthetic_bars
-from signalserve.features.timeframe import bars_per_year, timeframe_delta
 
 
 def test_the_same_seed_gives_the_same_bars_and_another_symbol_or_seed_others() -> None:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from signalserve.common.key import Key
 from signalserve.registry import Promotion, list_models, open_store, promote, rollback, verify_log
 from signalserve.registry.events import EventLog
-from signalserve.registry.identifiers import Key
 from tests.small_models import register_copy, sealed_template
 
 KEY = Key("BTCUSDT", "15m")

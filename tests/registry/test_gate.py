@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from signalserve.common.key import Key
 from signalserve.config.evidence import PromotionSettings, TradingRules
 from signalserve.registry import (
     Evidence,
-    Key,
     Measured,
     Promotion,
     Selection,

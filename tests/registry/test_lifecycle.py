@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from signalserve.common.key import Key
 from signalserve.config.evidence import PromotionSettings
 from signalserve.registry import (
     Evidence,
@@ -42,7 +43,6 @@ from signalserve.registry.errors import (
     WrongStatusError,
 )
 from signalserve.registry.events import EventLog
-from signalserve.registry.identifiers import Key
 from signalserve.registry.sharpe import ReturnMoments
 from signalserve.registry.store import Store
 from tests.small_models import register_copy, sealed_template

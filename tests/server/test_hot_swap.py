@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from signalserve.client import AsyncSignalClient, FailedPrecondition
+from signalserve.common.key import Key
 from signalserve.predictors.opening import open_predictor
 from signalserve.predictors.predictor import Predictor
 from signalserve.registry import make_candidate, promote_model
-from signalserve.registry.identifiers import Key
 from tests.server.conftest import serving
 from tests.small_models import NAMES, fitted, rows
 

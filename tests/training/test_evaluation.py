@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from signalserve.common.key import Key
 from signalserve.config.evidence import PromotionSettings
 from signalserve.config.settings import Settings
 from signalserve.features.bars import read_bars
 from signalserve.features.synthetic import synthetic_bars
 from signalserve.registry import (
     Evidence,
-    Key,
     Measured,
     ModelMetadata,
     Promotion,

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
+from signalserve.common.key import Key
 from signalserve.config.settings import ConfigError, Settings
 from signalserve.features.synthetic import synthetic_bars
 from signalserve.registry import archive, list_models, load_registry, open_store, verify_log
-from signalserve.registry.identifiers import Key
 from signalserve.training import backtest as backtest_module
 from signalserve.training.backends import Inbox, Outcome
 from signalserve.training.plan import Plan

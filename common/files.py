@@ -1,4 +1,4 @@
-"""Writing so that a crash leaves the old file or the new one, never half of either."""
+"""Writing so that a crash leaves the old file or the new one, never half of either; and files' digests."""
 
 from __future__ import annotations
 
@@ -6,10 +6,21 @@ import hashlib
 import os
 from pathlib import Path
 
+_CHUNK = 1 << 20
+
 
 def sha256_hex(content: bytes) -> str:
     """Lower-case hex sha256."""
     return hashlib.sha256(content).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Lower-case hex sha256 of a file, read in parts."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def sync_folder(folder: Path) -> None:
@@ -21,19 +32,28 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomically(target: Path, content: bytes) -> None:
-    """Replace a file's content: write aside, fsync, rename, fsync the folder."""
+def write_atomically(target: Path, content: bytes, *, durable: bool = True) -> None:
+    """Replace a file's content: write aside, fsync, rename, fsync the folder.
+
+    `durable` false leaves the fsyncs out: a reader never sees half a file, but a power cut may take the new one.
+    The name aside is the process's own, so that two writers at worst take turns.
+
+    Raises:
+        OSError: nothing was replaced, and nothing is left aside.
+    """
     aside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         with aside.open("wb") as stream:
             stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
         aside.replace(target)
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
-    sync_folder(target.parent)
+    if durable:
+        sync_folder(target.parent)
 
 
 def sync_tree(folder: Path) -> None:

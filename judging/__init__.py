@@ -1,0 +1,1 @@
+"""Evidence, the statistics of a comparison, and the promote gate."""
