@@ -17,8 +17,9 @@ import psutil
 import xgboost
 from sklearn.ensemble import RandomForestClassifier
 
-from signalserve.registry import ModelMetadata, Promotion, promote, register_model
-from signalserve.registry.artifacts import seal
+from signalserve.registry import ModelMetadata, Promotion, register_model
+from signalserve.registry.artefact import seal
+from tests.registries import registry_at
 
 FEATURES = 40
 NAMES = [f"feature_{number}" for number in range(FEATURES)]
@@ -61,7 +62,7 @@ def register_copy(template: Path, base: Path, symbol: str, number: int, kind: st
 def registry_of(base: Path, template: Path, kind: str, symbols: list[str]) -> list[str]:
     """A registry with one production model a symbol."""
     ids = [register_copy(template, base, symbol, 1, kind) for symbol in symbols]
-    promote(base, [Promotion(model_id) for model_id in ids], reason="benchmark")
+    registry_at(base).promote([Promotion(model_id) for model_id in ids], reason="benchmark")
     return ids
 
 

@@ -18,15 +18,9 @@ from signalserve.common.key import Key
 from signalserve.common.timeframe import UnknownTimeframeError
 from signalserve.config.logs import configure_logs
 from signalserve.config.settings import Settings, load_settings
-from signalserve.registry import (
-    ModelRegistryEntry,
-    Promotion,
-    Status,
-    open_store,
-    promote,
-)
+from signalserve.judging import PromoteGate
+from signalserve.registry import Promotion, Registry, Status, open_registry
 from signalserve.registry.errors import GateRefusedError
-from signalserve.registry.queries import select
 
 if TYPE_CHECKING:
     from signalserve.live.records import BarRecord
@@ -150,53 +144,41 @@ def _prepare_bars(folder: Path, ohlcv: Path | None, key: Key) -> tuple[Path, Pat
     return whole, earlier
 
 
+def _registry(settings: Settings) -> Registry:
+    return open_registry(settings.ml.models_dir, gate=PromoteGate.of(settings))
+
+
 def _champion(settings: Settings, key: Key, bars: Path) -> str:
-    state = open_store(settings.ml.models_dir).view().state
-    current = state.production(key)
+    registry = _registry(settings)
+    current = registry.state.production(key)
     if current is not None:
         console.print(f"  {current} is in production already: no training")
         return current
     model_id = _train(settings, key, bars, _another_type(settings, settings.ml.model_type))
     _evaluate(settings, model_id, bars)
-    promotion, base = [Promotion(model_id, "")], settings.ml.models_dir
+    promotion = [Promotion(model_id, "")]
     try:
-        promote(
-            base,
-            promotion,
-            reason="demo: first model",
-            policy=settings.promotion,
-            rules=settings.trading_rules,
-            via="cli",
-        )
+        registry.promote(promotion, reason="demo: first model", via="cli")
         console.print(f"  promoted {model_id}", soft_wrap=True)
     except GateRefusedError as error:
         console.print(f"  {error}", soft_wrap=True, markup=False)
-        promote(
-            base,
-            promotion,
-            reason=_OVERRIDE,
-            force=True,
-            policy=settings.promotion,
-            rules=settings.trading_rules,
-            via="cli",
-        )
+        registry.promote(promotion, reason=_OVERRIDE, force=True, via="cli")
         console.print(f"  promoted {model_id} with force, as the event says", soft_wrap=True)
     return model_id
 
 
 def _challenger(settings: Settings, key: Key, bars: Path, champion: str) -> str:
-    view = open_store(settings.ml.models_dir).view()
-    waiting: list[ModelRegistryEntry] = [
+    registry = _registry(settings)
+    state = registry.state
+    waiting = [
         entry
-        for entry in select(
-            view, symbol=key.symbol, timeframe=key.timeframe, statuses=(Status.SUCCESS, Status.CANDIDATE)
-        )
-        if entry.model_id not in view.state.quarantined and view.state.digests.get(entry.model_id)
+        for entry in registry.models(*key, statuses=(Status.SUCCESS, Status.CANDIDATE))
+        if entry.model_id not in state.quarantined and state.digests.get(entry.model_id)
     ]
     if waiting:
         console.print(f"  {waiting[0].model_id} is waiting already: no training", soft_wrap=True)
         return waiting[0].model_id
-    configured, trained = settings.ml.model_type, view.state.entries[champion].model_type
+    configured, trained = settings.ml.model_type, state.entries[champion].model_type
     model_id = _train(
         settings, key, bars, configured if trained != configured else _another_type(settings, trained)
     )

@@ -14,7 +14,7 @@ from signalserve.config.logs import configure_logs
 from signalserve.config.settings import load_settings
 
 if TYPE_CHECKING:
-    from signalserve.registry import Measured
+    from signalserve.judging import Measured
     from signalserve.training.evaluation import Evaluation
 
 _COMPARED = (
@@ -91,10 +91,10 @@ def _print(result: Evaluation, again: str) -> None:
     ]
     print_table(("out of sample", "challenger", "champion"), rows)
     print_table(
-        ("rule", "verdict", "found", "bound"),
+        ("asked", "verdict", "found", "bound"),
         [
-            (rule.name, "ok" if rule.passed else "FAILED", _brief(rule.found), _brief(rule.bound))
-            for rule in result.rules
+            (item.name, "ok" if item.passed else "FAILED", _brief(item.found), _brief(item.bound))
+            for item in result.verdicts
         ],
     )
     for name, text in (
@@ -107,7 +107,7 @@ def _print(result: Evaluation, again: str) -> None:
         ),
         *((("warning", result.warning),) if result.warning else ()),
         ("tries", f"{result.tries} on these bars; grid trials {evidence.trials}"),
-        *(("failed", text) for text in result.failed_rules),
+        *(("failed", text) for text in result.failed_verdicts),
         (
             ("next", f"signalserve promote {evidence.challenger.model_id}{again}")
             if result.passed

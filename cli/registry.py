@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,19 +15,9 @@ from signalserve.cli.options import ConfigOption, JsonOption, ReasonOption, Regi
 from signalserve.cli.output import console, print_json, print_table, remark
 from signalserve.config.fields import Duration
 from signalserve.config.settings import load_settings
-from signalserve.registry import (
-    CleanPlan,
-    Selection,
-    load_registry,
-    open_store,
-    plan_clean,
-    validate_registry_entry,
-)
-from signalserve.registry import adopt as adopt_model
-from signalserve.registry import clean as clean_registry
+from signalserve.registry import CleanPlan, Registry, Selection, open_registry
 from signalserve.registry import verify_log as check_log
 from signalserve.registry.errors import RegistryError
-from signalserve.registry.lifecycle import entry_of
 
 
 def register(app: typer.Typer) -> None:
@@ -44,20 +35,22 @@ def clean_main() -> None:
     run_alone(clean)
 
 
+def _open(config: Path | None, registry: Path | None) -> Registry:
+    # these commands look after what is there and promote nothing, so no gate is asked
+    settings = load_settings(config)
+    return open_registry(existing_registry(settings, registry), pins=settings.ml.pinned_ids())
+
+
 def validate(
     config: ConfigOption = None, registry: RegistryOption = None, json_output: JsonOption = False
 ) -> None:
     """Check every entry's artefacts against the digests in the log. Changes nothing."""
-    base = existing_registry(load_settings(config), registry)
-    view = open_store(base).view()
-    conflicts = view.state.conflicts()
+    opened = _open(config, registry)
+    view = opened.view()
     rows = []
-    for entry in view.state.entries.values():
-        result = validate_registry_entry(base, entry, view.state.digests.get(entry.model_id, ""))
-        problems = list(result.problems)
-        if entry.model_id in conflicts:
-            problems.append(f"a second production row of {entry.key}: {conflicts[entry.model_id]} counts")
-        rows.append((entry.model_id, entry.status, not problems, problems, list(result.warnings)))
+    entries = list(view.state.entries.values())
+    for entry, found in zip(entries, opened.descriptions(view, entries, thorough=True), strict=True):
+        rows.append((entry.model_id, entry.status, bool(found), list(found.problems), list(found.warnings)))
     unreadable = [str(row) for row in view.unreadable]
     if json_output:
         print_json(
@@ -111,26 +104,16 @@ def clean(
     Production, pinned models and rollback targets always stay. The plan is printed before anything is done,
     and each thing removed has an event in the log.
     """
-    settings = load_settings(config)
-    base = existing_registry(settings, registry)
-    pins = settings.ml.pinned_ids()
+    opened = _open(config, registry)
     selection = _selection(older_than, keep, status)
-    plan = plan_clean(base, pins, selection=selection, delete_dirs=delete_dirs)
+    plan = opened.plan_clean(selection, delete_dirs=delete_dirs)
     if not json_output:
         _show_plan(plan)
     idle = not plan.entries and not plan.folders
     if not dry_run and not idle:
         if sys.stdin.isatty() and not yes:
             typer.confirm("Remove these?", abort=True, err=True)
-        plan = clean_registry(
-            base,
-            pins,
-            selection=selection,
-            delete_dirs=delete_dirs,
-            confirmed=plan,
-            reason=reason,
-            via="cli",
-        )
+        plan = opened.clean(selection, delete_dirs=delete_dirs, confirmed=plan, reason=reason, via="cli")
     if json_output:
         print_json(plan)
     elif idle:
@@ -171,13 +154,13 @@ def adopt(
 
     This opens model.joblib, which can run any code that is in it: adopt only what you trust.
     """
-    base = existing_registry(load_settings(config), registry)
+    opened = _open(config, registry)
+    known = opened.state
     if everything:
-        digests = open_store(base).view().state.digests
         model_ids = [
             entry.model_id
-            for entry in load_registry(base)
-            if entry.status != "failed" and not digests.get(entry.model_id)
+            for entry in known.entries.values()
+            if entry.status != "failed" and not known.digests.get(entry.model_id)
         ]
         if not model_ids:
             console.print("every model has a digest already")
@@ -185,9 +168,8 @@ def adopt(
     if not model_ids:
         say_error("name the models to adopt, or say --all")
         raise typer.Exit(USAGE)
-    known = open_store(base).view().state
     for model_id in model_ids:
-        entry_of(known, model_id)  # before anyone is asked to trust what is not there
+        opened.entry(model_id)  # before anyone is asked to trust what is not there
     if not yes:
         remark(
             f"model.joblib of {len(model_ids)} model(s) will be opened; it can run any code that is in it:"
@@ -198,7 +180,7 @@ def adopt(
     failed = 0
     for model_id in model_ids:
         try:
-            digest = adopt_model(base, model_id, reason=reason, via="cli")
+            digest = opened.adopt(model_id, reason=reason, via="cli")
         except RegistryError as error:
             say_error(str(error))
             failed += 1

@@ -197,8 +197,8 @@ def _summary(results: list[JobResult]) -> None:
     for item in results:
         what = [
             ("report", item.report),
-            *((("error", item.error),) if not item.failed_rules else ()),
-            *(("rule", rule) for rule in item.failed_rules),
+            *((("error", item.error),) if not item.failed_verdicts else ()),
+            *(("verdict", verdict) for verdict in item.failed_verdicts),
         ]
         for name, text in what:
             if text:

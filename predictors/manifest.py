@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from signalserve.common.files import file_sha256, sha256_hex, write_atomically
+from signalserve.predictors.contents import MANIFEST_FILE, Contents
 from signalserve.predictors.errors import IntegrityError
 from signalserve.predictors.schema import schema_hash
 
 if TYPE_CHECKING:
     from signalserve.predictors.compile import CompiledModel
 
-MANIFEST_FILE = "manifest.json"
 MODEL_FILE, ONNX_FILE, GOLDEN_FILE = "model.joblib", "model.onnx", "golden.npz"
 LOAD_BEARING = (MODEL_FILE, ONNX_FILE, GOLDEN_FILE)
 FORMAT = 1
@@ -137,83 +137,74 @@ def write_manifest(run_dir: Path, compiled: CompiledModel, feature_names: list[s
     return sha256_hex(content)
 
 
-def read_manifest(run_dir: Path) -> tuple[Manifest, str]:
+def read_manifest(folder: Path | Contents) -> tuple[Manifest, str]:
     """The manifest and its digest.
 
     Raises:
         IntegrityError: it is missing or malformed.
     """
-    content = read_file(run_dir, MANIFEST_FILE)
-    return Manifest.from_bytes(content), sha256_hex(content)
+    contents = Contents.of(folder)
+    return Manifest.from_bytes(contents.read(MANIFEST_FILE)), contents.sha256(MANIFEST_FILE)
 
 
 def verify_files(
-    run_dir: Path, expected_digest: str | None = None, *, load_bearing_only: bool = True
+    folder: Path | Contents, expected_digest: str | None = None, *, load_bearing_only: bool = True
 ) -> Manifest:
     """Check the manifest's digest and the files' against it; builds nothing from them.
 
     Raises:
         IntegrityError: it says which file, and what to do.
     """
-    manifest = expected_manifest(run_dir, expected_digest)
+    contents = Contents.of(folder)
+    manifest = expected_manifest(contents, expected_digest)
     for name, digest in sorted(manifest.files.items()):
         if load_bearing_only and name not in LOAD_BEARING:
             continue
-        path = run_dir / name
-        if not path.is_file():
+        path = contents.folder / name
+        if not contents.has(name):
             raise IntegrityError(f"{path} is missing; restore it, or promote another model")
-        if file_sha256(path) != digest:
+        if contents.sha256(name) != digest:
             raise _changed(path)
     return manifest
 
 
-def expected_manifest(run_dir: Path, expected_digest: str | None) -> Manifest:
+def expected_manifest(folder: Path | Contents, expected_digest: str | None) -> Manifest:
     """The manifest, if it is the one that was expected.
 
     Raises:
         IntegrityError: it is another one, missing or malformed.
     """
-    manifest, digest = read_manifest(run_dir)
+    contents = Contents.of(folder)
+    manifest, digest = read_manifest(contents)
     if expected_digest is not None and digest != expected_digest:
         raise IntegrityError(
-            f"{run_dir / MANIFEST_FILE} is not the one that was registered (digest {digest[:12]}, registered "
-            f"{expected_digest[:12]}); restore the folder, or promote another model"
+            f"{contents.folder / MANIFEST_FILE} is not the one that was registered (digest {digest[:12]}, "
+            f"registered {expected_digest[:12]}); restore the folder, or promote another model"
         )
     return manifest
 
 
-def changed_files(run_dir: Path) -> list[str]:
+def changed_files(folder: Path | Contents) -> list[str]:
     """Names of files that are not what the manifest says, missing ones included."""
-    manifest, _ = read_manifest(run_dir)
+    contents = Contents.of(folder)
+    manifest, _ = read_manifest(contents)
     return [
         name
         for name, digest in sorted(manifest.files.items())
-        if not (run_dir / name).is_file() or file_sha256(run_dir / name) != digest
+        if not contents.has(name) or contents.sha256(name) != digest
     ]
 
 
-def read_verified(run_dir: Path, name: str, manifest: Manifest) -> bytes:
+def read_verified(contents: Contents, name: str, manifest: Manifest) -> bytes:
     """A file's bytes, read once and checked; what is built must be built from these.
 
     Raises:
         IntegrityError: missing, or not what the manifest says.
     """
-    content = read_file(run_dir, name)
-    if sha256_hex(content) != manifest.files.get(name):
-        raise _changed(run_dir / name)
+    content = contents.read(name)
+    if contents.sha256(name) != manifest.files.get(name):
+        raise _changed(contents.folder / name)
     return content
-
-
-def read_file(run_dir: Path, name: str) -> bytes:
-    """A file's bytes.
-
-    Raises:
-        IntegrityError: it can't be read.
-    """
-    try:
-        return (run_dir / name).read_bytes()
-    except OSError as error:
-        raise IntegrityError(f"{run_dir / name}: {error.strerror or error}") from error
 
 
 def _changed(path: Path) -> IntegrityError:

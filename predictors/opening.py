@@ -15,26 +15,24 @@ from typing import Any, cast
 
 import numpy as np
 
+from signalserve.predictors.contents import MANIFEST_FILE, Contents
 from signalserve.predictors.engine import input_dtype, onnx_scorer, open_session, refuse_external_data
 from signalserve.predictors.errors import IntegrityError, PredictorError, UnpickleRefusedError
 from signalserve.predictors.golden import GoldenRows
 from signalserve.predictors.kinds import Kind
 from signalserve.predictors.manifest import (
     GOLDEN_FILE,
-    MANIFEST_FILE,
     MODEL_FILE,
     ONNX_FILE,
     Manifest,
     expected_manifest,
-    read_file,
-    read_manifest,
     read_verified,
 )
 from signalserve.predictors.predictor import Predictor
 
 
 def open_predictor(
-    run_dir: Path,
+    folder: Path | Contents,
     *,
     expected_digest: str | None = None,
     unpickle: str = "verified",
@@ -43,7 +41,7 @@ def open_predictor(
     """Open a run directory's model.
 
     Args:
-        run_dir: the folder.
+        folder: the run directory, or a look at one that goes on.
         expected_digest: the artefact digest that the registry has; None trusts the folder's own manifest.
         unpickle: the policy, `never`, `verified` or `always`.
         feature_names: the columns of a legacy folder, which has no manifest to say them.
@@ -54,13 +52,15 @@ def open_predictor(
         GoldenMismatchError: the model does not give its golden scores here.
         UnsupportedModelError: a legacy model that can't give one score a row.
     """
-    if not (run_dir / MANIFEST_FILE).exists() and expected_digest is None:
-        return _open_legacy(run_dir, unpickle, feature_names)
-    manifest = expected_manifest(run_dir, expected_digest)
-    digest = expected_digest or read_manifest(run_dir)[1]
-    golden = GoldenRows.from_bytes(read_verified(run_dir, GOLDEN_FILE, manifest))
+    contents = Contents.of(folder)
+    run_dir = contents.folder
+    if expected_digest is None and not (run_dir / MANIFEST_FILE).exists():
+        return _open_legacy(contents, unpickle, feature_names)
+    manifest = expected_manifest(contents, expected_digest)
+    digest = contents.sha256(MANIFEST_FILE)
+    golden = GoldenRows.from_bytes(read_verified(contents, GOLDEN_FILE, manifest))
     if manifest.engine == "onnx":
-        content = read_verified(run_dir, ONNX_FILE, manifest)
+        content = read_verified(contents, ONNX_FILE, manifest)
         if expected_digest is None:
             refuse_external_data(content)
         predictor = _onnx_predictor(content, manifest, digest)
@@ -69,7 +69,7 @@ def open_predictor(
             raise UnpickleRefusedError(
                 f"{run_dir.name} has no ONNX form ({manifest.engine_reason}), and security.unpickle is never"
             )
-        content = read_verified(run_dir, MODEL_FILE, manifest)
+        content = read_verified(contents, MODEL_FILE, manifest)
         predictor = _native_predictor(_unpickle(content, run_dir), manifest, digest)
     if golden.rows.shape[1] != len(manifest.feature_names):
         raise IntegrityError(f"{run_dir / GOLDEN_FILE} is of another width than feature_names")
@@ -109,7 +109,8 @@ def _facts(manifest: Manifest, digest: str) -> dict[str, Any]:
     }
 
 
-def _open_legacy(run_dir: Path, unpickle: str, feature_names: Sequence[str] | None) -> Predictor:
+def _open_legacy(contents: Contents, unpickle: str, feature_names: Sequence[str] | None) -> Predictor:
+    run_dir = contents.folder
     if unpickle != "always":
         raise UnpickleRefusedError(
             f"{run_dir} has no manifest: adopt it with `signalserve registry adopt {run_dir.name}`, or set "
@@ -119,7 +120,7 @@ def _open_legacy(run_dir: Path, unpickle: str, feature_names: Sequence[str] | No
         raise IntegrityError(f"{run_dir} has no manifest, and its meta.json does not name the columns")
     from signalserve.predictors.native import NativeModel  # as above
 
-    native = NativeModel(_unpickle(read_file(run_dir, MODEL_FILE), run_dir), feature_names)
+    native = NativeModel(_unpickle(contents.read(MODEL_FILE), run_dir), feature_names)
     return Predictor(
         native.scores,
         feature_names,

@@ -1,69 +1,59 @@
-"""Models on disk, the index and the lifecycle; knows no gRPC.
+"""Models on disk, the index, the log and the lifecycle; knows no gRPC, no statistics and no configuration.
 
->>> from signalserve.registry import list_models, promote_model, register_model
+>>> from signalserve.registry import list_models, open_registry, promote_model, register_model
 """
 
 from signalserve.registry.answers import Committed
-from signalserve.registry.artifacts import LoadedModel, Validation, validate_registry_entry
+from signalserve.registry.artefact import Artefact, Description, LoadedModel, Proof
 from signalserve.registry.entry import ModelRegistryEntry, Status
-from signalserve.registry.evidence import Evidence, Measured
-from signalserve.registry.gate import Decision
-from signalserve.registry.lifecycle import Promotion, Transition
-from signalserve.registry.metadata import ModelMetadata
-from signalserve.registry.promotion import (
-    archive,
-    make_candidate,
-    promote,
-    promote_model,
-    record_evaluation,
-    rollback,
-)
-from signalserve.registry.queries import (
+from signalserve.registry.functions import (
     get_latest_model,
     get_latest_production_model,
     list_models,
     load_model_by_id,
     load_registry,
+    promote_model,
+    register_model,
+    validate_registry_entry,
 )
-from signalserve.registry.registration import adopt, register_model
-from signalserve.registry.retention import CleanPlan, Selection, clean, plan_clean
+from signalserve.registry.gate import Decision, Gate, Verdict
+from signalserve.registry.metadata import ModelMetadata
+from signalserve.registry.plans import Promotion, Transition
+from signalserve.registry.registry import Registry, open_registry
+from signalserve.registry.retention import CleanPlan, Selection
 from signalserve.registry.runs import RunDirectory, new_run
-from signalserve.registry.store import open_store
+from signalserve.registry.store import Store
 from signalserve.registry.verify_log import LogReport, verify_log
 
 __all__ = [
+    "Artefact",
     "CleanPlan",
     "Committed",
     "Decision",
-    "Evidence",
+    "Description",
+    "Gate",
     "LoadedModel",
     "LogReport",
-    "Measured",
     "ModelMetadata",
     "ModelRegistryEntry",
     "Promotion",
+    "Proof",
+    "Registry",
     "RunDirectory",
     "Selection",
     "Status",
+    "Store",
     "Transition",
-    "Validation",
-    "adopt",
-    "archive",
-    "clean",
+    "Verdict",
     "get_latest_model",
     "get_latest_production_model",
     "list_models",
     "load_model_by_id",
     "load_registry",
-    "make_candidate",
     "new_run",
-    "open_store",
-    "plan_clean",
-    "promote",
+    "open_registry",
     "promote_model",
-    "record_evaluation",
     "register_model",
-    "rollback",
     "validate_registry_entry",
     "verify_log",
 ]

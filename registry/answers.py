@@ -11,7 +11,7 @@ import structlog
 from signalserve.common.files import sha256_hex
 from signalserve.registry.errors import RequestIdReusedError
 from signalserve.registry.events import Event, canonical, json_safe
-from signalserve.registry.lifecycle import Transition
+from signalserve.registry.plans import Transition
 from signalserve.registry.state import RegistryState
 from signalserve.registry.store import Draft, Transaction
 
@@ -49,10 +49,10 @@ def decide_and_commit(
     if answer is not None:
         return answer
     draft, results = decide(transaction.state)
-    if not draft.transitions and not origin.request_id:
+    if not draft.changes and not origin.request_id:
         return Committed(transaction.state.revision, tuple(results))
     event = commit(transaction, action, request, draft)
-    for change in event.transitions:
+    for change in event.changes:
         _log.info(
             f"registry.{event.action}",
             revision=event.revision,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -117,6 +117,12 @@ class ModelRegistryEntry:
             sharpe=_number(row, "sharpe"),
             status=status,
         )
+
+
+def newest_first(entries: Iterable[ModelRegistryEntry]) -> list[ModelRegistryEntry]:
+    """Sorted by `created_at`, and by the order in which they came where that is equal."""
+    numbered = sorted(enumerate(entries), key=lambda item: (item[1].created, item[0]), reverse=True)
+    return [entry for _, entry in numbered]
 
 
 def csv_line(cells: Sequence[str]) -> str:

@@ -20,6 +20,8 @@ from signalserve.registry.errors import LogCorruptError, StorageError
 
 LOG_FILE = "registry_events.jsonl"
 GENESIS = "0" * 64
+# what a line calls the changes; hashes cover it
+_CHANGES = "transitions"
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Event:
     request_id: str = ""
     reason: str = ""
     forced: bool = False
-    transitions: tuple[StatusChange, ...] = ()
+    changes: tuple[StatusChange, ...] = ()
     evidence: Mapping[str, Any] | None = None
     detail: Mapping[str, Any] = field(default_factory=dict)
     index_sha256: str = ""
@@ -78,7 +80,7 @@ class Event:
     def body(self) -> dict[str, Any]:
         """All but `hash`, as plain JSON values."""
         values = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "hash"}
-        values["transitions"] = [change.to_dict() for change in self.transitions]
+        values[_CHANGES] = [change.to_dict() for change in values.pop("changes")]
         return dict(json_safe(values))
 
     def digest(self) -> str:
@@ -99,16 +101,19 @@ class Event:
         values = json.loads(line)
         if not isinstance(values, dict):
             raise ValueError("is no JSON object")
-        if set(values) != {item.name for item in fields(cls)}:
+        if set(values) != _FIELDS:
             raise ValueError("has other fields than an event")
         stored = values.pop("hash")
         if sha256_hex(canonical(values)) != stored:
             raise ValueError("its hash does not fit its content")
         try:
-            changes = tuple(StatusChange.from_dict(item) for item in values.pop("transitions"))
-            return cls(**values, transitions=changes, hash=stored)
+            changes = tuple(StatusChange.from_dict(item) for item in values.pop(_CHANGES))
+            return cls(**values, changes=changes, hash=stored)
         except (KeyError, TypeError) as error:
-            raise ValueError(f"has a malformed transition: {error}") from error
+            raise ValueError(f"has a malformed change: {error}") from error
+
+
+_FIELDS = {_CHANGES if item.name == "changes" else item.name for item in fields(Event)}
 
 
 def canonical(value: Any) -> bytes:

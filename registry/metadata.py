@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from signalserve.common.files import write_atomically
+from signalserve.predictors.contents import META_FILE
 from signalserve.registry.errors import ArtifactError
 
-META_FILE = "meta.json"
+__all__ = ["META_FILE", "ModelMetadata"]
+
 _REQUIRED = ("model_id", "symbol", "timeframe", "model_type")
 
 
@@ -92,9 +94,20 @@ class ModelMetadata:
             ArtifactError: it is missing, is no JSON object, or lacks a required key.
         """
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            content = path.read_bytes()
         except OSError as error:
             raise ArtifactError(f"{path}: {error.strerror or error}") from error
+        return cls.parse(content, path)
+
+    @classmethod
+    def parse(cls, content: bytes, path: Path) -> ModelMetadata:
+        """Read the bytes of a `meta.json`; `path` is for messages.
+
+        Raises:
+            ArtifactError: it is no JSON object, or lacks a required key.
+        """
+        try:
+            values = json.loads(content.decode("utf-8"))
         except (ValueError, RecursionError) as error:
             raise ArtifactError(f"{path}: is not JSON: {error}") from error
         if not isinstance(values, dict):

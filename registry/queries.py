@@ -2,47 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
 
 import structlog
 
 from signalserve.common.key import Key
-from signalserve.registry.artifacts import (
-    LoadedModel,
-    load_pickle,
-    read_meta,
-    run_dir,
-    validate_registry_entry,
-    verify,
-)
-from signalserve.registry.entry import ModelRegistryEntry, Status
-from signalserve.registry.lifecycle import entry_of
-from signalserve.registry.store import DEFAULT_BASE_DIR, View, open_store
+from signalserve.registry.artefact import Description, LoadedModel
+from signalserve.registry.entry import ModelRegistryEntry, Status, newest_first
+from signalserve.registry.events import Event
+from signalserve.registry.parts import Parts
+from signalserve.registry.state import RegistryState
+from signalserve.registry.store import View
+
+_USABLE = (Status.SUCCESS, Status.CANDIDATE, Status.PRODUCTION)
 
 _log = structlog.get_logger("registry")
 
 
-def newest_first(entries: Iterable[ModelRegistryEntry]) -> list[ModelRegistryEntry]:
-    """Sorted by `created_at`, and by the index's order where that is equal."""
-    numbered = list(enumerate(entries))
-    numbered.sort(key=lambda item: (item[1].created, item[0]), reverse=True)
-    return [entry for _, entry in numbered]
-
-
 def select(
-    view: View,
+    state: RegistryState,
     *,
     symbol: str | None = None,
     timeframe: str | None = None,
     model_type: str | None = None,
     statuses: Iterable[str] = (),
 ) -> list[ModelRegistryEntry]:
-    """The entries that pass every filter that is given, newest first."""
+    """The entries that pass every filter that is given, newest first; `model_type` compares without case."""
     wanted = {str(status) for status in statuses}
     return newest_first(
         entry
-        for entry in view.state.entries.values()
+        for entry in state.entries.values()
         if (symbol is None or entry.symbol == symbol)
         and (timeframe is None or entry.timeframe == timeframe)
         and (model_type is None or entry.model_type.casefold() == model_type.casefold())
@@ -50,78 +39,86 @@ def select(
     )
 
 
-def load_registry(base_dir: Path | str = DEFAULT_BASE_DIR) -> list[ModelRegistryEntry]:
-    """Every entry, in the index's order. Rows that can't be read are warned about and left out."""
-    view = open_store(base_dir).view()
-    for row in view.unreadable:
-        _log.warning("registry.row_skipped", line=row.line, why=row.why)
-    return list(view.state.entries.values())
-
-
-def list_models(
-    base_dir: Path | str = DEFAULT_BASE_DIR,
-    symbol: str | None = None,
-    timeframe: str | None = None,
-    model_type: str | None = None,
-    status: str | None = None,
-) -> list[ModelRegistryEntry]:
-    """The entries that pass every filter, newest first; `model_type` compares without case."""
-    view = open_store(base_dir).view()
-    statuses = () if status is None else (status,)
-    return select(view, symbol=symbol, timeframe=timeframe, model_type=model_type, statuses=statuses)
-
-
-def get_latest_model(
-    base_dir: Path | str, symbol: str, timeframe: str, model_type: str | None = None
-) -> ModelRegistryEntry | None:
-    """The newest entry of status success, candidate or production whose artefacts are valid.
-
-    Broken ones are passed over with a warning; no file is changed.
-    """
-    view = open_store(base_dir).view()
-    usable = (Status.SUCCESS, Status.CANDIDATE, Status.PRODUCTION)
-    for entry in select(view, symbol=symbol, timeframe=timeframe, model_type=model_type, statuses=usable):
-        if _valid(base_dir, entry, view):
-            return entry
-    return None
-
-
-def get_latest_production_model(
-    base_dir: Path | str, symbol: str, timeframe: str, model_type: str | None = None
-) -> ModelRegistryEntry | None:
-    """The production model of a key, if its artefacts are valid; a row that was set by hand counts."""
-    view = open_store(base_dir).view()
-    model_id = view.state.production(Key(symbol, timeframe))
-    if model_id is None:
-        return None
-    entry = view.state.entries[model_id]
-    if model_type is not None and entry.model_type.casefold() != model_type.casefold():
-        return None
-    return entry if _valid(base_dir, entry, view) else None
-
-
-def load_model_by_id(base_dir: Path | str, model_id: str) -> LoadedModel:
-    """The fitted model and its metadata.
-
-    This opens `model.joblib`, after its digest was checked where one was taken; a legacy folder is opened on
-    the caller's word.
-
-    Raises:
-        UnknownModelError, ArtifactError: there is none, or it is not what was registered.
-    """
-    state = open_store(base_dir).view().state
-    entry = entry_of(state, model_id)
-    folder = run_dir(base_dir, entry)
-    meta = read_meta(folder, entry)
-    if state.digests.get(model_id):
-        verify(base_dir, entry, state.digests[model_id])
-    return LoadedModel(load_pickle(folder / "model.joblib"), meta)
-
-
-def _valid(base_dir: Path | str, entry: ModelRegistryEntry, view: View) -> bool:
-    validation = validate_registry_entry(base_dir, entry, view.state.digests.get(entry.model_id, ""))
-    if not validation:
-        _log.warning(
-            "registry.entry_passed_over", model_id=entry.model_id, problems=list(validation.problems)
+def warnings_of(view: View, *, index: str) -> Iterator[str]:
+    """What ops should mend, though everything goes on; `index` is what people call the index."""
+    for other, served in view.state.conflicts().items():
+        yield (
+            f"{other} is a second production row of {view.state.entries[other].key}: {served} counts; promote one "
+            "of them, which archives the other"
         )
-    return bool(validation)
+    for row in view.unreadable:
+        yield f"{index}, {row}; the row counts for nothing until it is mended"
+
+
+class Queries(Parts):
+    """Listing, finding, opening, describing."""
+
+    def models(
+        self,
+        symbol: str | None = None,
+        timeframe: str | None = None,
+        model_type: str | None = None,
+        statuses: Iterable[str] = (),
+    ) -> list[ModelRegistryEntry]:
+        """The entries that pass every filter, newest first."""
+        return select(
+            self.state, symbol=symbol, timeframe=timeframe, model_type=model_type, statuses=statuses
+        )
+
+    def latest(self, symbol: str, timeframe: str, model_type: str | None = None) -> ModelRegistryEntry | None:
+        """The newest entry of status success, candidate or production whose artefacts are valid.
+
+        Broken ones are passed over with a warning; no file is changed.
+        """
+        state = self.state
+        found = select(state, symbol=symbol, timeframe=timeframe, model_type=model_type, statuses=_USABLE)
+        return next((entry for entry in found if self._is_valid(state, entry)), None)
+
+    def latest_production(
+        self, symbol: str, timeframe: str, model_type: str | None = None
+    ) -> ModelRegistryEntry | None:
+        """The production model of a key, if its artefacts are valid; a row that was set by hand counts."""
+        state = self.state
+        model_id = state.production(Key(symbol, timeframe))
+        if model_id is None:
+            return None
+        entry = state.entries[model_id]
+        if model_type is not None and entry.model_type.casefold() != model_type.casefold():
+            return None
+        return entry if self._is_valid(state, entry) else None
+
+    def load(self, model_id: str) -> LoadedModel:
+        """The fitted model and its metadata.
+
+        This opens `model.joblib`, after its digest was checked where one was taken; a legacy folder is opened on
+        the caller's word.
+
+        Raises:
+            UnknownModelError, ArtifactError: there is none, or it is not what was registered.
+        """
+        artefact = self.artefact(model_id)
+        meta = artefact.meta()
+        return LoadedModel(artefact.load(), meta)
+
+    def descriptions(
+        self, view: View, entries: Iterable[ModelRegistryEntry], *, thorough: bool = False
+    ) -> Iterator[Description]:
+        """For each entry its digest, engine and problems, as of a view; `thorough` reads every file."""
+        winners = view.state.conflicts()
+        for entry in entries:
+            artefact = self.artefact_of(view.state, entry.model_id)
+            yield artefact.describe(thorough=thorough, winner=winners.get(entry.model_id, ""))
+
+    def events(self, since: int = 0) -> Sequence[Event]:
+        """The audit log after a revision, oldest first.
+
+        Raises:
+            StorageError: it can't be read.
+        """
+        return self.store.events(since)
+
+    def _is_valid(self, state: RegistryState, entry: ModelRegistryEntry) -> bool:
+        found = self.artefact_of(state, entry.model_id).describe(thorough=True)
+        if not found:
+            _log.warning("registry.entry_passed_over", model_id=entry.model_id, problems=list(found.problems))
+        return bool(found)

@@ -145,14 +145,14 @@ class RegistryState:
             self.used_ids.add(entry.model_id)
         if "raw_rows" in detail:
             self.raw_rows = tuple(detail["raw_rows"])
-        for change in event.transitions:
+        for change in event.changes:
             self._apply_change(event, change.model_id, Key(change.symbol, change.timeframe), change.after)
             if change.digest:
                 self.digests[change.model_id] = change.digest
         if event.action == "evaluate" and event.evidence is not None:
             self.take_evidence(event.evidence["challenger"], Key(*detail["key"]), event.evidence["evidence"])
         elif "tested" in detail:
-            (made,) = event.transitions
+            (made,) = event.changes
             self._looked(
                 Key(made.symbol, made.timeframe),
                 Look(made.model_id, detail["tested"][0], detail["tested"][1], evaluation=False),

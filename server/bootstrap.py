@@ -19,7 +19,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from signalserve.config.settings import Settings
-from signalserve.registry.store import Store
+from signalserve.judging import PromoteGate
+from signalserve.registry import Registry, open_registry
 from signalserve.server.guard import CallGuard
 from signalserve.server.loader import Loader
 from signalserve.server.metrics import Gauges, ServerMetrics, metrics_endpoint
@@ -68,27 +69,31 @@ async def running_server(settings: Settings, *, reuse_port: bool = False) -> Asy
     Raises:
         PortTakenError: the address can't be bound.
     """
-    store = Store(settings.ml.models_dir.resolve())
-    loader = Loader(store.base_dir, settings)
+    registry = open_registry(
+        settings.ml.models_dir.resolve(), gate=PromoteGate.of(settings), pins=settings.ml.pinned_ids()
+    )
+    loader = Loader(registry.artefacts, settings)
     metrics = ServerMetrics()
     state = ServingState(
         settings.server,
-        lambda model_id: loader.load_by_id(store.view().state, model_id),
+        lambda model_id: loader.load_by_id(registry.state, model_id),
         metrics,
         refuse_stale=settings.ml.stale_models == "refuse",
     )
-    watcher = RegistryWatcher(store, loader, state, settings.server.poll_ms / 1000)
+    watcher = RegistryWatcher(registry.store, loader, state, settings.server.poll_ms / 1000)
     guard = CallGuard(settings.server.max_in_flight, metrics)
     metrics.follow(lambda: Gauges(state.snapshot, watcher.seen_revision, guard.in_flight, len(guard.streams)))
     async with AsyncExitStack() as stack:
         stack.callback(state.close)
-        server, port = _build(settings, state, watcher, loader, guard, store, reuse_port=reuse_port)
+        server, port = _build(settings, state, watcher, loader, guard, registry, reuse_port=reuse_port)
         checker = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(checker, server)
         await _set_health(checker, health_pb2.HealthCheckResponse.NOT_SERVING)
         await server.start()
         metrics_port = stack.enter_context(_metrics(settings, metrics))
-        _log.info("server.listening", address=f"{settings.server.host}:{port}", registry=str(store.base_dir))
+        _log.info(
+            "server.listening", address=f"{settings.server.host}:{port}", registry=registry.store.location
+        )
         follower = asyncio.create_task(_follow(watcher, state, checker), name="registry-watcher")
         stack.push_async_callback(_cancel, follower)
         stack.push_async_callback(_drain, server, checker, guard, settings.server.drain_seconds)
@@ -148,7 +153,7 @@ def _build(
     watcher: RegistryWatcher,
     loader: Loader,
     guard: CallGuard,
-    store: Store,
+    registry: Registry,
     *,
     reuse_port: bool,
 ) -> tuple[grpc.aio.Server, int]:
@@ -168,7 +173,7 @@ def _build(
     )
     registry_service_pb2_grpc.add_RegistryServiceServicer_to_server(
         guard.cover(
-            RegistryServicer(store, state, watcher, loader, settings.promotion, settings.trading_rules),
+            RegistryServicer(registry, state, watcher, loader),
             _REGISTRY,
         ),
         server,

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -16,10 +15,11 @@ import structlog
 from signalserve.common.key import Key
 from signalserve.config.settings import Settings
 from signalserve.predictors.predictor import Predictor
-from signalserve.registry.artifacts import Proof, open_entry
+from signalserve.registry.artefact import Artefacts, Proof
 from signalserve.registry.entry import ModelRegistryEntry, Status
 from signalserve.registry.errors import RegistryError, UnknownModelError
 from signalserve.registry.index import INDEX_FILE
+from signalserve.registry.queries import warnings_of
 from signalserve.registry.state import RegistryState
 from signalserve.registry.store import View
 from signalserve.server.errors import NothingToServeError
@@ -35,8 +35,8 @@ _log = structlog.get_logger("server")
 class Loader:
     """Builds snapshots. Its methods block; call them from a worker thread."""
 
-    def __init__(self, base_dir: Path, settings: Settings) -> None:
-        self._base_dir = base_dir
+    def __init__(self, artefacts: Artefacts, settings: Settings) -> None:
+        self._artefacts = artefacts
         self._settings = settings
         self._proven: dict[tuple[str, str], Predictor] = {}
 
@@ -96,7 +96,7 @@ class Loader:
             known_keys=frozenset(state.keys()),
             known_ids=MappingProxyType({entry.model_id: entry.key for entry in state.entries.values()}),
             failures=tuple(failures),
-            warnings=_warnings(view),
+            warnings=tuple(warnings_of(view, index=INDEX_FILE)),
         )
 
     def load_by_id(self, state: RegistryState, model_id: str) -> ServedModel:
@@ -158,7 +158,7 @@ class Loader:
         digest = state.digests.get(entry.model_id, "")
         predictor = self._proven.get((entry.model_id, digest))
         if predictor is None:
-            predictor = open_entry(self._base_dir, entry, digest, unpickle=self._settings.security.unpickle)
+            predictor = self._artefacts.of(entry, digest).open(unpickle=self._settings.security.unpickle)
         row_seconds = _warm(predictor)
         _log.info(
             "model.loaded",
@@ -225,17 +225,3 @@ def _warm(predictor: Predictor) -> float:
         predictor.predict(row)
         best = min(best, time.perf_counter() - started)
     return best
-
-
-def _warnings(view: View) -> tuple[str, ...]:
-    """What ops should mend in the index, though the server goes on."""
-    state = view.state
-    seconds = [
-        f"{other} is a second production row of {state.entries[other].key}: {served} counts; promote one "
-        "of them, which archives the other"
-        for other, served in state.conflicts().items()
-    ]
-    unreadable = [
-        f"{INDEX_FILE}, {row}; the row counts for nothing until it is mended" for row in view.unreadable
-    ]
-    return (*seconds, *unreadable)

@@ -1,6 +1,7 @@
 """Follows the registry: sees a change, has the next snapshot built, swaps it in.
 
-1. `stat` of the log and the index every `server.poll_ms`; no inotify, since registries live on NFS too.
+1. The store's signature (`stat` of the log and the index) every `server.poll_ms`; no inotify, since registries
+   live on NFS too.
 2. All blocking work is done in a worker thread; the event loop only assigns the new snapshot.
 3. A model that failed to load is tried again every few seconds, and at each change.
 4. A registry that can't be read leaves the present snapshot serving.
@@ -9,10 +10,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
+from collections.abc import Hashable
 from contextlib import suppress
-from pathlib import Path
 
 import structlog
 
@@ -26,8 +26,6 @@ _RETRY_SECONDS = 5.0
 
 _log = structlog.get_logger("server")
 
-Signature = tuple[tuple[int, int, int], ...]
-
 
 class RegistryWatcher:
     """Keeps a `ServingState` at the registry's newest revision."""
@@ -37,7 +35,7 @@ class RegistryWatcher:
         self._loader = loader
         self._state = state
         self._poll_seconds = poll_seconds
-        self._seen: Signature | None = None
+        self._seen: Hashable = None
         self._last_problem = ""
         self._tried = 0.0
         self._nudge = asyncio.Event()
@@ -47,7 +45,7 @@ class RegistryWatcher:
 
     async def refresh(self) -> None:
         """Look at the registry now; returns once what was there is served, or known to be unservable."""
-        signature = await asyncio.to_thread(self._signature)
+        signature = await asyncio.to_thread(self._store.signature)
         retry = bool(self._state.snapshot.failures) and time.monotonic() - self._tried > _RETRY_SECONDS
         if signature == self._seen and not retry:
             return
@@ -127,17 +125,6 @@ class RegistryWatcher:
                     "model.swapped", key=str(key), before=before, after=after, revision=snapshot.revision
                 )
                 self._state.metrics.swaps.inc()
-
-    def _signature(self) -> Signature:
-        return tuple(_stat(path) for path in (self._store.log_path, self._store.index_path))
-
-
-def _stat(path: Path) -> tuple[int, int, int]:
-    try:
-        status = os.stat(path)  # noqa: PTH116 - the hot poll; a Path would be built again each time
-    except OSError:
-        return (0, 0, 0)
-    return (status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def _name(served: ServedModel | None) -> str | None:

@@ -23,7 +23,7 @@ from signalserve.common.moments import in_utc
 from signalserve.common.timeframe import bars_per_year
 from signalserve.config.settings import Settings
 from signalserve.features.bars import Bars
-from signalserve.registry import open_store
+from signalserve.registry import open_registry
 from signalserve.registry.errors import PreconditionError, UnknownKeyError
 from signalserve.training.backtest_files import free_folder, write_backtest
 from signalserve.training.errors import InSampleError, TrainingError, TrainingRequestError
@@ -121,21 +121,18 @@ def backtest(request: BacktestRequest, report: Report = quiet) -> BacktestResult
         TrainingRequestError: the span touches the model's training span, or the model says too little of itself.
         TrainingError: the bars can't be read, or none is left.
     """
-    view = open_store(request.base_dir).view()
-    model_id = request.model_id or view.state.production(Key(request.symbol, request.timeframe))
+    registry, key = open_registry(request.base_dir), Key(request.symbol, request.timeframe)
+    state = registry.state
+    model_id = request.model_id or state.production(key)
     if model_id is None:
-        keys = view.state.keys()
-        if Key(request.symbol, request.timeframe) not in keys:
-            raise UnknownKeyError(request.symbol, request.timeframe)
-        raise PreconditionError(
-            f"nothing is in production for {request.symbol}/{request.timeframe}: name a model, or promote one"
-        )
+        keys = state.keys()
+        if key not in keys:
+            raise UnknownKeyError(*key)
+        raise PreconditionError(f"nothing is in production for {key}: name a model, or promote one")
     report(f"opening {model_id}")
-    model = open_scoring_model(request.base_dir, view, model_id, unpickle=request.unpickle)
-    if (model.entry.symbol, model.entry.timeframe) != (request.symbol, request.timeframe):
-        raise TrainingRequestError(
-            f"{model_id} is a model of {model.entry.key}, not of {request.symbol}/{request.timeframe}"
-        )
+    model = open_scoring_model(registry, state, model_id, unpickle=request.unpickle)
+    if model.entry.key != key:
+        raise TrainingRequestError(f"{model_id} is a model of {model.entry.key}, not of {key}")
     report(f"reading {request.ohlcv}")
     bars = read_scoring_bars(request.ohlcv, request.timeframe)
     span, in_sample = _span(request, model, bars)

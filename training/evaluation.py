@@ -6,7 +6,7 @@
 3. What is measured is these models' files, so the evidence is of kind `artefact`.
 4. The deflated Sharpe ratio is the probability that the true ratio is above what luck gives: the best of the
    challenger's grid trials, and the best of all looks at bars of this window that the log knows of
-   (`registry.gate`, under the registry's lock).
+   (`judging.gate`, under the registry's lock).
 5. The record goes into the event log whether or not it passes the gate, so that asking again is counted.
 """
 
@@ -26,12 +26,18 @@ from signalserve.common.moments import second_text, utc_now
 from signalserve.common.timeframe import bars_per_year, timeframe_seconds
 from signalserve.config.settings import Settings
 from signalserve.features.bars import Bars
-from signalserve.registry import Decision, Evidence, Measured, ModelMetadata, open_store, record_evaluation
+from signalserve.judging import (
+    Evidence,
+    Measured,
+    PromoteGate,
+    Resampling,
+    deflated_sharpe,
+    probability_better,
+)
+from signalserve.registry import Decision, ModelMetadata, Registry, Verdict, open_registry
 from signalserve.registry.errors import WrongStatusError
-from signalserve.registry.gate import Rule, deflated_sharpe
-from signalserve.registry.lifecycle import entry_of
-from signalserve.registry.store import View
-from signalserve.training.bootstrap import Bootstrap, probability_better
+from signalserve.registry.plans import entry_of
+from signalserve.registry.state import RegistryState
 from signalserve.training.errors import TrainingError, TrainingRequestError
 from signalserve.training.labels import make_labels
 from signalserve.training.metrics import classification_metrics, return_moments, strategy_metrics
@@ -43,7 +49,7 @@ from signalserve.training.simulation import Rules, Simulation, simulate
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An evaluation that stands in the log: the evidence, every rule's verdict, and the model's status after.
+    """An evaluation that stands in the log: the evidence, every verdict, and the model's status after.
 
     `warning` is "" unless the bar file looks like another key's.
     """
@@ -59,14 +65,14 @@ class Evaluation:
         return self.decision.allowed
 
     @property
-    def failed_rules(self) -> tuple[str, ...]:
-        """The rules that are not met, each with its numbers."""
-        return tuple(f"{rule.name}: {rule.text}" for rule in self.decision.failed)
+    def failed_verdicts(self) -> tuple[str, ...]:
+        """The verdicts against the challenger, each with its numbers."""
+        return tuple(f"{verdict.name}: {verdict.text}" for verdict in self.decision.failed)
 
     @property
-    def rules(self) -> tuple[Rule, ...]:
-        """Every rule that was judged."""
-        return self.decision.rules
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """Every verdict of the gate."""
+        return self.decision.verdicts
 
     @property
     def tries(self) -> int:
@@ -121,17 +127,18 @@ def evaluate(
         TrainingError: the bars can't be read, or none is left after the training spans.
     """
     base = Path(base_dir) if base_dir is not None else settings.ml.models_dir
-    view = open_store(base).view()
-    entry = entry_of(view.state, model_id)
-    champion_id = view.state.production(entry.key)
+    registry = open_registry(base, gate=PromoteGate.of(settings), pins=settings.ml.pinned_ids())
+    state = registry.state
+    entry = entry_of(state, model_id)
+    champion_id = state.production(entry.key)
     if champion_id == model_id:
         raise WrongStatusError(
             f"{model_id} is in production: it is the champion that others are compared with"
         )
     report(f"opening {model_id}")
-    models = [_open(base, view, model_id, settings)]
+    models = [_open(registry, state, model_id, settings)]
     if champion_id is not None:
-        models.append(_open(base, view, champion_id, settings))
+        models.append(_open(registry, state, champion_id, settings))
     configured = settings.data.ohlcv_file(entry.symbol, entry.timeframe)
     file = Path(ohlcv) if ohlcv is not None else configured
     report(f"reading {file}")
@@ -142,22 +149,16 @@ def evaluate(
     measured = [_measure(model, bars, window, rules) for model in models]
     report("resampling")
     evidence = _evidence(settings, bars, window, rules, measured, configured=file == configured)
-    decision = record_evaluation(
-        base,
-        evidence,
-        policy=settings.promotion,
-        rules=settings.trading_rules,
-        request_id=request_id,
-        actor=actor,
-        via=via,
+    decision = registry.record_evaluation(
+        model_id, evidence.to_dict(), request_id=request_id, actor=actor, via=via
     )
-    status = entry_of(open_store(base).view().state, model_id).status
+    status = registry.entry(model_id).status
     warning = named_otherwise(str(settings.data.ohlcv_path), file, *entry.key)
     return Evaluation(Evidence.from_dict(decision.record["evidence"]), decision, status, warning)
 
 
-def _open(base: Path, view: View, model_id: str, settings: Settings) -> ScoringModel:
-    model = open_scoring_model(base, view, model_id, unpickle=settings.security.unpickle)
+def _open(registry: Registry, state: RegistryState, model_id: str, settings: Settings) -> ScoringModel:
+    model = open_scoring_model(registry, state, model_id, unpickle=settings.security.unpickle)
     if training_span(model.meta) is None:
         raise TrainingRequestError(
             f"{model_id}: meta.json has no train_start and train_end, so nobody knows which bars it has seen; "
@@ -229,9 +230,9 @@ def _evidence(
     policy = settings.promotion
     index = bars.frame.index
     trials, variance = _trials(challenger.model.meta)
-    bootstrap: Bootstrap | None = None
+    resampled: Resampling | None = None
     if champion is not None:
-        bootstrap = probability_better(
+        resampled = probability_better(
             challenger.simulation.returns - champion.simulation.returns,
             resamples=policy.resamples,
             block_bars=policy.block_bars,
@@ -245,10 +246,10 @@ def _evidence(
         window_end=index[window.stop - 1].isoformat(),
         bars=len(window),
         bar_minutes=timeframe_seconds(bars.timeframe) / 60,
-        probability_better=bootstrap.probability if bootstrap else None,
-        mean_difference=bootstrap.mean if bootstrap else None,
-        block_bars=bootstrap.block_bars if bootstrap else None,
-        resamples=bootstrap.resamples if bootstrap else 0,
+        probability_better=resampled.probability if resampled else None,
+        mean_difference=resampled.mean if resampled else None,
+        block_bars=resampled.block_bars if resampled else None,
+        resamples=resampled.resamples if resampled else 0,
         seed=policy.seed,
         trials=trials,
         trial_variance=variance,

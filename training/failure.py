@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 from signalserve.config.settings import Settings
-from signalserve.registry import ModelMetadata, Status, new_run, open_store, register_model
+from signalserve.registry import ModelMetadata, Status, new_run, open_registry
 from signalserve.registry.errors import RegistryError
 from signalserve.registry.metadata import META_FILE
 
@@ -27,9 +27,10 @@ def register_failure(
     symbol that can be no folder's name, a registry that can't be written).
     """
     base = settings.ml.models_dir
-    earlier = open_store(base).view().state.requests.get(request_id) if base.is_dir() else None
-    if earlier is not None and earlier.transitions:
-        return earlier.transitions[0].model_id
+    registry = open_registry(base, pins=settings.ml.pinned_ids())
+    earlier = registry.state.requests.get(request_id) if base.is_dir() else None
+    if earlier is not None and earlier.changes:
+        return earlier.changes[0].model_id
     try:
         with new_run(base, symbol, timeframe, model_type) as run:
             meta = ModelMetadata(
@@ -42,13 +43,11 @@ def register_failure(
             )
             meta.write(run.path / META_FILE)
             run.commit()
-            entry = register_model(
+            entry = registry.register(
                 meta,
-                base,
                 Status.FAILED,
-                settings.ml.max_models_per_symbol_tf,
+                keep=settings.ml.max_models_per_symbol_tf,
                 error=error,
-                pins=settings.ml.pinned_ids(),
                 request_id=request_id,
                 actor=actor,
                 via=via,

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from scipy.stats import kurtosis, skew
 from sklearn.metrics import log_loss, precision_score, recall_score, roc_auc_score
 
-from signalserve.registry.sharpe import ReturnMoments
+from signalserve.judging.sharpe import ReturnMoments
 from signalserve.training.simulation import Simulation
 
 Array = NDArray[np.float64]
@@ -102,6 +102,6 @@ def return_moments(returns: Array) -> ReturnMoments | None:
 
 
 def probabilistic_sharpe(returns: Array, benchmark: float = 0.0) -> float | None:
-    """P(true Sharpe ratio > benchmark), both per bar (`registry.sharpe`); None where the returns don't vary."""
+    """P(true Sharpe ratio > benchmark), both per bar (`judging.sharpe`); None where the returns don't vary."""
     moments = return_moments(returns)
     return None if moments is None else moments.probabilistic_sharpe(benchmark)

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,11 +29,10 @@ from signalserve.common.moments import second_text, utc_now
 from signalserve.config.logs import configure_logs
 from signalserve.config.settings import Settings
 from signalserve.features.errors import FeatureError
-from signalserve.registry import Promotion, Status, open_store, promote
+from signalserve.judging import PromoteGate
+from signalserve.registry import Promotion, Registry, Status, open_registry
 from signalserve.registry.errors import GateRefusedError, RegistryError, StaleExpectationError
-from signalserve.registry.lifecycle import Gate, entry_of
 from signalserve.registry.runs import BUILDING_PREFIX, is_being_built
-from signalserve.registry.store import View
 from signalserve.training.errors import TrainingError, TrainingRequestError
 from signalserve.training.failure import register_failure
 from signalserve.training.plan import Job, slot_text
@@ -67,7 +67,7 @@ class JobResult:
     status: JobStatus
     model_id: str | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
-    failed_rules: tuple[str, ...] = ()
+    failed_verdicts: tuple[str, ...] = ()
     report: str | None = None
     seconds: float = 0.0
     error: str | None = None
@@ -103,7 +103,7 @@ class _Run:
     step: str = "training"
     model_id: str | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
-    failed_rules: tuple[str, ...] = ()
+    failed_verdicts: tuple[str, ...] = ()
     report: str | None = None
     note: str | None = None
 
@@ -111,8 +111,11 @@ class _Run:
     def base(self) -> Path:
         return self.settings.ml.models_dir
 
-    def view(self) -> View:
-        return open_store(self.base).view()
+    @cached_property
+    def registry(self) -> Registry:
+        return open_registry(
+            self.base, gate=PromoteGate.of(self.settings), pins=self.settings.ml.pinned_ids()
+        )
 
 
 def run_job(settings: Settings, actor: str, via: str, job: Job) -> JobResult:
@@ -135,7 +138,7 @@ def run_job(settings: Settings, actor: str, via: str, job: Job) -> JobResult:
         status,
         model_id=run.model_id,
         metrics=run.metrics,
-        failed_rules=run.failed_rules,
+        failed_verdicts=run.failed_verdicts,
         report=run.report,
         seconds=round(time.monotonic() - began, 3),
         error=run.note,
@@ -156,7 +159,7 @@ def _steps(run: _Run) -> JobStatus:
     )
     result = backtest(choice)
     run.metrics, run.report = dict(result.metrics), str(result.folder)
-    if entry_of(run.view().state, model_id).status == Status.PRODUCTION:
+    if run.registry.entry(model_id).status == Status.PRODUCTION:
         return JobStatus.PROMOTED
     if run.job.policy.auto_promote:
         run.step = "promote"
@@ -224,8 +227,8 @@ def _evaluate(run: _Run, model_id: str) -> bool | None:
     """
     from signalserve.training.evaluation import evaluate
 
-    state, settings = run.view().state, run.settings
-    entry = entry_of(state, model_id)
+    state, settings = run.registry.state, run.settings
+    entry = run.registry.entry(model_id)
     if entry.status == Status.PRODUCTION:
         return True
     if entry.status == Status.ARCHIVED:
@@ -241,26 +244,22 @@ def _evaluate(run: _Run, model_id: str) -> bool | None:
             actor=run.actor,
             via=run.via,
         )
-        run.failed_rules = result.failed_rules
+        run.failed_verdicts = result.failed_verdicts
         return result.passed
-    gate = Gate(settings.promotion, settings.trading_rules, utc_now())
-    decision = gate.judge(state, entry, force=False)
-    run.failed_rules = tuple(f"{rule.name}: {rule.text}" for rule in decision.failed)
+    decision = run.registry.gate.judge(state, entry, force=False)
+    run.failed_verdicts = tuple(f"{verdict.name}: {verdict.text}" for verdict in decision.failed)
     return decision.allowed
 
 
 def _promote(run: _Run, model_id: str) -> JobStatus:
     """Ask the gate, against the champion that the evidence is about."""
-    record = run.view().state.evidence.get(model_id)
+    record = run.registry.state.evidence.get(model_id)
     champion = (record or {}).get("champion")
     expected = str(champion["model_id"]) if champion else ""
     try:
-        promote(
-            run.base,
+        run.registry.promote(
             [Promotion(model_id, expected)],
             reason=f"retrain policy {run.job.policy.name}",
-            policy=run.settings.promotion,
-            rules=run.settings.trading_rules,
             request_id=f"{run.job.request_id}:promote",
             actor=run.actor,
             via=run.via,
@@ -268,7 +267,7 @@ def _promote(run: _Run, model_id: str) -> JobStatus:
     except (GateRefusedError, StaleExpectationError) as error:
         run.note = str(error)
         return JobStatus.REFUSED
-    if entry_of(run.view().state, model_id).status != Status.PRODUCTION:
+    if run.registry.entry(model_id).status != Status.PRODUCTION:
         run.note = f"{model_id} was promoted, and another model has taken its place since"
         return JobStatus.TRAINED
     return JobStatus.PROMOTED
@@ -309,7 +308,7 @@ def sweep(settings: Settings) -> list[str]:
             started = str(lost["started"])
         except (OSError, KeyError, TypeError, ValueError):
             continue
-        known = open_store(base).view().state.used_ids if base.is_dir() else set()
+        known = open_registry(base).state.used_ids if base.is_dir() else set()
         for folder in sorted(base.iterdir()) if base.is_dir() else ():
             model_id = folder.name.removeprefix(BUILDING_PREFIX)
             match = name.fullmatch(model_id)

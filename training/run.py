@@ -20,11 +20,10 @@ from threadpoolctl import threadpool_limits
 from signalserve.features.bars import read_bars
 from signalserve.features.errors import FeatureError
 from signalserve.features.pipeline import FeaturePipeline
-from signalserve.registry import ModelMetadata, Status, new_run, open_store, register_model
-from signalserve.registry.artifacts import read_meta, run_dir, seal
+from signalserve.registry import ModelMetadata, Registry, Status, new_run, open_registry
+from signalserve.registry.artefact import seal
 from signalserve.registry.entry import ModelRegistryEntry
 from signalserve.registry.errors import RegistryError
-from signalserve.registry.lifecycle import entry_of
 from signalserve.registry.runs import RunDirectory
 from signalserve.training.dataset import Dataset, prepare
 from signalserve.training.errors import TrainingError, TrainingRequestError
@@ -166,16 +165,19 @@ def _measure(dataset: Dataset, test_probability: Any, request: TrainRequest) -> 
     }
 
 
+def _registry(request: TrainRequest) -> Registry:
+    # training registers and promotes nothing, so it needs no gate
+    return open_registry(request.base_dir, pins=request.pins)
+
+
 def _register(
     request: TrainRequest, meta: ModelMetadata, actor: str, via: str, *, error: str | None = None
 ) -> ModelRegistryEntry:
-    return register_model(
+    return _registry(request).register(
         meta,
-        request.base_dir,
-        status="success" if error is None else "failed",
-        max_models_per_symbol_tf=request.keep,
+        "success" if error is None else "failed",
+        keep=request.keep,
         error=error,
-        pins=request.pins,
         request_id=request.request_id,
         actor=actor,
         via=via,
@@ -186,11 +188,11 @@ def _answered(request: TrainRequest) -> TrainResult | None:
     """The model that the request's id has registered already; None where there is none."""
     if not request.request_id or not request.base_dir.is_dir():
         return None
-    state = open_store(request.base_dir).view().state
-    event = state.requests.get(request.request_id)
+    registry = _registry(request)
+    event = registry.state.requests.get(request.request_id)
     if event is None:
         return None
-    change = event.transitions[0] if event.transitions else None
+    change = event.changes[0] if event.changes else None
     if (
         change is None
         or event.action != "register"
@@ -203,7 +205,7 @@ def _answered(request: TrainRequest) -> TrainResult | None:
         raise TrainingRequestError(
             f"request_id {request.request_id!r} was used at revision {event.revision} for something else"
         )
-    entry = entry_of(state, change.model_id)
+    entry = registry.entry(change.model_id)
     if entry.status == Status.FAILED:
         raise TrainingError(str(event.detail.get("error", "")), model_id=entry.model_id)
     return _result(request, entry)
@@ -211,16 +213,16 @@ def _answered(request: TrainRequest) -> TrainResult | None:
 
 def _result(request: TrainRequest, entry: ModelRegistryEntry) -> TrainResult:
     """A model that stands in the registry, as the result of the request that made it."""
-    folder = run_dir(request.base_dir, entry)
-    meta = read_meta(folder, entry)
+    artefact = _registry(request).artefact(entry.model_id)
+    meta = artefact.meta()
     return TrainResult(
         entry.model_id,
-        folder,
+        artefact.folder,
         dict(meta.metrics or {}),
         meta,
         str(meta.extra.get("engine", "")),
         str(meta.extra.get("engine_reason", "")),
-        open_store(request.base_dir).view().state.digests.get(entry.model_id, ""),
+        artefact.digest,
         tuple(meta.extra.get("warnings", ())),
     )
 

@@ -14,12 +14,10 @@ from signalserve.features.bars import Bars, read_bars
 from signalserve.features.errors import FeatureError, NoBarFileError
 from signalserve.features.pipeline import PIPELINE_VERSION, FeaturePipeline
 from signalserve.predictors.predictor import Predictor
-from signalserve.registry import ModelMetadata
-from signalserve.registry.artifacts import open_entry, read_meta, read_proven_meta, run_dir
-from signalserve.registry.entry import ModelRegistryEntry, Status
+from signalserve.registry import Artefact, ModelMetadata, Registry, Status
+from signalserve.registry.entry import ModelRegistryEntry
 from signalserve.registry.errors import ArtifactError, WrongStatusError
-from signalserve.registry.lifecycle import entry_of
-from signalserve.registry.store import View
+from signalserve.registry.state import RegistryState
 from signalserve.training.errors import TrainingError, TrainingRequestError
 
 
@@ -79,7 +77,7 @@ def read_scoring_bars(path: Path, timeframe: str) -> Bars:
 
 
 def open_scoring_model(
-    base_dir: Path, view: View, model_id: str, *, unpickle: str = "verified"
+    registry: Registry, state: RegistryState, model_id: str, *, unpickle: str = "verified"
 ) -> ScoringModel:
     """Open a model to score bars with.
 
@@ -87,21 +85,18 @@ def open_scoring_model(
         UnknownModelError, WrongStatusError, NotAdoptedError, ArtifactError: there is none, or it may not be opened.
         TrainingRequestError: its features are not those of a preset of ours.
     """
-    entry = entry_of(view.state, model_id)
-    if entry.status == Status.FAILED:
-        raise WrongStatusError(f"{model_id} is a failed training run: {_why_it_failed(base_dir, entry)}")
-    digest = view.state.digests.get(model_id, "")
-    predictor = open_entry(base_dir, entry, digest, unpickle=unpickle)
+    artefact = registry.artefact_of(state, model_id)
+    if artefact.entry.status == Status.FAILED:
+        raise WrongStatusError(f"{model_id} is a failed training run: {_why_it_failed(artefact)}")
+    predictor = artefact.open(unpickle=unpickle)
     # a legacy folder, which `unpickle: always` opens without a digest, has nothing to hold its metadata against
-    meta = read_proven_meta(base_dir, entry, digest) if digest else read_meta(run_dir(base_dir, entry), entry)
-    return ScoringModel(entry, meta, digest, predictor, _pipeline(meta, predictor))
+    meta = artefact.proven_meta() if artefact.digest else artefact.meta()
+    return ScoringModel(artefact.entry, meta, artefact.digest, predictor, _pipeline(meta, predictor))
 
 
-def _why_it_failed(base_dir: Path, entry: ModelRegistryEntry) -> str:
+def _why_it_failed(artefact: Artefact) -> str:
     try:
-        return str(
-            read_meta(run_dir(base_dir, entry), entry).extra.get("error", "its folder does not say why")
-        )
+        return str(artefact.meta().extra.get("error", "its folder does not say why"))
     except ArtifactError as error:
         return str(error)
 

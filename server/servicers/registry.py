@@ -5,32 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from signalserve.common.key import Key
-from signalserve.config.evidence import PromotionSettings, TradingRules
-from signalserve.predictors.errors import PredictorError
-from signalserve.predictors.manifest import read_manifest
 from signalserve.predictors.schema import schema_hash
-from signalserve.registry import (
-    Committed,
-    ModelRegistryEntry,
-    Promotion,
-    Status,
-    archive,
-    promote,
-    rollback,
-)
-from signalserve.registry.artifacts import read_importances, read_meta, run_dir
+from signalserve.registry import Committed, Description, ModelRegistryEntry, Promotion, Registry
 from signalserve.registry.errors import ArtifactError
-from signalserve.registry.events import Event, EventLog
-from signalserve.registry.lifecycle import entry_of
-from signalserve.registry.metadata import META_FILE
+from signalserve.registry.events import Event
+from signalserve.registry.plans import entry_of
 from signalserve.registry.queries import select
-from signalserve.registry.store import Store, View
+from signalserve.registry.store import View
 from signalserve.server.errors import RequestError
 from signalserve.server.loader import Loader
 from signalserve.server.serving import ServingState
@@ -59,16 +47,12 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
 
     def __init__(
         self,
-        store: Store,
+        registry: Registry,
         state: ServingState,
         watcher: RegistryWatcher,
         loader: Loader,
-        promotion: PromotionSettings,
-        rules: TradingRules,
     ) -> None:
-        self._store = store
-        self._promotion, self._rules = promotion, rules
-        self._base = store.base_dir
+        self._registry = registry
         self._state = state
         self._watcher = watcher
         self._loader = loader
@@ -100,13 +84,10 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
         ]
         with self._loader.ahead() as keep:
             committed = await asyncio.to_thread(
-                promote,
-                self._base,
+                self._registry.promote,
                 promotions,
                 reason=request.reason,
                 force=request.force,
-                policy=self._promotion,
-                rules=self._rules,
                 request_id=request.request_id,
                 actor=_actor(context),
                 via="rpc",
@@ -120,8 +101,7 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
         """Roll back, then wait until this server serves the new revision."""
         with self._loader.ahead() as keep:
             committed = await asyncio.to_thread(
-                rollback,
-                self._base,
+                self._registry.rollback,
                 [Key(key.symbol, key.timeframe) for key in request.keys],
                 reason=request.reason,
                 request_id=request.request_id,
@@ -136,8 +116,7 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
     ) -> registry_pb2.ArchiveResponse:
         """Archive, then wait until this server serves the new revision."""
         committed = await asyncio.to_thread(
-            archive,
-            self._base,
+            self._registry.archive,
             list(request.model_ids),
             reason=request.reason,
             allow_unserved=request.allow_unserved,
@@ -167,16 +146,16 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
         ]
         return {
             "transitions": [
-                registry_pb2.Transition(**transition.to_dict()) for transition in committed.transitions
+                registry_pb2.Transition(**asdict(transition)) for transition in committed.transitions
             ],
             "registry_revision": committed.revision,
             "served_revision": max(0, min([snapshot.revision, *served])),
         }
 
     def _list(self, request: registry_pb2.ListModelsRequest) -> registry_pb2.ListModelsResponse:
-        view = self._store.view()
+        view = self._registry.view()
         entries = select(
-            view,
+            view.state,
             symbol=request.symbol or None,
             timeframe=request.timeframe or None,
             model_type=request.model_type or None,
@@ -185,40 +164,36 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
             ],
         )
         start, stop = _page(request.page_size, request.page_token, len(entries))
-        conflicts = view.state.conflicts()
+        shown = entries[start:stop]
+        described = zip(shown, self._registry.descriptions(view, shown), strict=True)
         return registry_pb2.ListModelsResponse(
-            models=[self._model(view, entry, conflicts) for entry in entries[start:stop]],
+            models=[self._model(view, entry, found) for entry, found in described],
             next_page_token=str(stop) if stop < len(entries) else "",
             total_size=len(entries),
             unreadable_rows=[str(row) for row in view.unreadable],
         )
 
     def _get(self, model_id: str) -> registry_pb2.GetModelResponse:
-        view = self._store.view()
+        view = self._registry.view()
         entry = entry_of(view.state, model_id)
-        details = registry_pb2.ModelDetails(model=self._model(view, entry, view.state.conflicts()))
-        folder = run_dir(self._base, entry)
+        (found,) = self._registry.descriptions(view, [entry])
+        details = registry_pb2.ModelDetails(model=self._model(view, entry, found))
+        artefact = self._registry.artefact_of(view.state, model_id)
         try:
-            meta = read_meta(folder, entry)
+            meta = artefact.meta()
         except ArtifactError as error:
             details.model.problems.append(str(error))
             return registry_pb2.GetModelResponse(details=details)
         details.feature_names.extend(meta.feature_cols or ())
         if meta.feature_cols:
             details.schema_hash = schema_hash(meta.feature_cols)
-        for feature, importance in read_importances(folder, meta):
+        for feature, importance in artefact.importances():
             details.importances.add(feature=feature, importance=importance)
-        details.metadata_json = (folder / META_FILE).read_text(encoding="utf-8")
+        details.metadata_json = artefact.meta_text()
         return registry_pb2.GetModelResponse(details=details)
 
-    def _model(self, view: View, entry: ModelRegistryEntry, conflicts: dict[str, str]) -> registry_pb2.Model:
-        state = view.state
-        digest = state.digests.get(entry.model_id, "")
-        engine, reason, problems = self._engine(entry, digest)
-        if entry.model_id in conflicts:
-            problems.append(f"a second production row of {entry.key}: {conflicts[entry.model_id]} is served")
-        snapshot = self._state.snapshot
-        served = snapshot.by_key.get(entry.key)
+    def _model(self, view: View, entry: ModelRegistryEntry, found: Description) -> registry_pb2.Model:
+        served = self._state.snapshot.by_key.get(entry.key)
         model = registry_pb2.Model(
             model_id=entry.model_id,
             symbol=entry.symbol,
@@ -226,13 +201,13 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
             model_type=entry.model_type,
             status=_STATUS_TO_WIRE[entry.status],
             created_at=entry.created_at,
-            digest=digest,
-            engine=engine,
-            engine_reason=reason,
+            digest=found.digest,
+            engine=found.engine,
+            engine_reason=found.engine_reason,
             served=(served is not None and served.model_id == entry.model_id)
             or entry.model_id in self._state.loaded_by_name(),
-            quarantined=entry.model_id in state.quarantined,
-            problems=problems,
+            quarantined=entry.model_id in view.state.quarantined,
+            problems=found.problems,
         )
         for name in ("cum_return", "sharpe"):
             value = getattr(entry, name)
@@ -240,22 +215,8 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
                 setattr(model, name, value)
         return model
 
-    def _engine(self, entry: ModelRegistryEntry, digest: str) -> tuple[str, str, list[str]]:
-        if entry.status == Status.FAILED:
-            return "", "", []
-        folder = run_dir(self._base, entry)
-        if not digest:
-            problems = [] if folder.is_dir() else [f"{folder} is missing"]
-            return "legacy", "no digest was taken; `signalserve registry adopt` takes one", problems
-        try:
-            manifest, found = read_manifest(folder)
-        except (PredictorError, OSError) as error:
-            return "", "", [str(error)]
-        problems = [] if found == digest else ["manifest.json is not the one that was registered"]
-        return manifest.engine, manifest.engine_reason, problems
-
     def _events(self, request: registry_pb2.ListEventsRequest) -> registry_pb2.ListEventsResponse:
-        _, events = EventLog(self._store.log_path).read_new()
+        events = self._registry.events()
         chosen = [event for event in reversed(events) if _touches(event, request)]
         start, stop = _page(request.page_size, request.page_token, len(chosen))
         return registry_pb2.ListEventsResponse(
@@ -267,7 +228,7 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
 def _touches(event: Event, request: registry_pb2.ListEventsRequest) -> bool:
     if not (request.symbol or request.timeframe or request.model_id):
         return True
-    subjects = [(change.symbol, change.timeframe, change.model_id) for change in event.transitions]
+    subjects = [(change.symbol, change.timeframe, change.model_id) for change in event.changes]
     if event.action == "evaluate" and event.evidence is not None:  # it may have moved nothing
         subjects.append((*event.detail["key"], event.evidence["challenger"]))
     return any(
@@ -299,7 +260,7 @@ def _event(event: Event) -> registry_pb2.Event:
                 to_status=_wire_status(change.after),
                 digest=change.digest,
             )
-            for change in event.transitions
+            for change in event.changes
         ],
         evidence_json=json.dumps(event.evidence) if event.evidence is not None else "",
         hash=event.hash,

@@ -20,7 +20,8 @@ from signalserve.client import SignalClient
 from signalserve.client.channel import caller
 from signalserve.config.settings import load_settings
 from signalserve.features.synthetic import synthetic_bars
-from signalserve.registry import Promotion, promote
+from signalserve.registry import Promotion
+from tests.registries import registry_at
 from tests.server.conftest import ROOT, server_process
 from tests.small_models import NAMES, register_copy, rows, sealed_template, write_run
 
@@ -33,7 +34,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     template = sealed_template(folder / "template")
     for name in ("one", "two", "three"):
         register_copy(template, folder / "registry", name)
-    promote(folder / "registry", [Promotion("one")])
+    registry_at(folder / "registry").promote([Promotion("one")])
     return folder / "registry"
 
 
@@ -271,7 +272,7 @@ def test_what_is_wrong_in_the_index_is_flagged_by_a_server_that_goes_on(tmp_path
     template = sealed_template(tmp_path / "template")
     for name in ("one", "two"):
         register_copy(template, base, name)
-    promote(base, [Promotion("one")])
+    registry_at(base).promote([Promotion("one")])
     index = base / "registry_index.csv"
     index.write_text(index.read_text().replace("success", "production"))
     with server_process(base, tmp_path / "log") as (_, target):
@@ -281,7 +282,7 @@ def test_what_is_wrong_in_the_index_is_flagged_by_a_server_that_goes_on(tmp_path
             "two is a second production row of BTCUSDT/15m: one counts; promote one of them, which archives the other"
         ]
         assert "registry.warning" in (tmp_path / "log").read_text()
-        promote(base, [Promotion("two")])
+        registry_at(base).promote([Promotion("two")])
         index.write_text(index.read_text().replace("production", "prodction"))
         with SignalClient(target) as client:
             states = client.watch_status(deadline_ms=60_000)

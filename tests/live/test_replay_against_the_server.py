@@ -22,6 +22,7 @@ from signalserve.live.strategy import MLSignalStrategy
 from signalserve.registry import load_model_by_id, promote_model
 from signalserve.training.request import TrainRequest
 from signalserve.training.run import train
+from tests.registries import gate_of
 
 ROOT = Path(__file__).resolve().parents[2]
 REAL = ROOT.parent / "shared" / "data" / "ohlcv" / "BTCUSDT_15m.csv"
@@ -56,7 +57,7 @@ class Served:
             ).model_id
             for kind, preset in (("rf", "core"), ("logreg", "core"))
         )
-        promote_model(self.first, base_dir=self.base)
+        promote_model(self.first, base_dir=self.base, gate=gate_of())
         self.log = (folder / "server.log").open("w")
         self.process = None
         self.port = 0

@@ -10,10 +10,8 @@ import pytest
 from signalserve.registry import (
     ModelMetadata,
     Selection,
-    clean,
     list_models,
     new_run,
-    plan_clean,
     promote_model,
     register_model,
     verify_log,
@@ -21,6 +19,7 @@ from signalserve.registry import (
 from signalserve.registry.errors import InvalidArgumentError
 from signalserve.registry.events import EventLog
 from signalserve.registry.runs import is_being_built
+from tests.registries import gate_of, registry_at
 from tests.small_models import register_copy, sealed_template
 
 
@@ -44,8 +43,8 @@ def base(tmp_path: Path, template: Path) -> Path:
         pins=(),
     )
     (base / "bad").mkdir()
-    promote_model("old", base_dir=base)
-    promote_model("second", base_dir=base)
+    promote_model("old", base_dir=base, gate=gate_of())
+    promote_model("second", base_dir=base, gate=gate_of())
     return base
 
 
@@ -54,7 +53,7 @@ def ids(base: Path) -> set[str]:
 
 
 def test_old_models_go_and_production_pins_and_the_rollback_target_stay(base: Path) -> None:
-    plan = clean(base, {"third"}, selection=Selection(older_than=timedelta(days=30)))
+    plan = registry_at(base, pins={"third"}).clean(selection=Selection(older_than=timedelta(days=30)))
     assert set(plan.entries) == {"fourth", "bad"}
     assert plan.kept["third"].endswith("it is pinned in the configuration")
     assert "rollback target" in plan.kept["old"]
@@ -64,27 +63,31 @@ def test_old_models_go_and_production_pins_and_the_rollback_target_stay(base: Pa
 
 
 def test_the_conditions_are_met_together(base: Path) -> None:
-    assert set(plan_clean(base, (), selection=Selection(statuses=frozenset({"failed"}))).entries) == {"bad"}
+    assert set(registry_at(base).plan_clean(selection=Selection(statuses=frozenset({"failed"}))).entries) == {
+        "bad"
+    }
     both = Selection(older_than=timedelta(days=50), statuses=frozenset({"success"}))
-    assert set(plan_clean(base, (), selection=both).entries) == {"third"}
+    assert set(registry_at(base).plan_clean(selection=both).entries) == {"third"}
     newest = Selection(keep=1, statuses=frozenset({"success"}))
-    assert set(plan_clean(base, (), selection=newest).entries) == {"third", "fourth"}
-    assert plan_clean(base, ()).entries == {}
+    assert set(registry_at(base).plan_clean(selection=newest).entries) == {"third", "fourth"}
+    assert registry_at(base).plan_clean().entries == {}
 
 
 def test_each_thing_that_goes_has_an_event_of_its_own_with_what_it_was(base: Path) -> None:
-    clean(base, (), selection=Selection(keep=1), delete_dirs=True, reason="spring")
-    clean(base, (), selection=Selection(statuses=frozenset({"failed"})), delete_dirs=True, reason="spring")
+    registry_at(base).clean(selection=Selection(keep=1), delete_dirs=True, reason="spring")
+    registry_at(base).clean(
+        selection=Selection(statuses=frozenset({"failed"})), delete_dirs=True, reason="spring"
+    )
     assert not (base / "fourth").exists()
     events = EventLog(base / "registry_events.jsonl").read_new()[1][-6:]
     removed = [event for event in events if event.action == "clean"]
-    assert {change.model_id for event in removed for change in event.transitions} == {
+    assert {change.model_id for event in removed for change in event.changes} == {
         "third",
         "fourth",
         "bad",
     }
-    assert all(len(event.transitions) == 1 and event.reason == "spring" for event in removed)
-    fourth = next(event for event in removed if event.transitions[0].model_id == "fourth")
+    assert all(len(event.changes) == 1 and event.reason == "spring" for event in removed)
+    fourth = next(event for event in removed if event.changes[0].model_id == "fourth")
     assert fourth.detail["removed"][0]["meta"]["model_id"] == "fourth"
     assert [event.detail["folder"] for event in events if event.action == "delete_dir"] == [
         "fourth",
@@ -103,7 +106,7 @@ def test_a_folder_goes_after_its_event(base: Path, monkeypatch: pytest.MonkeyPat
         assert folder.is_dir()
 
     monkeypatch.setattr("signalserve.registry.retention.shutil.rmtree", removed)
-    clean(base, (), selection=Selection(keep=1), delete_dirs=True)
+    registry_at(base).clean(selection=Selection(keep=1), delete_dirs=True)
     assert told == ["fourth", "third"]
 
 
@@ -114,17 +117,17 @@ def test_failed_runs_do_not_push_out_good_models(base: Path) -> None:
         )
         register_model(meta, base, "failed", error="no bars", pins=())
         (base / meta.model_id).mkdir()
-    plan = plan_clean(base, (), selection=Selection(keep=2))
+    plan = registry_at(base).plan_clean(selection=Selection(keep=2))
     assert set(plan.entries) == {"third", "bad", "bad0"}
 
 
 def test_nothing_goes_that_was_not_in_the_plan_that_was_shown(base: Path, template: Path) -> None:
     selection = Selection(keep=1)
-    shown = plan_clean(base, (), selection=selection, delete_dirs=True)
+    shown = registry_at(base).plan_clean(selection=selection, delete_dirs=True)
     assert set(shown.entries) == {"third", "fourth"}
-    promote_model("third", base_dir=base)
+    promote_model("third", base_dir=base, gate=gate_of())
     register_copy(template, base, "newest", created_at=datetime.now(UTC).isoformat())
-    done = clean(base, (), selection=selection, delete_dirs=True, confirmed=shown)
+    done = registry_at(base).clean(selection=selection, delete_dirs=True, confirmed=shown)
     assert set(done.entries) == {"fourth"}
     assert [folder.name for folder in done.folders] == ["fourth"]
     assert ids(base) == {"old", "second", "third", "new", "newest", "bad"}
@@ -134,9 +137,9 @@ def test_every_earlier_production_model_up_to_the_first_that_verifies_stays(
     base: Path, template: Path
 ) -> None:
     for name in ("third", "fourth", "new"):
-        promote_model(name, base_dir=base)
+        promote_model(name, base_dir=base, gate=gate_of())
     (base / "fourth" / "golden.npz").unlink()
-    plan = plan_clean(base, (), selection=Selection(keep=0))
+    plan = registry_at(base).plan_clean(selection=Selection(keep=0))
     assert set(plan.entries) == {"old", "second", "bad"}
     assert {name for name, why in plan.kept.items() if "rollback target" in why} == {"third", "fourth"}
 
@@ -145,20 +148,20 @@ def test_the_folder_of_a_pinned_model_stays_also_when_its_row_is_gone(base: Path
     index = base / "registry_index.csv"
     lines = [line for line in index.read_text().splitlines() if not line.startswith("third,")]
     index.write_text("\n".join(lines) + "\n")
-    assert plan_clean(base, {"third"}, delete_dirs=True).folders == ()
-    assert [folder.name for folder in plan_clean(base, (), delete_dirs=True).folders] == ["third"]
+    assert registry_at(base, pins={"third"}).plan_clean(delete_dirs=True).folders == ()
+    assert [folder.name for folder in registry_at(base).plan_clean(delete_dirs=True).folders] == ["third"]
 
 
 def test_a_model_of_unknown_age_goes_by_no_age(base: Path, template: Path) -> None:
     register_copy(template, base, "undated", created_at="last spring")
     for selection in (Selection(older_than=timedelta(days=30)), Selection(keep=1)):
-        plan = plan_clean(base, (), selection=selection)
+        plan = registry_at(base).plan_clean(selection=selection)
         assert "undated" not in plan.entries
         assert plan.kept["undated"] == "success, of unknown age (created_at is 'last spring')" + (
             ", beyond the newest 1" if selection.keep else ""
         )
     status = Selection(statuses=frozenset({"success"}))
-    assert "undated" in plan_clean(base, (), selection=status).entries
+    assert "undated" in registry_at(base).plan_clean(selection=status).entries
 
 
 def test_production_can_not_be_selected(base: Path) -> None:

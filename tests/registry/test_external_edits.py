@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from signalserve.common.key import Key
-from signalserve.registry import Promotion, list_models, open_store, promote, rollback, verify_log
+from signalserve.registry import Promotion, list_models, verify_log
 from signalserve.registry.events import EventLog
+from signalserve.registry.folder_store import open_store
+from tests.registries import registry_at
 from tests.small_models import register_copy, sealed_template
 
 KEY = Key("BTCUSDT", "15m")
@@ -23,8 +25,8 @@ def base(tmp_path: Path) -> Path:
     base, template = tmp_path / "registry", sealed_template(tmp_path / "template")
     for name in ("one", "two", "three"):
         register_copy(template, base, name)
-    promote(base, [Promotion("one")])
-    promote(base, [Promotion("two")])
+    registry_at(base).promote([Promotion("one")])
+    registry_at(base).promote([Promotion("two")])
     return base
 
 
@@ -48,7 +50,7 @@ def test_a_production_archived_by_hand_is_honoured_and_recorded_by_the_next_writ
     edit(base, (row(base, "two"), row(base, "two").replace("production", "archived")))
     assert open_store(base).view().state.production(KEY) is None
     assert not verify_log(base).ok
-    promote(base, [Promotion("three", "")])
+    registry_at(base).promote([Promotion("three", "")])
     _, events = EventLog(base / "registry_events.jsonl").read_new()
     assert [event.action for event in events[-2:]] == ["external_edit", "promote"]
     assert verify_log(base).ok
@@ -70,7 +72,7 @@ def test_a_production_moved_by_hand_is_the_new_one_and_a_rollback_finds_the_old_
         (row(base, "three"), row(base, "three").replace("success", "production")),
     )
     assert open_store(base).view().state.production(KEY) == "three"
-    rollback(base, [KEY], reason="by hand was wrong")
+    registry_at(base).rollback([KEY], reason="by hand was wrong")
     assert open_store(base).view().state.production(KEY) == "one"
 
 
@@ -79,7 +81,7 @@ def test_a_rewrite_by_a_program_that_read_an_older_index_loses_nothing_of_ours(
 ) -> None:
     stale = (base / "registry_index.csv").read_text()
     register_copy(tmp_path / "template", base, "four")
-    promote(base, [Promotion("four")])
+    registry_at(base).promote([Promotion("four")])
     note = row(base, "three")
     (base / "registry_index.csv").write_text(stale.replace(note, note.replace("success", "archived")))
     state = open_store(base).view().state
@@ -91,7 +93,7 @@ def test_a_rewrite_by_a_program_that_read_an_older_index_loses_nothing_of_ours(
 def test_a_row_added_by_hand_is_listed_and_one_that_was_deleted_is_gone(base: Path) -> None:
     edit(base, (row(base, "three") + "\n", "by_hand,ETHUSDT,15m,rf,2026-01-05,nowhere,0.1,0.2,success\n"))
     assert {entry.model_id for entry in list_models(base)} == {"one", "two", "by_hand"}
-    promote(base, [Promotion("two")], request_id="a writer records it")
+    registry_at(base).promote([Promotion("two")], request_id="a writer records it")
     assert {entry.model_id for entry in list_models(base)} == {"one", "two", "by_hand"}
     assert verify_log(base).ok
 
@@ -103,7 +105,7 @@ def test_an_unreadable_row_is_reported_and_survives_every_rewrite(base: Path) ->
         "has 2 cells, not 9",
         "cum_return 'not a number' is not a number",
     ]
-    promote(base, [Promotion("three")])
+    registry_at(base).promote([Promotion("three")])
     text = path.read_text()
     assert "garbage,row\n" in text
     assert "not a number" in text
@@ -129,7 +131,7 @@ def test_a_spoilt_row_takes_no_model_away(base: Path, spoil: Callable[[str], str
     view = open_store(base).view()
     assert {entry.model_id: entry.status for entry in list_models(base)} == before
     assert view.state.production(KEY) == "two"
-    promote(base, [Promotion("three")])
+    registry_at(base).promote([Promotion("three")])
     after = {"one": "archived", "two": "archived", "three": "production"}
     assert {entry.model_id: entry.status for entry in list_models(base)} == after
     assert {row.text for row in view.unreadable} <= set(path.read_text().splitlines())

@@ -11,17 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from signalserve.registry import (
-    Promotion,
-    archive,
-    list_models,
-    make_candidate,
-    promote,
-    rollback,
-    verify_log,
-)
+from signalserve.registry import Promotion, list_models, verify_log
 from signalserve.registry.errors import CallerError
-from signalserve.registry.store import Store
+from signalserve.registry.folder_store import FolderStore
+from tests.registries import registry_at
 from tests.small_models import register_copy, sealed_template
 
 KILLS = 200
@@ -36,13 +29,13 @@ def write_for_ever(template: Path, base: Path, round_number: int) -> None:
         model_id = f"BTCUSDT_15m_logreg_{round_number}_{number}"
         try:
             register_copy(template, base, model_id, max_models=dice.choice([3, 5]))
-            promote(base, [Promotion(model_id)], reason="test")
+            registry_at(base).promote([Promotion(model_id)], reason="test")
             if dice.random() < 0.4:
-                rollback(base, [("BTCUSDT", "15m")], reason="test")
+                registry_at(base).rollback([("BTCUSDT", "15m")], reason="test")
             if dice.random() < 0.2:
-                make_candidate(base, f"BTCUSDT_15m_logreg_{round_number}_{number - 1}")
+                registry_at(base).make_candidate(f"BTCUSDT_15m_logreg_{round_number}_{number - 1}")
             if dice.random() < 0.2:
-                archive(base, [model_id], reason="test", allow_unserved=True)
+                registry_at(base).archive([model_id], reason="test", allow_unserved=True)
         except CallerError:
             continue
 
@@ -69,7 +62,7 @@ def test_two_hundred_kills_leave_a_registry_that_opens_and_a_log_that_verifies(t
         assert report.ok, (round_number, report.problems)
         assert report.events >= committed
         committed = report.events
-        view = Store(base).view()
+        view = FolderStore(base).view()
         assert view.state.revision == report.events
         assert not view.edited_outside
         assert not view.unreadable
@@ -90,7 +83,7 @@ def test_a_torn_last_line_was_never_committed_and_the_next_writer_drops_it(tmp_p
     whole = log.read_bytes()
     for cut in (1, len(whole) // 2, len(whole) - 1):
         log.write_bytes(whole + whole[:cut].replace(b"\n", b""))
-        assert Store(base).view().state.revision == 1
+        assert FolderStore(base).view().state.revision == 1
         report = verify_log(base)
         assert report.ok
         assert "torn" in report.notes[0]
@@ -111,7 +104,7 @@ def test_an_index_that_is_late_or_missing_is_projected_again_from_the_log(tmp_pa
             index.write_bytes(content)
         assert {entry.model_id for entry in list_models(base)} == {"first", "second"}
         assert verify_log(base).ok
-        promote(base, [Promotion("first")])
+        registry_at(base).promote([Promotion("first")])
         assert b"first" in index.read_bytes()
         assert b"second" in index.read_bytes()
     assert new != index.read_bytes()

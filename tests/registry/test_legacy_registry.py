@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from signalserve.registry import (
     ModelMetadata,
     ModelRegistryEntry,
-    adopt,
     get_latest_model,
     get_latest_production_model,
     list_models,
@@ -30,6 +29,7 @@ from signalserve.registry import (
 from signalserve.registry.entry import COLUMNS
 from signalserve.registry.errors import ArtifactError, NotAdoptedError
 from signalserve.registry.index import parse_index, render_index
+from tests.registries import gate_of, registry_at
 from tests.small_models import NAMES, fitted, rows, sealed_template, write_run
 
 OLD_HEADER = "model_id,symbol,timeframe,model_type,created_at,path,cum_return,sharpe"
@@ -65,10 +65,10 @@ def test_a_legacy_registry_is_listed_adopted_promoted_and_read_back_by_pandas(le
     assert all(validate_registry_entry(legacy, entry) for entry in entries.values())
     assert math.isnan(entries["BTC_USDT_15m_RF_2"].cum_return)
     with pytest.raises(NotAdoptedError, match="registry adopt"):
-        promote_model("BTC_USDT_15m_RF_2", base_dir=legacy)
-    digest = adopt(legacy, "BTC_USDT_15m_RF_2")
-    assert adopt(legacy, "BTC_USDT_15m_RF_2") == digest
-    assert promote_model("BTC_USDT_15m_RF_2", base_dir=legacy).status == "production"
+        promote_model("BTC_USDT_15m_RF_2", base_dir=legacy, gate=gate_of())
+    digest = registry_at(legacy).adopt("BTC_USDT_15m_RF_2")
+    assert registry_at(legacy).adopt("BTC_USDT_15m_RF_2") == digest
+    assert promote_model("BTC_USDT_15m_RF_2", base_dir=legacy, gate=gate_of()).status == "production"
     text = (legacy / "registry_index.csv").read_text()
     kept = ('broken,"never closed', "too,few", "twice")
     assert all(piece in text for piece in kept)
@@ -113,7 +113,7 @@ def test_research_code_registers_as_it_always_did_and_its_model_can_be_promoted(
         meta = write_run(base / f"BTCUSDT_15m_logreg_{number}", "BTCUSDT", column=number)
         register_model(meta, base, "success", max_models=3)
     assert [entry.model_id[-1] for entry in list_models(base, "BTCUSDT", "15m", "LOGREG")] == ["3", "2", "1"]
-    entry = promote_model("BTCUSDT_15m_logreg_3", base_dir=base)
+    entry = promote_model("BTCUSDT_15m_logreg_3", base_dir=base, gate=gate_of())
     assert entry.status == "production"
     assert (entry.cum_return, entry.sharpe) == (0.1, 1.5)
     assert (base / "BTCUSDT_15m_logreg_3" / "manifest.json").is_file()
@@ -146,7 +146,7 @@ def test_a_swapped_folder_is_refused_by_the_log_even_with_a_manifest_of_its_own(
     shutil.copytree(other, base / "model")
     meta.write(base / "model" / "meta.json")
     with pytest.raises(ArtifactError, match="not the one that was registered"):
-        promote_model("model", base_dir=base)
+        promote_model("model", base_dir=base, gate=gate_of())
     with pytest.raises(ArtifactError):
         load_model_by_id(base, "model")
     joblib.dump(fitted(0), base / "model" / "model.joblib")

@@ -14,22 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from signalserve.common.key import Key
 from signalserve.config.evidence import PromotionSettings
-from signalserve.registry import (
-    Evidence,
-    Measured,
-    Promotion,
-    archive,
-    clean,
-    list_models,
-    make_candidate,
-    open_store,
-    plan_clean,
-    promote,
-    promote_model,
-    record_evaluation,
-    rollback,
-    verify_log,
-)
+from signalserve.judging import Evidence, Measured
+from signalserve.judging.sharpe import ReturnMoments
+from signalserve.registry import Promotion, list_models, promote_model, verify_log
 from signalserve.registry.errors import (
     ArtifactError,
     CallerError,
@@ -43,8 +30,8 @@ from signalserve.registry.errors import (
     WrongStatusError,
 )
 from signalserve.registry.events import EventLog
-from signalserve.registry.sharpe import ReturnMoments
-from signalserve.registry.store import Store
+from signalserve.registry.folder_store import FolderStore, open_store
+from tests.registries import gate_of, recorded, registry_at
 from tests.small_models import register_copy, sealed_template
 
 KEY = Key("BTCUSDT", "15m")
@@ -65,7 +52,7 @@ def base(tmp_path: Path, template: Path) -> Path:
     for name in "abcd":
         register_copy(template, base, name)
     for name in "abc":
-        promote(base, [Promotion(name)])
+        registry_at(base).promote([Promotion(name)])
     return base
 
 
@@ -78,89 +65,89 @@ def last_event(base: Path):
 
 
 def test_rolling_back_twice_goes_two_back_and_never_forth(base: Path) -> None:
-    first = rollback(base, [KEY], reason="bad day")
+    first = registry_at(base).rollback([KEY], reason="bad day")
     assert [(t.model_id, t.previous_model_id) for t in first.transitions] == [("b", "c")]
-    assert rollback(base, [KEY], reason="worse").transitions[0].model_id == "a"
+    assert registry_at(base).rollback([KEY], reason="worse").transitions[0].model_id == "a"
     with pytest.raises(NothingToRollBackToError):
-        rollback(base, [KEY], reason="no more")
+        registry_at(base).rollback([KEY], reason="no more")
     assert production(base) == "a"
 
 
 def test_the_model_left_behind_needs_force_to_come_back(base: Path) -> None:
-    rollback(base, [KEY], reason="bad day")
+    registry_at(base).rollback([KEY], reason="bad day")
     with pytest.raises(QuarantinedError, match="force"):
-        promote(base, [Promotion("c")])
+        registry_at(base).promote([Promotion("c")])
     with pytest.raises(QuarantinedError):
-        make_candidate(base, "c")
+        registry_at(base).make_candidate("c")
     with pytest.raises(InvalidArgumentError, match="reason"):
-        promote(base, [Promotion("c")], force=True)
-    promote(base, [Promotion("c")], force=True, reason="the data was wrong, not the model")
+        registry_at(base).promote([Promotion("c")], force=True)
+    registry_at(base).promote([Promotion("c")], force=True, reason="the data was wrong, not the model")
     assert production(base) == "c"
     assert last_event(base).forced
 
 
 def test_a_rollback_passes_over_a_model_that_no_longer_verifies_and_the_event_says_so(base: Path) -> None:
     (base / "b" / "model.onnx").write_bytes(b"damaged")
-    assert rollback(base, [KEY], reason="bad day").transitions[0].model_id == "a"
+    assert registry_at(base).rollback([KEY], reason="bad day").transitions[0].model_id == "a"
     assert "model.onnx" in last_event(base).detail["skipped"]["b"]
 
 
 def test_a_promote_with_a_stale_expectation_changes_nothing(base: Path) -> None:
     for expected in ("a", ""):
         with pytest.raises(StaleExpectationError, match="found c"):
-            promote(base, [Promotion("d", expected)])
+            registry_at(base).promote([Promotion("d", expected)])
     assert production(base) == "c"
-    assert promote(base, [Promotion("d", "c")]).transitions[0].previous_model_id == "c"
+    assert registry_at(base).promote([Promotion("d", "c")]).transitions[0].previous_model_id == "c"
 
 
 def test_a_basket_is_promoted_whole_or_not_at_all(base: Path, template: Path) -> None:
     register_copy(template, base, "eth", symbol="ETHUSDT")
     with pytest.raises(UnknownModelError):
-        promote(base, [Promotion("eth"), Promotion("nobody")])
+        registry_at(base).promote([Promotion("eth"), Promotion("nobody")])
     with pytest.raises(InvalidArgumentError, match="more than once"):
-        promote(base, [Promotion("d"), Promotion("b")])
+        registry_at(base).promote([Promotion("d"), Promotion("b")])
     assert production(base, Key("ETHUSDT", "15m")) is None
-    committed = promote(base, [Promotion("eth", ""), Promotion("d", "c")])
+    committed = registry_at(base).promote([Promotion("eth", ""), Promotion("d", "c")])
     assert committed.revision == last_event(base).revision
     assert {(t.model_id, t.previous_model_id) for t in committed.transitions} == {("eth", ""), ("d", "c")}
 
 
 def test_a_retry_with_the_same_request_id_gets_the_first_answer(base: Path) -> None:
-    first = promote(base, [Promotion("d")], request_id="r1")
-    rollback(base, [KEY], reason="bad day")
-    again = promote(base, [Promotion("d")], request_id="r1")
+    first = registry_at(base).promote([Promotion("d")], request_id="r1")
+    registry_at(base).rollback([KEY], reason="bad day")
+    again = registry_at(base).promote([Promotion("d")], request_id="r1")
     assert (again.revision, again.transitions, again.repeated) == (first.revision, first.transitions, True)
     assert production(base) == "c"
     with pytest.raises(RequestIdReusedError):
-        promote(base, [Promotion("a")], request_id="r1")
+        registry_at(base).promote([Promotion("a")], request_id="r1")
 
 
 def test_a_production_model_is_archived_only_on_an_explicit_word(base: Path) -> None:
     with pytest.raises(InProductionError):
-        archive(base, ["c"])
+        registry_at(base).archive(["c"])
     with pytest.raises(InvalidArgumentError, match="reason"):
-        archive(base, ["c"], allow_unserved=True)
-    archive(base, ["c"], allow_unserved=True, reason="delisted")
+        registry_at(base).archive(["c"], allow_unserved=True)
+    registry_at(base).archive(["c"], allow_unserved=True, reason="delisted")
     assert production(base) is None
-    rollback(base, [KEY], reason="listed again")
+    registry_at(base).rollback([KEY], reason="listed again")
     assert production(base) == "b"
 
 
 def test_stages_move_as_the_lifecycle_says(base: Path) -> None:
-    assert promote_model("d", "candidate", base).status == "candidate"
-    assert promote_model("d", "archived", base).status == "archived"
+    assert promote_model("d", "candidate", base, gate=gate_of()).status == "candidate"
+    assert promote_model("d", "archived", base, gate=gate_of()).status == "archived"
     with pytest.raises(WrongStatusError, match="force and a reason"):
-        promote_model("d", "production", base)
-    assert promote_model("d", "candidate", base).status == "candidate"
-    assert promote_model("d", "production", base).status == "production"
+        promote_model("d", "production", base, gate=gate_of())
+    assert promote_model("d", "candidate", base, gate=gate_of()).status == "candidate"
+    assert promote_model("d", "production", base, gate=gate_of()).status == "production"
     with pytest.raises(InvalidArgumentError):
-        promote_model("d", "staging", base)
+        promote_model("d", "staging", base, gate=gate_of())
 
 
 def test_a_damaged_model_is_not_promoted_with_force_either(base: Path) -> None:
     (base / "d" / "golden.npz").unlink()
     with pytest.raises(ArtifactError, match=r"golden\.npz"):
-        promote(base, [Promotion("d")], force=True, reason="try")
+        registry_at(base).promote([Promotion("d")], force=True, reason="try")
     assert production(base) == "c"
 
 
@@ -168,8 +155,8 @@ def test_retention_keeps_production_the_rollback_target_and_pins(tmp_path: Path,
     base = tmp_path / "kept"
     for name in ("old", "pinned", "older_production", "production"):
         register_copy(template, base, name)
-    promote(base, [Promotion("older_production")])
-    promote(base, [Promotion("production")])
+    registry_at(base).promote([Promotion("older_production")])
+    registry_at(base).promote([Promotion("production")])
     for number in range(5):
         register_copy(
             template, base, f"new{number}", created_at=f"2026-02-0{number + 1}", max_models=2, pins=["pinned"]
@@ -182,7 +169,10 @@ def test_retention_keeps_production_the_rollback_target_and_pins(tmp_path: Path,
         "new4",
     }
     assert (base / "old").is_dir()
-    assert rollback(base, [KEY], reason="it is still there").transitions[0].model_id == "older_production"
+    assert (
+        registry_at(base).rollback([KEY], reason="it is still there").transitions[0].model_id
+        == "older_production"
+    )
 
 
 def test_clean_drops_what_has_no_artefacts_and_deletes_only_when_asked(base: Path, template: Path) -> None:
@@ -190,14 +180,14 @@ def test_clean_drops_what_has_no_artefacts_and_deletes_only_when_asked(base: Pat
     shutil.rmtree(base / "c")
     register_copy(template, base, "e", max_models=1)
     register_copy(template, base, "f", max_models=1)
-    plan = plan_clean(base, ())
+    plan = registry_at(base).plan_clean()
     assert set(plan.entries) == {"d"} - {e.model_id for e in []} or "d" not in {
         m.model_id for m in list_models(base)
     }
-    assert "in production" in clean(base, ()).kept["c"]
+    assert "in production" in registry_at(base).clean().kept["c"]
     assert (base / "e").is_dir()
     assert "e" not in {entry.model_id for entry in list_models(base)}
-    done = clean(base, (), delete_dirs=True)
+    done = registry_at(base).clean(delete_dirs=True)
     assert base / "e" in done.folders
     assert not (base / "e").exists()
     assert (base / "f").is_dir()
@@ -230,7 +220,7 @@ class Lifecycle(RuleBasedStateMachine):
     def promote(self, model: str, force: bool) -> None:
         was = self.status(model)
         try:
-            promote(self.base, [Promotion(model)], force=force, reason="test")
+            registry_at(self.base).promote([Promotion(model)], force=force, reason="test")
         except CallerError:
             assert was is None or (not force and (was == "archived" or model in self.rolled_back_from))
         else:
@@ -243,7 +233,7 @@ class Lifecycle(RuleBasedStateMachine):
         key = Key(symbol, "15m")
         before = production(self.base, key)
         try:
-            result = rollback(self.base, [key], reason="test")
+            result = registry_at(self.base).rollback([key], reason="test")
         except CallerError:
             assert production(self.base, key) == before
         else:
@@ -254,7 +244,7 @@ class Lifecycle(RuleBasedStateMachine):
     @rule(model=models)
     def archive(self, model: str) -> None:
         try:
-            archive(self.base, [model], reason="test", allow_unserved=True)
+            registry_at(self.base).archive([model], reason="test", allow_unserved=True)
         except CallerError:
             assert self.status(model) is None
 
@@ -279,7 +269,7 @@ class Lifecycle(RuleBasedStateMachine):
             seed=POLICY.seed,
         )
         try:
-            decision = record_evaluation(self.base, found, policy=POLICY)
+            decision = registry_at(self.base, policy=POLICY).record_evaluation(*recorded(found))
         except CallerError:
             assert was in (None, "production")
             return
@@ -289,13 +279,13 @@ class Lifecycle(RuleBasedStateMachine):
         assert self.status(model) == ("candidate" if passes else was)
         # what has passed against this champion may follow it at once
         if passes:
-            promote(self.base, [Promotion(model, champion or "")], policy=POLICY)
+            registry_at(self.base, policy=POLICY).promote([Promotion(model, champion or "")])
             assert production(self.base, key) == model
 
     @rule(model=models)
     def restore(self, model: str) -> None:
         try:
-            make_candidate(self.base, model)
+            registry_at(self.base).make_candidate(model)
         except CallerError:
             assert self.status(model) in (None, "production") or model in self.rolled_back_from
 
@@ -321,7 +311,7 @@ class Lifecycle(RuleBasedStateMachine):
     def a_fresh_reader_sees_the_same_and_the_chain_is_whole(self) -> None:
         if not (self.base / "registry_events.jsonl").exists():
             return
-        state = Store(self.base).view().state
+        state = FolderStore(self.base).view().state
         mine = open_store(self.base).view().state
         assert {m: e.to_row() for m, e in state.entries.items()} == {
             m: e.to_row() for m, e in mine.entries.items()

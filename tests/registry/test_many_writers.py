@@ -5,9 +5,10 @@ from __future__ import annotations
 import multiprocessing
 from pathlib import Path
 
-from signalserve.registry import Promotion, load_registry, promote, verify_log
+from signalserve.registry import Promotion, load_registry, verify_log
 from signalserve.registry.events import EventLog
-from signalserve.registry.store import Store
+from signalserve.registry.folder_store import FolderStore
+from tests.registries import registry_at
 from tests.small_models import register_copy, sealed_template
 
 PROCESSES, EACH = 8, 50
@@ -18,7 +19,7 @@ def write(template: Path, base: Path, number: int) -> None:
     for turn in range(EACH // 2):
         model_id = f"model_{number}_{turn}"
         register_copy(template, base, model_id, symbol=f"SYMBOL{number // 2}")
-        promote(base, [Promotion(model_id)], reason="test", request_id=f"{number}-{turn}")
+        registry_at(base).promote([Promotion(model_id)], reason="test", request_id=f"{number}-{turn}")
 
 
 def test_eight_processes_lose_no_row_and_no_event(tmp_path: Path) -> None:
@@ -27,7 +28,7 @@ def test_eight_processes_lose_no_row_and_no_event(tmp_path: Path) -> None:
     processes = [context.Process(target=write, args=(template, base, number)) for number in range(PROCESSES)]
     for process in processes:
         process.start()
-    reader = Store(base)
+    reader = FolderStore(base)
     last = 0
     while any(process.is_alive() for process in processes):
         view = reader.view()

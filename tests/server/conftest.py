@@ -17,8 +17,9 @@ import pytest
 
 from signalserve.client import AsyncSignalClient
 from signalserve.config.settings import Settings
-from signalserve.registry import Promotion, promote
+from signalserve.registry import Promotion
 from signalserve.server.bootstrap import RunningServer, running_server
+from tests.registries import registry_at
 from tests.small_models import register_copy, sealed_template
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,7 +39,7 @@ def base(tmp_path: Path, templates: list[Path]) -> Path:
     register_copy(templates[0], base, "btc0")
     register_copy(templates[1], base, "btc1")
     register_copy(templates[2], base, "eth2", symbol="ETHUSDT")
-    promote(base, [Promotion("btc0")])
+    registry_at(base).promote([Promotion("btc0")])
     return base
 
 

@@ -13,9 +13,11 @@ import pytest
 
 from signalserve.client import AsyncSignalClient, FailedPrecondition
 from signalserve.common.key import Key
+from signalserve.predictors.contents import Contents
 from signalserve.predictors.opening import open_predictor
 from signalserve.predictors.predictor import Predictor
-from signalserve.registry import make_candidate, promote_model
+from signalserve.registry import promote_model
+from tests.registries import gate_of, registry_at
 from tests.server.conftest import serving
 from tests.small_models import NAMES, fitted, rows
 
@@ -50,7 +52,7 @@ async def test_a_stream_without_pause_sees_no_error_and_no_gap_through_a_hundred
         for _ in range(PROMOTES):
             following = "btc1" if current == "btc0" else "btc0"
             if current == "btc1" or answered.count("btc1"):
-                await asyncio.to_thread(make_candidate, base, following)
+                await asyncio.to_thread(registry_at(base).make_candidate, following)
             result = await client.promote(following, expected_production_model_id=current, reason="test")
             assert result.served_revision >= result.registry_revision
             before = len(answered)
@@ -79,12 +81,12 @@ async def test_what_a_promote_or_a_rollback_proved_is_served_without_opening_it_
 ) -> None:
     opened: list[str] = []
 
-    def counted(folder: Path, **options: Any) -> Predictor:
-        opened.append(folder.name)
-        return open_predictor(folder, **options)
+    def counted(contents: Contents, **options: Any) -> Predictor:
+        opened.append(contents.folder.name)
+        return open_predictor(contents, **options)
 
     async with serving(base) as (client, _):
-        monkeypatch.setattr("signalserve.registry.artifacts.open_predictor", counted)
+        monkeypatch.setattr("signalserve.registry.artefact.open_predictor", counted)
         await client.promote("btc1", reason="test")
         assert opened == ["btc1"]
         await client.rollback([KEY], reason="test")
@@ -124,7 +126,7 @@ async def test_a_model_that_fails_to_load_leaves_the_old_one_serving_and_is_repo
 
 async def test_a_promote_by_another_process_and_a_hand_edit_are_followed(base: Path) -> None:
     async with serving(base) as (client, server):
-        await asyncio.to_thread(promote_model, "btc1", "production", base)
+        await asyncio.to_thread(promote_model, "btc1", "production", base, gate=gate_of())
         while server.state.snapshot.by_key[KEY].model_id != "btc1":
             await server.watcher.wait_for_change(server.watcher.version)
         index = base / "registry_index.csv"
@@ -144,7 +146,7 @@ async def test_a_registry_that_appears_after_the_start_is_served(
     base = tmp_path / "later"
     async with serving(base) as (client, server):
         register_copy(templates[0], base, "btc0")
-        promote_model("btc0", base_dir=base)
+        promote_model("btc0", base_dir=base, gate=gate_of())
         while KEY not in server.state.snapshot.by_key:
             await server.watcher.wait_for_change(server.watcher.version)
         expected = fitted(0).predict_proba(rows(1))[0, 1]

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from signalserve.client import FailedPrecondition
-from signalserve.registry import ModelMetadata, adopt, archive, promote_model, register_model
+from signalserve.registry import ModelMetadata, promote_model, register_model
 from tests.predictors.conftest import MODELS, training_data
 from tests.predictors.conftest import NAMES as WIDE
+from tests.registries import gate_of, registry_at
 from tests.server.conftest import serving
 from tests.small_models import NAMES, register_copy, rows, write_run
 
@@ -21,7 +22,7 @@ async def asked(client, model_id: str | None = None) -> str:
 
 
 async def test_the_request_goes_before_the_pin_and_the_pin_before_production(base: Path) -> None:
-    archive(base, ["btc1"])
+    registry_at(base).archive(["btc1"])
     async with serving(base) as (client, _):
         assert await asked(client) == "btc0"
         assert await asked(client, "btc1") == "btc1"
@@ -72,10 +73,10 @@ async def test_a_legacy_folder_is_listed_and_served_once_adopted(base: Path) -> 
         assert listed["legacy"].engine == "legacy"
         with pytest.raises(FailedPrecondition, match="registry adopt"):
             await asked(client, "legacy")
-        adopt(base, "legacy")
+        registry_at(base).adopt("legacy")
         await server.watcher.refresh()
         assert await asked(client, "legacy") == "legacy"
-        assert promote_model("legacy", base_dir=base).status == "production"
+        assert promote_model("legacy", base_dir=base, gate=gate_of()).status == "production"
     async with serving(base, security={"unpickle": "never"}) as (client, _):
         assert await asked(client) == "legacy"
 
@@ -90,7 +91,7 @@ async def test_a_native_model_is_served_as_the_unpickle_policy_allows(tmp_path: 
 
     joblib.dump(model, base / "native" / "model.joblib")
     register_model(meta, base, model=model, reference=X, pins=())
-    promote_model("native", base_dir=base)
+    promote_model("native", base_dir=base, gate=gate_of())
     async with serving(base) as (client, _):
         score = (await client.predict("BTCUSDT", "15m", X[:1], feature_names=WIDE)).score
         assert abs(score - model.predict_proba(X[:1])[0, 1]) < 1e-6

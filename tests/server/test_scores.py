@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from signalserve.client import PredictionRequest
-from signalserve.registry import ModelMetadata, Promotion, new_run, promote, register_model
-from signalserve.registry.artifacts import seal
+from signalserve.registry import ModelMetadata, Promotion, new_run, register_model
+from signalserve.registry.artefact import seal
 from tests.predictors.conftest import MODELS, NAMES, fitted, training_data
 from tests.predictors.test_models import native, threshold_rows
+from tests.registries import registry_at
 from tests.server.conftest import serving
 
 __all__ = ["fitted"]
@@ -35,7 +36,7 @@ def every_model(
             run.commit()
         register_model(meta, base, pins=())
         ids.append(run.model_id)
-    promote(base, [Promotion(model_id) for model_id in ids])
+    registry_at(base).promote([Promotion(model_id) for model_id in ids])
     return base, fitted
 
 

@@ -21,6 +21,7 @@ from signalserve.registry.errors import ArtifactError
 from signalserve.training.backtest import BacktestRequest, backtest
 from signalserve.training.errors import TrainingError, TrainingRequestError
 from signalserve.training.plots import calibration_groups
+from tests.registries import gate_of
 from tests.training.recompute import check_report
 
 
@@ -34,7 +35,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, bar_file: Path) -> tuple[P
     base = tmp_path_factory.mktemp("backtest") / "registry"
     request = TrainRequest.from_settings(Settings(**CONFIG), "SYNTH", output_dir=base, ohlcv=bar_file)
     model_id = train(request).model_id
-    promote_model(model_id, base_dir=base)
+    promote_model(model_id, base_dir=base, gate=gate_of())
     return base, model_id
 
 

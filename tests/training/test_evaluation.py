@@ -18,22 +18,21 @@ from signalserve.config.evidence import PromotionSettings
 from signalserve.config.settings import Settings
 from signalserve.features.bars import read_bars
 from signalserve.features.synthetic import synthetic_bars
+from signalserve.judging import Evidence, Measured
+from signalserve.judging.resampling import probability_better
+from signalserve.judging.sharpe import expected_max_sharpe
 from signalserve.registry import (
-    Evidence,
-    Measured,
     ModelMetadata,
+    ModelRegistryEntry,
     Promotion,
-    open_store,
-    promote,
     promote_model,
     register_model,
     verify_log,
 )
 from signalserve.registry.errors import ArtifactError, GateRefusedError, WrongStatusError
 from signalserve.registry.events import EventLog
-from signalserve.registry.gate import decide
-from signalserve.registry.sharpe import expected_max_sharpe
-from signalserve.training.bootstrap import probability_better
+from signalserve.registry.folder_store import open_store
+from signalserve.registry.state import RegistryState
 from signalserve.training.errors import TrainingError, TrainingRequestError
 from signalserve.training.evaluation import Evaluation, evaluate
 from signalserve.training.metrics import probabilistic_sharpe, return_moments, strategy_metrics
@@ -41,6 +40,7 @@ from signalserve.training.request import TrainRequest
 from signalserve.training.run import train
 from signalserve.training.scoring import open_scoring_model
 from signalserve.training.simulation import Rules, Simulation, simulate
+from tests.registries import gate_of, registry_at
 
 BARS_PER_YEAR = 4 * 24 * 365
 
@@ -95,7 +95,7 @@ def with_promotion(settings: Settings, **changes: Any) -> Settings:
 
 
 def compared(settings: Settings, base: Path, champion: str, challenger: str, bars: Path) -> Evaluation:
-    promote_model(champion, base_dir=base, policy=PromotionSettings(gate="none"))
+    promote_model(champion, base_dir=base, gate=gate_of(policy=PromotionSettings(gate="none")))
     return evaluate(settings, challenger, ohlcv=bars, base_dir=base)
 
 
@@ -105,8 +105,8 @@ def test_every_figure_is_that_of_the_same_bars_after_both_training_spans(
     result = compared(gated, base, champion, challenger, bars)
     evidence = result.evidence
     whole = read_bars(bars)
-    view = open_store(base).view()
-    models = [open_scoring_model(base, view, model_id) for model_id in (challenger, champion)]
+    registry = registry_at(base)
+    models = [open_scoring_model(registry, registry.state, model_id) for model_id in (challenger, champion)]
     last = max(pd.Timestamp(model.meta.train_end) for model in models)
     start = pd.Timestamp(evidence.window_start)
     assert start == last + pd.Timedelta("15min") * (1 + 4)  # the next bar, and a purge of the horizon
@@ -148,7 +148,11 @@ def test_the_event_keeps_what_the_decision_read(
     data = event.evidence["evidence"]["data"]
     assert data == {"file": bars.name, "sha256": read_bars(bars).sha256, "configured": False}
     assert event.evidence["trading_rules"] == gated.trading_rules
-    assert {rule["rule"] for rule in event.evidence["rules"]} >= {"better", "drawdown", "deflated_sharpe"}
+    assert {item["verdict"] for item in event.evidence["verdicts"]} >= {
+        "better",
+        "drawdown",
+        "deflated_sharpe",
+    }
 
 
 def test_a_copy_of_the_champion_gets_one_half_and_is_refused(
@@ -160,7 +164,7 @@ def test_a_copy_of_the_champion_gets_one_half_and_is_refused(
     assert not result.passed
     assert result.status == "success"
     with pytest.raises(GateRefusedError, match=r"better: P\(better than the champion\) of 0\.500, and 0\.9"):
-        promote(base, [Promotion("twin")], policy=gated.promotion)
+        registry_at(base, policy=gated.promotion).promote([Promotion("twin")])
 
 
 def test_the_first_model_of_a_key_is_held_against_the_absolute_bar(
@@ -181,7 +185,7 @@ def test_the_first_model_of_a_key_is_held_against_the_absolute_bar(
     passed = evaluate(mild, champion, ohlcv=bars, base_dir=base)
     assert passed.passed
     assert passed.status == "candidate"
-    promote(base, [Promotion(champion, "")], policy=mild.promotion)
+    registry_at(base, policy=mild.promotion).promote([Promotion(champion, "")])
     assert open_store(base).view().state.entries[champion].status == "production"
 
 
@@ -224,7 +228,7 @@ def twin(base: Path, model_id: str, **changes: Any) -> None:
 def test_metadata_that_was_edited_is_no_ground_for_a_judgement(
     gated: Settings, base: Path, champion: str, challenger: str, bars: Path
 ) -> None:
-    promote_model(champion, base_dir=base, policy=PromotionSettings(gate="none"))
+    promote_model(champion, base_dir=base, gate=gate_of(policy=PromotionSettings(gate="none")))
     for model_id in (challenger, champion):
         path = base / model_id / "meta.json"
         honest = path.read_text()
@@ -238,7 +242,7 @@ def test_metadata_that_was_edited_is_no_ground_for_a_judgement(
 def test_model_files_that_were_changed_are_not_evaluated(
     gated: Settings, base: Path, champion: str, challenger: str, bars: Path
 ) -> None:
-    promote_model(champion, base_dir=base, policy=PromotionSettings(gate="none"))
+    promote_model(champion, base_dir=base, gate=gate_of(policy=PromotionSettings(gate="none")))
     for model_id in (challenger, champion):
         path = base / model_id / "model.onnx"
         honest = path.read_bytes()
@@ -255,7 +259,7 @@ def test_the_window_starts_after_the_later_training_span_and_the_longer_horizon(
     end = pd.Timestamp(ModelMetadata.read(base / challenger / "meta.json").train_end)
     later = end + pd.Timedelta("1D")
     twin(base, champion, train_end=later.isoformat(), label_config={**horizon, "horizon_bars": 9})
-    promote_model("twin", base_dir=base, policy=PromotionSettings(gate="none"))
+    promote_model("twin", base_dir=base, gate=gate_of(policy=PromotionSettings(gate="none")))
     evidence = evaluate(gated, challenger, ohlcv=bars, base_dir=base).evidence
     assert pd.Timestamp(evidence.window_start) == later + pd.Timedelta("15min") * (1 + 9)
     assert evidence.champion is not None
@@ -287,7 +291,7 @@ def test_without_later_bars_or_a_training_span_nothing_is_judged(
     twin(base, challenger, train_end=None)
     with pytest.raises(TrainingRequestError, match="no train_start and train_end"):
         evaluate(gated, "twin", ohlcv=bars, base_dir=base)
-    promote_model(champion, base_dir=base, policy=PromotionSettings(gate="none"))
+    promote_model(champion, base_dir=base, gate=gate_of(policy=PromotionSettings(gate="none")))
     with pytest.raises(WrongStatusError, match="champion"):
         evaluate(gated, champion, ohlcv=bars, base_dir=base)
 
@@ -342,20 +346,21 @@ def passing(policy: PromotionSettings, rules: Rules, with_champion: bool) -> int
         opened = np.concatenate(([100.0], close[:-1]))
         runs = [simulate(opened, close, random.random(500), rules) for _ in range(2)]
         evidence = no_skill_evidence(runs[0], runs[1] if with_champion else None, close)
-        decision = decide(
-            challenger="a",
-            champion="b" if with_champion else None,
-            digests={"a": "1", "b": "2"},
-            quarantined=False,
-            evidence=evidence.to_dict(),
-            tries=1,
-            policy=policy,
-            rules=None,
-            now=datetime.now(UTC),
-            force=False,
-        )
-        passed += decision.allowed
+        state = state_of(evidence)
+        passed += gate_of(policy).judge(state, state.entries["a"], force=False).allowed
     return passed
+
+
+def state_of(evidence: Evidence) -> RegistryState:
+    """A registry whose log has this one evaluation, of a beside b."""
+    statuses = {"a": "success"} | ({"b": "production"} if evidence.champion else {})
+    entries = {
+        name: ModelRegistryEntry(name, "X", "15m", "rf", "", status=status)
+        for name, status in statuses.items()
+    }
+    state = RegistryState(entries=entries, digests={"a": "1", "b": "2"})
+    state.take_evidence("a", entries["a"].key, evidence.to_dict())
+    return state
 
 
 def no_skill_evidence(challenger: Simulation, champion: Simulation | None, close: np.ndarray) -> Evidence:

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.stats import kurtosis, skew
 
-from signalserve.registry.sharpe import ReturnMoments, expected_max_sharpe, luck
+from signalserve.judging.sharpe import ReturnMoments, expected_max_sharpe, luck
 from signalserve.training.metrics import (
     classification_metrics,
     probabilistic_sharpe,

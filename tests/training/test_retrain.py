@@ -18,13 +18,15 @@ import pytest
 from signalserve.common.key import Key
 from signalserve.config.settings import ConfigError, Settings
 from signalserve.features.synthetic import synthetic_bars
-from signalserve.registry import archive, list_models, load_registry, open_store, verify_log
+from signalserve.registry import list_models, load_registry, verify_log
+from signalserve.registry.folder_store import open_store
 from signalserve.training import backtest as backtest_module
 from signalserve.training.backends import Inbox, Outcome
 from signalserve.training.plan import Plan
 from signalserve.training.preview import preview
 from signalserve.training.retrain import Retrain, RetrainBusyError, choose_policies, exclusive
 from signalserve.training.retrain_job import JobResult, JobStatus, run_job, sweep
+from tests.registries import registry_at
 
 SLOT = datetime(2024, 5, 20, 3, tzinfo=UTC)
 PASSES = {
@@ -141,7 +143,7 @@ def test_each_symbol_is_trained_evaluated_and_reported_and_a_failure_stops_no_ot
         assert result.status == JobStatus.CANDIDATE, result
         assert (Path(result.report or "") / "metrics.json").is_file()
         assert isinstance(result.metrics["sharpe"], float)
-        assert result.failed_rules == ()
+        assert result.failed_verdicts == ()
     for symbol, text in (("ABSENT", "no such file"), ("BROKEN", "column")):
         assert found[symbol].status == JobStatus.FAILED
         assert text in (found[symbol].error or "")
@@ -181,7 +183,7 @@ def test_auto_promote_goes_through_the_gate_and_a_refusal_names_the_numbers(
     [later] = some.retrain(now=datetime(2024, 5, 27, 3, tzinfo=UTC)).once()
     assert later.status == JobStatus.REFUSED
     assert later.model_id != result.model_id
-    assert any(rule.startswith("better: ") and "0.9" in rule for rule in later.failed_rules)
+    assert any(rule.startswith("better: ") and "0.9" in rule for rule in later.failed_verdicts)
     assert open_store(some.base).view().state.production(Key("AAA", "15m")) == result.model_id
 
 
@@ -201,7 +203,7 @@ def test_without_auto_promote_a_model_that_the_gate_would_refuse_is_only_trained
 ) -> None:
     [result] = world(["AAA"], {}, min_sharpe=1e6).retrain().once()
     assert result.status == JobStatus.TRAINED
-    assert any(rule.startswith("sharpe: ") and "1e+06" in rule for rule in result.failed_rules)
+    assert any(rule.startswith("sharpe: ") and "1e+06" in rule for rule in result.failed_verdicts)
 
 
 def test_a_policys_choices_reach_its_training(world: Callable[..., World]) -> None:
@@ -349,7 +351,7 @@ def test_a_policy_with_a_grid_trains_the_best_of_it(world: Callable[..., World])
 def test_a_job_that_is_run_again_after_its_model_was_archived_says_so(world: Callable[..., World]) -> None:
     some = world(["AAA"], {"auto_promote": True})
     [first] = some.retrain().once()
-    archive(some.base, [str(first.model_id)], reason="bad night", allow_unserved=True)
+    registry_at(some.base).archive([str(first.model_id)], reason="bad night", allow_unserved=True)
     before = some.events()
     [again] = some.retrain().once()
     assert (again.status, again.model_id) == (JobStatus.TRAINED, first.model_id)
@@ -365,7 +367,7 @@ def test_a_champion_that_changes_between_evaluation_and_promote_stops_it(
     real = backtest_module.backtest
 
     def meddling(*given: Any) -> Any:
-        archive(some.base, [str(first.model_id)], reason="bad night", allow_unserved=True)
+        registry_at(some.base).archive([str(first.model_id)], reason="bad night", allow_unserved=True)
         return real(*given)
 
     monkeypatch.setattr(backtest_module, "backtest", meddling)

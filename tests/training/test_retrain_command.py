@@ -105,7 +105,7 @@ def test_json_is_an_object_a_line_and_a_refused_promote_is_no_failure(
     assert answer.exit_code == 0, answer.output
     [result] = [json.loads(line) for line in answer.stdout.splitlines()]
     assert (result["policy"], result["symbol"], result["status"]) == ("weekly", "AAA", "refused")
-    assert any("1000" in rule for rule in result["failed_rules"])
+    assert any("1000" in rule for rule in result["failed_verdicts"])
 
 
 def test_a_dry_run_shows_the_plan_and_writes_nothing(

@@ -26,6 +26,7 @@ from signalserve.config.settings import Settings
 from signalserve.registry import ModelMetadata, new_run, promote_model, register_model
 from signalserve.server.bootstrap import RunningServer, running_server
 from signalserve.v1 import prediction_pb2, prediction_service_pb2_grpc, registry_service_pb2_grpc
+from tests.registries import gate_of
 from tests.server.conftest import ROOT, settings_of
 
 NAMES = ["return_1", "rsi_14", "atr_14", "volume_z"]
@@ -135,7 +136,7 @@ def master(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     hist = HistGradientBoostingClassifier(max_iter=5, random_state=0).fit(X, y)
     registry.add("sol", "SOLUSDT", "hist_gb", hist, X)
     for name in ("a", "eth"):
-        promote_model(registry[name], base_dir=registry.base)
+        promote_model(registry[name], base_dir=registry.base, gate=gate_of())
     return registry
 
 

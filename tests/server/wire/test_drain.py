@@ -19,6 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from signalserve.client import SignalClient, SignalServeError, Unavailable
 from signalserve.registry import promote_model
+from tests.registries import gate_of
 from tests.server.conftest import ROOT
 from tests.server.wire.conftest import (
     LONG_MS,
@@ -199,7 +200,7 @@ def test_two_workers_serve_follow_a_promote_and_replace_one_that_was_killed(
         return met
 
     first = workers_that_serve(registry["a"])
-    promote_model(registry["b"], base_dir=registry.base)
+    promote_model(registry["b"], base_dir=registry.base, gate=gate_of())
     assert workers_that_serve(registry["b"]) == first
     with SignalClient(process.target, deadline_ms=LONG_MS) as client:
         answer = client.predict("BTCUSDT", "15m", row, feature_names=NAMES)

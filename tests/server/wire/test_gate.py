@@ -12,8 +12,10 @@ import pytest
 from signalserve.client import FailedPrecondition, InvalidArgument
 from signalserve.config.evidence import PromotionSettings
 from signalserve.config.settings import Settings
-from signalserve.registry import Evidence, Measured, open_store, record_evaluation
-from signalserve.registry.sharpe import ReturnMoments
+from signalserve.judging import Evidence, Measured
+from signalserve.judging.sharpe import ReturnMoments
+from signalserve.registry.folder_store import open_store
+from tests.registries import recorded, registry_at
 from tests.server.wire.conftest import Registry, Server
 from tests.small_models import register_copy, sealed_template
 
@@ -45,7 +47,7 @@ def evaluated(registry: Registry, probability: float, **changes: Any) -> None:
         seed=policy.seed,
         rules={**rules, **changes},
     )
-    record_evaluation(registry.base, evidence, policy=policy, rules=rules)
+    registry_at(registry.base, policy=policy, rules=rules).record_evaluation(*recorded(evidence))
 
 
 def test_a_promote_is_refused_with_the_numbers_of_each_failed_rule(
@@ -55,22 +57,22 @@ def test_a_promote_is_refused_with_the_numbers_of_each_failed_rule(
     with pytest.raises(FailedPrecondition) as caught:
         server.client.promote(registry["b"])
     assert caught.value.reason == "GATE_REFUSED"
-    assert "signalserve evaluate" in caught.value.metadata["rule_evidence"]
+    assert "signalserve evaluate" in caught.value.metadata["verdict_evidence"]
     evaluated(registry, 0.7)
     with pytest.raises(FailedPrecondition) as caught:
         server.client.promote(registry["b"])
-    assert caught.value.metadata["failed_rules"] == "trades,better"
-    assert caught.value.metadata["rule_better"] == (
+    assert caught.value.metadata["failed_verdicts"] == "trades,better"
+    assert caught.value.metadata["verdict_better"] == (
         "P(better than the champion) of 0.700, and 0.9 is asked for"
     )
-    assert caught.value.metadata["rule_trades"] == "40 trades, and 50 is asked for"
+    assert caught.value.metadata["verdict_trades"] == "40 trades, and 50 is asked for"
     assert server.serving("BTCUSDT") == registry["a"]
     with pytest.raises(InvalidArgument, match="reason"):
         server.client.promote(registry["b"], force=True)
     assert server.client.promote(registry["b"], force=True, reason="the desk insists").served
     event = next(iter(server.client.events(limit=1)))
     assert (event.forced, event.reason) == (True, "the desk insists")
-    assert event.evidence["decisions"][0]["overridden_rules"] == ["trades", "better"]
+    assert event.evidence["decisions"][0]["overridden_verdicts"] == ["trades", "better"]
 
 
 def test_a_promote_with_good_evidence_passes(registry: Registry, serve: Callable[..., Server]) -> None:
@@ -79,7 +81,7 @@ def test_a_promote_with_good_evidence_passes(registry: Registry, serve: Callable
     assert server.client.promote(registry["b"], expected_production_model_id=registry["a"]).served
     event = next(iter(server.client.events(limit=1)))
     assert not event.forced
-    assert event.evidence["decisions"][0]["failed_rules"] == []
+    assert event.evidence["decisions"][0]["failed_verdicts"] == []
 
 
 def test_evidence_without_the_servers_costs_is_refused(
@@ -89,8 +91,8 @@ def test_evidence_without_the_servers_costs_is_refused(
     evaluated(registry, 0.97, fee_bps=0.0)
     with pytest.raises(FailedPrecondition) as caught:
         server.client.promote(registry["b"])
-    assert caught.value.metadata["failed_rules"] == "same_settings"
-    assert "fee_bps 0.0, now 5.0" in caught.value.metadata["rule_same_settings"]
+    assert caught.value.metadata["failed_verdicts"] == "same_settings"
+    assert "fee_bps 0.0, now 5.0" in caught.value.metadata["verdict_same_settings"]
 
 
 def test_a_refused_basket_of_many_keys_still_reaches_the_client_with_its_reason(
@@ -114,11 +116,11 @@ def test_a_refused_basket_of_many_keys_still_reaches_the_client_with_its_reason(
             probability_better=0.1,
             kind="recipe",
         )
-        record_evaluation(registry.base, evidence)
+        registry_at(registry.base).record_evaluation(*recorded(evidence))
     server = serve(registry.base)
     with pytest.raises(FailedPrecondition) as caught:
         server.client.promote(ids)
     assert caught.value.reason == "GATE_REFUSED"
-    failed = caught.value.metadata["failed_rules"].split(",")
+    failed = caught.value.metadata["failed_verdicts"].split(",")
     assert {"fresh", "artefact", "same_champion", "bars", "better"} <= set(failed)
-    assert all(f"rule_{name}" in caught.value.metadata for name in failed)
+    assert all(f"verdict_{name}" in caught.value.metadata for name in failed)

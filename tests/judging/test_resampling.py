@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from signalserve.training.bootstrap import probability_better
+from signalserve.judging.resampling import probability_better
 
 
 def autoregressive(bars: int, seed: int, phi: float = 0.4) -> np.ndarray:

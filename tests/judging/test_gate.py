@@ -12,20 +12,9 @@ import pytest
 
 from signalserve.common.key import Key
 from signalserve.config.evidence import PromotionSettings, TradingRules
-from signalserve.registry import (
-    Evidence,
-    Measured,
-    Promotion,
-    Selection,
-    clean,
-    make_candidate,
-    open_store,
-    promote,
-    promote_model,
-    record_evaluation,
-    rollback,
-    verify_log,
-)
+from signalserve.judging import Evidence, Measured
+from signalserve.judging.sharpe import ReturnMoments
+from signalserve.registry import Promotion, Selection, promote_model, verify_log
 from signalserve.registry.errors import (
     GateRefusedError,
     InvalidArgumentError,
@@ -35,8 +24,8 @@ from signalserve.registry.errors import (
     WrongStatusError,
 )
 from signalserve.registry.events import EventLog
-from signalserve.registry.lifecycle import Gate
-from signalserve.registry.sharpe import ReturnMoments
+from signalserve.registry.folder_store import open_store
+from tests.registries import gate_of, recorded, registry_at
 from tests.small_models import register_copy, sealed_template
 
 KEY = Key("BTCUSDT", "15m")
@@ -54,7 +43,10 @@ def base(tmp_path: Path, template: Path) -> Path:
     for name in ("champion", "challenger", "third"):
         register_copy(template, tmp_path / "registry", name)
     promote_model(
-        "champion", base_dir=tmp_path / "registry", policy=PromotionSettings(gate="none"), reason="first"
+        "champion",
+        base_dir=tmp_path / "registry",
+        reason="first",
+        gate=gate_of(policy=PromotionSettings(gate="none")),
     )
     return tmp_path / "registry"
 
@@ -132,15 +124,15 @@ def test_a_model_that_passes_becomes_a_candidate_and_then_production_with_all_th
     base: Path,
 ) -> None:
     found = evidence(base)
-    assert record_evaluation(base, found, policy=POLICY).allowed
+    assert registry_at(base, policy=POLICY).record_evaluation(*recorded(found)).allowed
     assert status(base, "challenger") == "candidate"
-    promote(base, [Promotion("challenger", "champion")], policy=POLICY)
+    registry_at(base, policy=POLICY).promote([Promotion("challenger", "champion")])
     assert status(base, "challenger") == "production"
     decision = events(base)[-1].evidence["decisions"][0]
     assert Evidence.from_dict(decision["evidence"]) == found
     assert decision["policy"]["min_probability"] == POLICY.min_probability
-    assert {rule["rule"]: rule["found"] for rule in decision["rules"]}["better"] == 0.96
-    assert decision["failed_rules"] == []
+    assert {item["verdict"]: item["found"] for item in decision["verdicts"]}["better"] == 0.96
+    assert decision["failed_verdicts"] == []
     assert verify_log(base).ok
 
 
@@ -182,7 +174,7 @@ def test_each_rule_refuses_with_its_numbers(
     base: Path, rule: str | None, changes: dict[str, Any], own: dict[str, Any], text: str
 ) -> None:
     found = evidence(base, challenger=measured(base, "challenger", **own), **changes)
-    decision = record_evaluation(base, found, policy=POLICY, rules=RULES)
+    decision = registry_at(base, policy=POLICY, rules=RULES).record_evaluation(*recorded(found))
     if rule is None:
         assert status(base, "challenger") == "candidate"
         return
@@ -190,13 +182,13 @@ def test_each_rule_refuses_with_its_numbers(
     assert [failed.name for failed in decision.failed] == [rule, *also]
     assert status(base, "challenger") == "success"
     with pytest.raises(GateRefusedError) as caught:
-        promote(base, [Promotion("challenger")], policy=POLICY, rules=RULES)
+        registry_at(base, policy=POLICY, rules=RULES).promote([Promotion("challenger")])
     assert text in str(caught.value)
-    assert caught.value.metadata["failed_rules"].split(",")[0] == rule
-    assert text in caught.value.metadata[f"rule_{rule}"]
+    assert caught.value.metadata["failed_verdicts"].split(",")[0] == rule
+    assert text in caught.value.metadata[f"verdict_{rule}"]
     assert status(base, "champion") == "production"
     with pytest.raises(GateRefusedError):
-        make_candidate(base, "challenger", policy=POLICY, rules=RULES)
+        registry_at(base, policy=POLICY, rules=RULES).make_candidate("challenger")
 
 
 CHAMPIONS = [
@@ -211,22 +203,28 @@ def test_the_champion_must_be_the_measured_one_and_new_to_the_bars_too(
     base: Path, rule: str, own: dict[str, Any]
 ) -> None:
     found = evidence(base, champion=measured(base, "champion", **own))
-    decision = record_evaluation(base, found, policy=POLICY)
+    decision = registry_at(base, policy=POLICY).record_evaluation(*recorded(found))
     assert [failed.name for failed in decision.failed] == [rule]
 
 
 def test_of_a_champion_without_drawdown_the_absolute_bound_decides(base: Path) -> None:
     found = evidence(base, champion=measured(base, "champion", max_drawdown=0.0))
-    decision = record_evaluation(base, found, policy=POLICY)
+    decision = registry_at(base, policy=POLICY).record_evaluation(*recorded(found))
     assert decision.allowed
-    [ratio] = [rule for rule in decision.rules if rule.name == "drawdown_ratio"]
+    [ratio] = [rule for rule in decision.verdicts if rule.name == "drawdown_ratio"]
     assert ratio.found == "the champion had no drawdown"
 
 
 def test_bars_that_are_too_old_are_refused_where_the_configuration_says_how_old(base: Path) -> None:
     policy = PromotionSettings(max_data_age=timedelta(days=2))
-    assert record_evaluation(base, evidence(base, window_end=ago(days=1)), policy=policy).allowed
-    decision = record_evaluation(base, evidence(base, window_end=ago(days=3)), policy=policy)
+    assert (
+        registry_at(base, policy=policy)
+        .record_evaluation(*recorded(evidence(base, window_end=ago(days=1))))
+        .allowed
+    )
+    decision = registry_at(base, policy=policy).record_evaluation(
+        *recorded(evidence(base, window_end=ago(days=3)))
+    )
     assert next(rule.text for rule in decision.failed).endswith(
         "3.0 days old; bring the bars up to date and run `signalserve evaluate challenger`"
     )
@@ -248,42 +246,42 @@ def test_a_record_that_says_no_number_is_refused_and_nothing_is_made_of_it(
     entry = state.entries["challenger"]
     state = state.copy()
     state.take_evidence("challenger", KEY, evidence(base).to_dict() | broken)
-    decision = Gate(POLICY, RULES, datetime.now(UTC)).judge(state, entry, force=False)
+    decision = gate_of(POLICY, RULES).judge(state, entry, force=False)
     assert [rule.name for rule in decision.failed] == ["evidence"]
     assert "broken" in decision.failed[0].text
 
 
 def test_not_a_number_is_no_evidence(base: Path) -> None:
     found = evidence(base, challenger=measured(base, "challenger", max_drawdown=float("nan")))
-    decision = record_evaluation(base, found, policy=POLICY)
+    decision = registry_at(base, policy=POLICY).record_evaluation(*recorded(found))
     assert [rule.name for rule in decision.failed] == ["evidence"]
 
 
 def test_every_failed_rule_is_listed_and_force_with_a_reason_overrides_them(base: Path) -> None:
     found = evidence(base, challenger=measured(base, "challenger", trades=1), probability_better=0.2)
-    record_evaluation(base, found, policy=POLICY)
+    registry_at(base, policy=POLICY).record_evaluation(*recorded(found))
     with pytest.raises(GateRefusedError, match=r"trades: 1 trades.*better: P"):
-        promote(base, [Promotion("challenger")], policy=POLICY)
+        registry_at(base, policy=POLICY).promote([Promotion("challenger")])
     with pytest.raises(InvalidArgumentError, match="reason"):
-        promote(base, [Promotion("challenger")], policy=POLICY, force=True)
-    promote(base, [Promotion("challenger")], policy=POLICY, force=True, reason="the desk insists")
+        registry_at(base, policy=POLICY).promote([Promotion("challenger")], force=True)
+    registry_at(base, policy=POLICY).promote([Promotion("challenger")], force=True, reason="the desk insists")
     event = events(base)[-1]
     assert event.forced
-    assert event.evidence["decisions"][0]["overridden_rules"] == ["trades", "better"]
+    assert event.evidence["decisions"][0]["overridden_verdicts"] == ["trades", "better"]
 
 
 def test_a_model_without_evidence_is_refused_unless_the_gate_is_off(base: Path) -> None:
     with pytest.raises(GateRefusedError, match="never evaluated; run `signalserve evaluate challenger`"):
-        promote(base, [Promotion("challenger")], policy=POLICY)
-    promote(base, [Promotion("challenger")], policy=PromotionSettings(gate="none"))
+        registry_at(base, policy=POLICY).promote([Promotion("challenger")])
+    registry_at(base, policy=PromotionSettings(gate="none")).promote([Promotion("challenger")])
     assert events(base)[-1].evidence["decisions"][0]["evidence_rules"] == "none in force"
 
 
 def test_evidence_against_another_champion_does_not_count(base: Path) -> None:
-    record_evaluation(base, evidence(base), policy=POLICY)
-    promote(base, [Promotion("third")], policy=POLICY, force=True, reason="hurry")
+    registry_at(base, policy=POLICY).record_evaluation(*recorded(evidence(base)))
+    registry_at(base, policy=POLICY).promote([Promotion("third")], force=True, reason="hurry")
     with pytest.raises(GateRefusedError, match="compared with champion, and third is in production"):
-        promote(base, [Promotion("challenger")], policy=POLICY)
+        registry_at(base, policy=POLICY).promote([Promotion("challenger")])
 
 
 def test_a_key_without_a_champion_asks_for_an_absolute_bar(tmp_path: Path, template: Path) -> None:
@@ -301,30 +299,30 @@ def test_a_key_without_a_champion_asks_for_an_absolute_bar(tmp_path: Path, templ
             **alone,
         )
 
-    record_evaluation(base, lone(-0.1), policy=POLICY)
+    registry_at(base, policy=POLICY).record_evaluation(*recorded(lone(-0.1)))
     with pytest.raises(GateRefusedError, match=r"sharpe: a Sharpe ratio of -0\.10, and 0 is asked for"):
-        promote(base, [Promotion("lone")], policy=POLICY)
+        registry_at(base, policy=POLICY).promote([Promotion("lone")])
     # luck is the rival of a model without a champion, and it must be beaten as surely as one
-    record_evaluation(base, lone(0.1, per_bar=0.02), policy=POLICY)
+    registry_at(base, policy=POLICY).record_evaluation(*recorded(lone(0.1, per_bar=0.02)))
     with pytest.raises(
         GateRefusedError, match=r"deflated_sharpe: .* after 2 look\(s\) .*, and 0\.9 is asked for"
     ):
-        promote(base, [Promotion("lone")], policy=POLICY)
-    record_evaluation(base, lone(0.1, per_bar=0.06), policy=POLICY)
-    promote(base, [Promotion("lone")], policy=POLICY)
+        registry_at(base, policy=POLICY).promote([Promotion("lone")])
+    registry_at(base, policy=POLICY).record_evaluation(*recorded(lone(0.1, per_bar=0.06)))
+    registry_at(base, policy=POLICY).promote([Promotion("lone")])
     assert status(base, "lone") == "production"
 
 
 def test_a_basket_is_refused_whole_and_names_each_model(base: Path, template: Path) -> None:
     register_copy(template, base, "eth", symbol="ETHUSDT")
-    record_evaluation(base, evidence(base), policy=POLICY)
+    registry_at(base, policy=POLICY).record_evaluation(*recorded(evidence(base)))
     with pytest.raises(GateRefusedError, match="eth: evidence"):
-        promote(base, [Promotion("challenger"), Promotion("eth")], policy=POLICY)
+        registry_at(base, policy=POLICY).promote([Promotion("challenger"), Promotion("eth")])
     assert status(base, "challenger") == "candidate"
     register_copy(template, base, "sol", symbol="SOLUSDT")
     with pytest.raises(GateRefusedError) as caught:
-        promote(base, [Promotion("eth"), Promotion("sol")], policy=POLICY)
-    assert caught.value.metadata["rule_evidence"] == (
+        registry_at(base, policy=POLICY).promote([Promotion("eth"), Promotion("sol")])
+    assert caught.value.metadata["verdict_evidence"] == (
         "eth: it was never evaluated; run `signalserve evaluate eth`; "
         "sol: it was never evaluated; run `signalserve evaluate sol`"
     )
@@ -339,7 +337,7 @@ def test_tries_on_overlapping_bars_are_counted_and_those_on_other_bars_are_not(b
         found = evidence(
             base, window_start=f"{start}T00:00:00+00:00", window_end=f"{end}T00:00:00+00:00", bars=10
         )
-        record_evaluation(base, found, policy=POLICY)
+        registry_at(base, policy=POLICY).record_evaluation(*recorded(found))
     state = open_store(base).view().state
     # bounds belong to a span
     assert state.tries(KEY, "2026-02-20T00:00:00+00:00", "2026-04-01T00:00:00+00:00") == 2
@@ -351,11 +349,11 @@ def test_tries_on_overlapping_bars_are_counted_and_those_on_other_bars_are_not(b
 
 def test_a_look_since_the_evaluation_deflates_a_promote(base: Path) -> None:
     found = evidence(base, challenger=measured(base, "challenger", moments=moments(0.02)))
-    assert record_evaluation(base, found, policy=POLICY).allowed
+    assert registry_at(base, policy=POLICY).record_evaluation(*recorded(found)).allowed
     for _ in range(5):
-        record_evaluation(base, evidence(base, "third"), policy=POLICY)
+        registry_at(base, policy=POLICY).record_evaluation(*recorded(evidence(base, "third")))
     with pytest.raises(GateRefusedError, match=r"deflated_sharpe: .* after 6 look\(s\) at these bars"):
-        promote(base, [Promotion("challenger")], policy=POLICY)
+        registry_at(base, policy=POLICY).promote([Promotion("challenger")])
 
 
 def test_models_that_training_measured_on_the_bars_are_looks_at_them_also_when_they_are_gone(
@@ -368,71 +366,75 @@ def test_models_that_training_measured_on_the_bars_are_looks_at_them_also_when_t
     register_copy(
         template, base, "later", extra={name: text.replace("2026", "2027") for name, text in tested.items()}
     )
-    clean(base, (), selection=Selection(keep=2))
+    registry_at(base).clean(selection=Selection(keep=2))
     span = ("2026-02-20T00:00:00+00:00", "2026-04-01T00:00:00+00:00")
     assert open_store(base).view().state.tries(KEY, *span) == 6
     # an evaluation of a model that was counted already is the same look; the next one is not
     found = replace(evidence_of(base, "m5"), window_start=span[0], window_end=span[1])
     for tries in (6, 7):
-        assert record_evaluation(base, found, policy=POLICY).record["tries"] == tries
+        assert registry_at(base, policy=POLICY).record_evaluation(*recorded(found)).record["tries"] == tries
 
 
 def test_evaluations_at_the_same_time_each_count(base: Path) -> None:
     found = [evidence(base, name) for name in ("challenger", "third") for _ in range(4)]
     with ThreadPoolExecutor(8) as pool:
-        decisions = list(pool.map(lambda item: record_evaluation(base, item, policy=POLICY), found))
+        decisions = list(
+            pool.map(lambda item: registry_at(base, policy=POLICY).record_evaluation(*recorded(item)), found)
+        )
     assert sorted(decision.record["tries"] for decision in decisions) == list(range(1, 9))
 
 
 def test_an_evaluation_with_a_known_request_id_is_kept_once(base: Path) -> None:
-    first = record_evaluation(base, evidence(base), policy=POLICY, request_id="job:evaluate")
-    again = record_evaluation(
-        base, evidence(base, probability_better=0.1), policy=POLICY, request_id="job:evaluate"
+    first = registry_at(base, policy=POLICY).record_evaluation(
+        *recorded(evidence(base)), request_id="job:evaluate"
+    )
+    again = registry_at(base, policy=POLICY).record_evaluation(
+        *recorded(evidence(base, probability_better=0.1)), request_id="job:evaluate"
     )
     assert (first.allowed, again.allowed) == (True, True)
     assert [event.action for event in events(base)].count("evaluate") == 1
     with pytest.raises(RequestIdReusedError):
-        record_evaluation(base, evidence(base, "third"), policy=POLICY, request_id="job:evaluate")
+        registry_at(base, policy=POLICY).record_evaluation(
+            *recorded(evidence(base, "third")), request_id="job:evaluate"
+        )
 
 
 def test_production_failed_and_unadopted_models_are_not_evaluated(base: Path) -> None:
     with pytest.raises(WrongStatusError, match="champion that others are compared with"):
-        record_evaluation(base, evidence(base, "champion"), policy=POLICY)
+        registry_at(base, policy=POLICY).record_evaluation(*recorded(evidence(base, "champion")))
     index = base / "registry_index.csv"
     index.write_text(index.read_text() + "legacy,BTCUSDT,15m,rf,2026-01-01,x,0.1,1.0,success\n")
     with pytest.raises(NotAdoptedError):
-        record_evaluation(
-            base,
-            evidence(base, challenger=replace(measured(base, "third"), model_id="legacy")),
-            policy=POLICY,
+        registry_at(base, policy=POLICY).record_evaluation(
+            *recorded(evidence(base, challenger=replace(measured(base, "third"), model_id="legacy")))
         )
 
 
 def test_what_a_rollback_left_behind_stays_out_however_good_its_evidence(base: Path) -> None:
-    record_evaluation(base, evidence(base), policy=POLICY)
-    promote(base, [Promotion("challenger")], policy=POLICY)
-    rollback(base, [KEY], reason="bad day")
-    decision = record_evaluation(base, evidence(base), policy=POLICY)
+    registry_at(base, policy=POLICY).record_evaluation(*recorded(evidence(base)))
+    registry_at(base, policy=POLICY).promote([Promotion("challenger")])
+    registry_at(base).rollback([KEY], reason="bad day")
+    decision = registry_at(base, policy=POLICY).record_evaluation(*recorded(evidence(base)))
     assert [rule.name for rule in decision.failed] == ["quarantined"]
     assert status(base, "challenger") == "archived"
     with pytest.raises(QuarantinedError, match="force and a reason"):
-        promote(base, [Promotion("challenger")], policy=POLICY)
+        registry_at(base, policy=POLICY).promote([Promotion("challenger")])
 
 
 def test_an_archived_model_comes_back_as_a_candidate_when_it_passes_anew(base: Path) -> None:
-    record_evaluation(base, evidence(base), policy=POLICY)
-    promote_model("challenger", "archived", base, reason="rest")
+    registry_at(base, policy=POLICY).record_evaluation(*recorded(evidence(base)))
+    promote_model("challenger", "archived", base, reason="rest", gate=gate_of())
     with pytest.raises(GateRefusedError, match="never evaluated"):
-        make_candidate(base, "challenger", policy=POLICY)
-    record_evaluation(base, evidence(base), policy=POLICY)
+        registry_at(base, policy=POLICY).make_candidate("challenger")
+    registry_at(base, policy=POLICY).record_evaluation(*recorded(evidence(base)))
     assert status(base, "challenger") == "candidate"
     assert verify_log(base).ok
 
 
 def test_an_archived_model_is_promoted_by_force_alone(base: Path) -> None:
-    promote_model("third", "archived", base, reason="rest")
+    promote_model("third", "archived", base, reason="rest", gate=gate_of())
     with pytest.raises(WrongStatusError, match="signalserve evaluate third"):
-        promote(base, [Promotion("third")], policy=PromotionSettings(gate="none"))
-    promote(base, [Promotion("third")], policy=POLICY, force=True, reason="the others are worse")
+        registry_at(base, policy=PromotionSettings(gate="none")).promote([Promotion("third")])
+    registry_at(base, policy=POLICY).promote([Promotion("third")], force=True, reason="the others are worse")
     assert status(base, "third") == "production"
     assert verify_log(base).ok

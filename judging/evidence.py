@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from signalserve.common.moments import parse_moment
-from signalserve.registry.sharpe import ReturnMoments
+from signalserve.judging.sharpe import ReturnMoments
 
 _COUNTS = frozenset({"trades", "horizon_bars", "bars", "resamples", "seed", "trials"})
 _NUMBERS = frozenset({"cum_return", "sharpe", "max_drawdown", "bar_minutes"})

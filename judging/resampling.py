@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
-class Bootstrap:
+class Resampling:
     """What the resamples say of a difference per bar; `low` and `high` bound 90 % of their means."""
 
     probability: float
@@ -35,7 +35,7 @@ def probability_better(
     resamples: int = 2_000,
     block_bars: float | None = None,
     seed: int = 42,
-) -> Bootstrap:
+) -> Resampling:
     """Resample a difference in per-bar returns, float64 [n], challenger minus champion.
 
     Args:
@@ -54,7 +54,7 @@ def probability_better(
     bootstrap = StationaryBootstrap(length, difference, seed=np.random.default_rng(seed))
     means = np.array([data[0][0].mean() for data in bootstrap.bootstrap(resamples)])
     low, high = np.quantile(means, (0.05, 0.95))
-    return Bootstrap(
+    return Resampling(
         probability=float((means > 0.0).mean() + 0.5 * (means == 0.0).mean()),
         mean=float(difference.mean()),
         low=float(low),

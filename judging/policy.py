@@ -1,0 +1,52 @@
+"""What the promote gate asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The bounds of the promote gate.
+
+    `gate`: `evidence`, or `none` for no rule but the quarantine. `min_probability`: P(challenger better) by the block
+    bootstrap. Drawdowns are shares of the high before (0.3 is 30 %). `min_deflated_sharpe` is the probability that
+    the Sharpe ratio is no luck of many tries; without a champion luck is the rival, and `min_probability` is asked
+    for. `min_sharpe` is an annualised ratio, for a key without a champion. `max_data_age`: of the last bar that was
+    judged on; None: not asked. `resamples`, `block_bars` (mean, None: estimated) and `seed` are the bootstrap's.
+    """
+
+    gate: str
+    min_probability: float
+    min_bars: int
+    min_trades: int
+    max_drawdown: float
+    max_drawdown_ratio: float | None
+    min_sharpe: float
+    min_deflated_sharpe: float
+    max_evidence_age: timedelta
+    max_data_age: timedelta | None
+    resamples: int
+    block_bars: float | None
+    seed: int
+
+    @classmethod
+    def of(cls, section: Any) -> Policy:
+        """The bounds of whatever has attributes of these names, such as the configuration's `promotion`."""
+        return cls(**{item.name: getattr(section, item.name) for item in fields(cls)})
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the event: plain JSON values, ages in words."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {
+            name: span_text(value) if isinstance(value, timedelta) else value
+            for name, value in values.items()
+        }
+
+
+def span_text(span: timedelta) -> str:
+    """An age in words: hours up to a day, days from there on."""
+    hours = span.total_seconds() / 3600
+    return f"{hours / 24:.1f} days" if abs(hours) >= 24 else f"{hours:.1f} hours"

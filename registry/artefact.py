@@ -1,0 +1,347 @@
+"""A registered model's files: the one place that finds, reads, hashes, proves, opens and describes them.
+
+1. An `Artefact` is one look at one folder, for one operation: each file is read at most once while it lives.
+2. The digest that counts is the one that the log has. A folder's own manifest vouches for nothing until its owner
+   adopts it, which is when a digest is taken.
+3. Nothing is built from a file before it is checked, and nothing is unpickled but by `load`, `open` and `seal`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from signalserve.predictors.contents import MANIFEST_FILE, META_FILE, Contents
+from signalserve.predictors.errors import PredictorError
+from signalserve.predictors.manifest import (
+    MODEL_FILE,
+    Manifest,
+    changed_files,
+    expected_manifest,
+    read_manifest,
+    read_verified,
+    verify_files,
+)
+from signalserve.predictors.opening import open_predictor
+from signalserve.predictors.predictor import Predictor
+from signalserve.registry.entry import ModelRegistryEntry, Status
+from signalserve.registry.errors import ArtifactError, NotAdoptedError
+from signalserve.registry.metadata import ModelMetadata
+
+if TYPE_CHECKING:
+    from signalserve.predictors.seal import Sealed
+
+IMPORTANCES_FILE = "feature_importances.csv"
+
+
+class LoadedModel(NamedTuple):
+    """What `load_model_by_id` gives: the fitted model and its metadata."""
+
+    model: Any
+    meta: ModelMetadata
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What `prove` found: digest and manifest, and the predictor that gave the golden scores; None for native."""
+
+    digest: str
+    manifest: Manifest
+    predictor: Predictor | None
+
+
+@dataclass(frozen=True)
+class Description:
+    """What there is to say of an entry's files; false in a condition where they can't be used.
+
+    `engine` is `legacy` where no digest was ever taken, empty where there is nothing to serve. `problems` stop
+    the model from serving; `warnings` are what does not: an importance file that was edited, say.
+    """
+
+    digest: str = ""
+    engine: str = ""
+    engine_reason: str = ""
+    problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return not self.problems
+
+
+class Artefact:
+    """One entry's folder, and the digest that the log has of it; empty for none."""
+
+    def __init__(self, folder: Path, entry: ModelRegistryEntry, digest: str) -> None:
+        self.folder = folder
+        self.entry = entry
+        self.digest = digest
+        self._contents = Contents(folder)
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether the folder has a manifest, registered or not."""
+        return (self.folder / MANIFEST_FILE).exists()
+
+    def has(self, name: str) -> bool:
+        """Whether the folder has a file of that name."""
+        return self._contents.has(name)
+
+    def meta(self) -> ModelMetadata:
+        """The metadata, as the file has it now.
+
+        Raises:
+            ArtifactError: missing, broken, or of another model.
+        """
+        path = self.folder / META_FILE
+        with self._as_artifact_error():
+            meta = ModelMetadata.parse(self._contents.read(META_FILE), path)
+        if meta.model_id != self.entry.model_id:
+            raise ArtifactError(f"{path} is of {meta.model_id}, not of {self.entry.model_id}")
+        return meta
+
+    def meta_text(self) -> str:
+        """meta.json as it stands.
+
+        Raises:
+            ArtifactError: missing, or no UTF-8.
+        """
+        with self._as_artifact_error():
+            return self._contents.read(META_FILE).decode("utf-8", errors="replace")
+
+    def proven_meta(self) -> ModelMetadata:
+        """The metadata as it was when the digest was taken: what a judgement may rest on.
+
+        Raises:
+            NotAdoptedError: the log has no digest.
+            ArtifactError: missing, broken, of another model, or changed since.
+        """
+        with self._as_artifact_error():
+            manifest = expected_manifest(self._contents, self._needed())
+            if manifest.files.get(META_FILE) != self._contents.sha256(META_FILE):
+                raise ArtifactError(
+                    f"{self.folder / META_FILE} is not the one that was registered, so what it says of the training "
+                    "can't be trusted; restore it, or train the model again",
+                    metadata={"model_id": self.entry.model_id},
+                )
+        return self.meta()
+
+    def verify(self) -> Manifest:
+        """Check the files, byte by byte, against the digest.
+
+        Raises:
+            NotAdoptedError: the log has none.
+            ArtifactError: a file is missing or is not what was registered.
+        """
+        with self._as_artifact_error():
+            return verify_files(self._contents, self._needed())
+
+    def prove(self) -> Proof:
+        """As `verify`; a model with an ONNX form must also reproduce its golden rows now."""
+        digest = self._needed()
+        predictor: Predictor | None = None
+        with self._as_artifact_error():
+            manifest = expected_manifest(self._contents, digest)
+            if manifest.engine == "onnx":
+                predictor = open_predictor(self._contents, expected_digest=digest, unpickle="never")
+            verify_files(self._contents, digest)
+        return Proof(digest, manifest, predictor)
+
+    def adopt(self) -> Proof:
+        """Take the digest of what lies there, on its owner's word, and prove it.
+
+        A folder with a whole manifest keeps it. Any other has its `model.joblib` opened, compiled and sealed, so
+        the owner must trust it.
+
+        Raises:
+            ArtifactError: a file is missing, or the model can't be served.
+        """
+        if not self.is_sealed:
+            if not self.has(MODEL_FILE):
+                raise ArtifactError(f"{self.folder / MODEL_FILE} is missing")
+            self.seal(self.load())
+        with self._as_artifact_error():
+            manifest, digest = read_manifest(self._contents)
+            predictor: Predictor | None = None
+            if manifest.engine == "onnx":
+                # no digest is expected: a sealed folder that came from elsewhere is looked at more closely
+                predictor = open_predictor(self._contents, unpickle="never")
+            verify_files(self._contents, digest)
+        return Proof(digest, manifest, predictor)
+
+    def open(self, *, unpickle: str) -> Predictor:
+        """A proven predictor.
+
+        Raises:
+            NotAdoptedError: a legacy folder, and `unpickle` is not `always`.
+            ArtifactError: the files are not what was registered, or the model does not give its golden scores.
+        """
+        if not self.digest and (unpickle != "always" or self.is_sealed):
+            raise NotAdoptedError(
+                self.entry.model_id
+            )  # a manifest that nobody registered vouches for nothing
+        with self._as_artifact_error():
+            if self.digest:
+                return open_predictor(self._contents, expected_digest=self.digest, unpickle=unpickle)
+            return open_predictor(self._contents, unpickle=unpickle, feature_names=self.meta().feature_cols)
+
+    def load(self) -> Any:
+        """The fitted model of `model.joblib`, after its digest was checked where one was taken.
+
+        A legacy folder's is opened on the caller's word.
+
+        Raises:
+            ArtifactError: it is not what was registered, or can't be opened here (a missing library, say).
+        """
+        import joblib  # brings scikit-learn's world, which a server never needs
+
+        path = self.folder / MODEL_FILE
+        with self._as_artifact_error():
+            if self.digest:
+                manifest = expected_manifest(self._contents, self.digest)
+                content = read_verified(self._contents, MODEL_FILE, manifest)
+                verify_files(self._contents, self.digest)
+            else:
+                content = self._contents.read(MODEL_FILE)
+        try:
+            return joblib.load(io.BytesIO(content))
+        except Exception as error:
+            raise ArtifactError(f"{path} can't be opened: {type(error).__name__}: {error}") from error
+
+    def seal(self, model: Any, reference: np.ndarray | None = None) -> Sealed:
+        """As the function `seal`, of this folder and its metadata."""
+        sealed = seal(self.folder, self.meta(), model, reference)
+        self._contents = Contents(self.folder)  # what was read before is not what lies there now
+        return sealed
+
+    def describe(self, *, thorough: bool = False, winner: str = "") -> Description:
+        """Digest, engine, and what is wrong; reads the manifest alone, where `thorough` every file.
+
+        Args:
+            thorough: check that the files are there and are what was registered.
+            winner: the model that counts, where this one is a second production row of its key.
+        """
+        problems = [f"a second production row of {self.entry.key}: {winner} counts"] if winner else []
+        warnings: list[str] = []
+        engine = reason = ""
+        failed = self.entry.status == Status.FAILED
+        if not self.folder.is_dir() and (thorough or not (failed or self.digest)):
+            problems.append(f"{self.folder} is missing")
+        elif not failed:
+            if thorough:
+                problems += self._missing()
+            try:
+                if self.digest:
+                    manifest = expected_manifest(self._contents, self.digest)
+                    engine, reason = manifest.engine, manifest.engine_reason
+                    if thorough:
+                        verify_files(self._contents, self.digest)
+                        changed = changed_files(self._contents)
+                        warnings += [f"{name} was changed since registration" for name in changed]
+                elif thorough:
+                    warnings.append("legacy folder: no digest was taken; it is served once adopted")
+            except PredictorError as error:
+                problems.append(f"{self.entry.model_id}: {error}")
+        if not failed and not self.digest:
+            engine, reason = "legacy", "no digest was taken; `signalserve registry adopt` takes one"
+        return Description(self.digest, engine, reason, tuple(problems), tuple(warnings))
+
+    def importances(self) -> list[tuple[str, float]]:
+        """Feature importances: the CSV's, else those of meta.json; what can't be read is left out."""
+        if not self.has(IMPORTANCES_FILE):
+            stated = self.meta().feature_importances or {}
+            return [(name, float(value)) for name, value in stated.items() if isinstance(value, int | float)]
+        with self._as_artifact_error():
+            text = self._contents.read(IMPORTANCES_FILE).decode("utf-8", errors="replace")
+        found: list[tuple[str, float]] = []
+        for row in csv.DictReader(io.StringIO(text, newline="")):
+            try:
+                found.append((row["feature"], float(row["importance"])))
+            except (KeyError, TypeError, ValueError):
+                continue
+        return found
+
+    def _missing(self) -> Iterator[str]:
+        if not self.has(MODEL_FILE):
+            yield f"{self.folder / MODEL_FILE} is missing"
+        try:
+            self.meta()
+        except ArtifactError as error:
+            yield str(error)
+
+    def _needed(self) -> str:
+        if not self.digest:
+            raise NotAdoptedError(self.entry.model_id)
+        return self.digest
+
+    def _as_artifact_error(self) -> AbstractContextManager[None]:
+        return _as_artifact_error(self.entry.model_id)
+
+
+def seal(folder: Path, meta: ModelMetadata, model: Any, reference: np.ndarray | None = None) -> Sealed:
+    """Compile a model, write its golden rows and manifest, and say in meta.json which engine serves it.
+
+    Args:
+        folder: the run directory, under its hidden or its final name; everything else is in it already.
+        meta: what meta.json says.
+        model: the fitted model.
+        reference: training rows [rows, features] for the golden rows; None makes some up.
+
+    Raises:
+        ArtifactError: the model can't be served at all (more than two classes, say), or its columns are not named.
+    """
+    from signalserve.predictors.seal import seal_run_dir  # brings the converters, which a server never needs
+
+    if not meta.feature_cols:
+        raise ArtifactError(f"{meta.model_id}: {META_FILE} has no feature_cols, so nobody knows its columns")
+    with _as_artifact_error(meta.model_id):
+        return seal_run_dir(
+            folder,
+            model,
+            meta.feature_cols,
+            reference,
+            before_manifest=lambda compiled: meta.with_extra(
+                engine=compiled.engine, engine_reason=compiled.engine_reason
+            ).write(folder / META_FILE),
+        )
+
+
+@contextmanager
+def _as_artifact_error(model_id: str) -> Iterator[None]:
+    """Give a refusal of the predictors the registry's own type."""
+    try:
+        yield
+    except (PredictorError, OSError) as error:
+        raise ArtifactError(f"{model_id}: {error}", metadata={"model_id": model_id}) from error
+
+
+class Artefacts:
+    """Where the run directories of a registry lie."""
+
+    def __init__(self, base_dir: Path | str) -> None:
+        self.base_dir = Path(base_dir)
+
+    def of(self, entry: ModelRegistryEntry, digest: str) -> Artefact:
+        """A fresh look at an entry's files."""
+        return Artefact(self.folder(entry), entry, digest)
+
+    def folder(self, entry: ModelRegistryEntry) -> Path:
+        """The folder of an entry: `{base_dir}/{model_id}` first, then its `path`, which may be stale.
+
+        Where nothing exists, the answer is the first of them.
+        """
+        home = self.base_dir / entry.model_id
+        if home.is_dir() or not entry.path:
+            return home
+        stated = Path(entry.path)
+        for candidate in (stated, self.base_dir / stated):
+            folder = candidate.parent if candidate.name == MODEL_FILE else candidate
+            if folder.is_dir():
+                return folder
+        return home

@@ -1,0 +1,38 @@
+"""One registry: built in a composition root, handed on from there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from signalserve.registry.artefact import Artefacts
+from signalserve.registry.folder_store import open_store
+from signalserve.registry.gate import Gate, NoGate
+from signalserve.registry.moves import Moves
+from signalserve.registry.queries import Queries
+from signalserve.registry.registration import Registration
+
+
+class Registry(Queries, Moves, Registration):
+    """Models, their lifecycle and its log.
+
+    It reads no configuration: what a promote must show is the gate's to say, and the gate is handed in, so that the
+    same promote meets the same gate in every working directory.
+
+    ::
+
+        registry = open_registry("outputs/ml_models", gate=PromoteGate.of(settings), pins=settings.ml.pinned_ids())
+        registry.promote([Promotion(model_id)], reason="weekly")
+    """
+
+
+def open_registry(base_dir: Path | str, *, gate: Gate | None = None, pins: Iterable[str] = ()) -> Registry:
+    """The registry that a folder holds; nothing is read or made yet.
+
+    Args:
+        base_dir: the folder.
+        gate: decides on candidates and promotes; None lets nothing pass but by force.
+        pins: model_ids that retention and clean never remove.
+    """
+    store = open_store(base_dir)
+    return Registry(store, Artefacts(base_dir), NoGate() if gate is None else gate, pins)
