@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +28,7 @@ from signalserve.registry import (
 )
 from signalserve.registry.errors import GateRefusedError
 from signalserve.registry.queries import select
+from signalserve.trading.rules import TradingRules
 
 if TYPE_CHECKING:
     from signalserve.live.records import BarRecord
@@ -165,7 +167,7 @@ def _champion(settings: Settings, key: Key, bars: Path) -> str:
             promotion,
             reason="demo: first model",
             policy=settings.promotion,
-            rules=settings.trading_rules,
+            rules=asdict(TradingRules.of(settings.trading)),
             via="cli",
         )
         console.print(f"  promoted {model_id}", soft_wrap=True)
@@ -177,7 +179,7 @@ def _champion(settings: Settings, key: Key, bars: Path) -> str:
             reason=_OVERRIDE,
             force=True,
             policy=settings.promotion,
-            rules=settings.trading_rules,
+            rules=asdict(TradingRules.of(settings.trading)),
             via="cli",
         )
         console.print(f"  promoted {model_id} with force, as the event says", soft_wrap=True)
@@ -297,7 +299,17 @@ def _replay(
         if sum(seen.values()) == promote_after and not record.late:
             _promote_in_mid_run(client, second)
 
-    engine = build_engine(settings, client, source, pipeline, *key, on_bar=on_bar)
+    engine = build_engine(
+        client,
+        source,
+        pipeline,
+        *key,
+        rules=TradingRules.of(settings.trading),
+        starting_equity=settings.trading.starting_equity,
+        deadline_ms=settings.client.deadline_ms,
+        snapshot_dir=settings.live.snapshot_dir,
+        on_bar=on_bar,
+    )
     with ending_at_signals(engine):
         result = engine.run()
     console.rule()

@@ -36,7 +36,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from signalserve.config.evidence import PromotionSettings, TradingRules
+from signalserve.config.evidence import PromotionSettings
 from signalserve.registry.evidence import Evidence
 from signalserve.registry.sharpe import luck
 
@@ -86,7 +86,7 @@ def decide(
     evidence: Mapping[str, Any] | None,
     tries: int,
     policy: PromotionSettings,
-    rules: TradingRules | None,
+    rules: Mapping[str, Any] | None,
     now: datetime,
     force: bool,
 ) -> Decision:
@@ -133,7 +133,7 @@ def _evidence_rules(
     record: Mapping[str, Any] | None,
     tries: int,
     policy: PromotionSettings,
-    rules: TradingRules | None,
+    rules: Mapping[str, Any] | None,
     now: datetime,
 ) -> Iterable[Rule]:
     hint = f"run `signalserve evaluate {challenger}`"
@@ -202,7 +202,9 @@ def _subjects(
     )
 
 
-def _settings(evidence: Evidence, policy: PromotionSettings, rules: TradingRules | None, hint: str) -> Rule:
+def _settings(
+    evidence: Evidence, policy: PromotionSettings, rules: Mapping[str, Any] | None, hint: str
+) -> Rule:
     measured, wanted = dict(evidence.rules), dict(rules if rules is not None else evidence.rules)
     if evidence.champion is not None:
         for name in ("resamples", "seed", "block_bars"):

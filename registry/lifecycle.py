@@ -26,7 +26,7 @@ from datetime import datetime
 from typing import Any
 
 from signalserve.common.key import Key
-from signalserve.config.evidence import PromotionSettings, TradingRules
+from signalserve.config.evidence import PromotionSettings
 from signalserve.registry.entry import ModelRegistryEntry, Status
 from signalserve.registry.errors import (
     GateRefusedError,
@@ -64,7 +64,7 @@ class Gate:
     """What the gate decides by: the bounds, the rules of a simulation (None: not asked), and the time."""
 
     policy: PromotionSettings
-    rules: TradingRules | None
+    rules: Mapping[str, Any] | None
     now: datetime
 
     def judge(self, state: RegistryState, entry: ModelRegistryEntry, *, force: bool) -> Decision:

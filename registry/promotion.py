@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import structlog
 
 from signalserve.common.key import Key
-from signalserve.config.evidence import PromotionSettings, TradingRules
+from signalserve.config.evidence import PromotionSettings
 from signalserve.config.settings import load_settings
 from signalserve.registry.answers import Committed, answered, commit, decide_and_commit
 from signalserve.registry.artifacts import Proof, prove, verify
@@ -33,6 +35,7 @@ from signalserve.registry.lifecycle import (
 )
 from signalserve.registry.state import RegistryState
 from signalserve.registry.store import DEFAULT_BASE_DIR, Draft, Origin, open_store
+from signalserve.trading.rules import TradingRules
 
 OnProof = Callable[[str, Proof], None]
 
@@ -46,7 +49,7 @@ def promote(
     reason: str = "",
     force: bool = False,
     policy: PromotionSettings | None = None,
-    rules: TradingRules | None = None,
+    rules: Mapping[str, Any] | None = None,
     request_id: str = "",
     actor: str = "",
     via: str = "python",
@@ -56,7 +59,7 @@ def promote(
 
     Every model's files are verified now, against the digest in the log, and the gate (`registry.gate`) judges
     the evidence of its last evaluation by `policy`, which must have been simulated by `rules`
-    (`Settings.trading_rules`); without a policy the configuration is asked for both. A repeat with the same
+    (`asdict` of `TradingRules`); without a policy the configuration is asked for both. A repeat with the same
     `request_id` gets the first answer. `on_proof` is handed each model as it was opened for the proof.
 
     Raises:
@@ -156,7 +159,7 @@ def record_evaluation(
     evidence: Evidence,
     *,
     policy: PromotionSettings | None = None,
-    rules: TradingRules | None = None,
+    rules: Mapping[str, Any] | None = None,
     reason: str = "",
     request_id: str = "",
     actor: str = "",
@@ -197,7 +200,7 @@ def make_candidate(
     reason: str = "",
     force: bool = False,
     policy: PromotionSettings | None = None,
-    rules: TradingRules | None = None,
+    rules: Mapping[str, Any] | None = None,
     actor: str = "",
     via: str = "python",
 ) -> Committed:
@@ -227,7 +230,7 @@ def promote_model(
     force: bool = False,
     allow_unserved: bool = False,
     policy: PromotionSettings | None = None,
-    rules: TradingRules | None = None,
+    rules: Mapping[str, Any] | None = None,
     actor: str = "",
     via: str = "python",
 ) -> ModelRegistryEntry:
@@ -288,9 +291,11 @@ def _first_proven(
     return None
 
 
-def _gate(policy: PromotionSettings | None, rules: TradingRules | None) -> Gate:
+def _gate(policy: PromotionSettings | None, rules: Mapping[str, Any] | None) -> Gate:
     now = datetime.now(UTC)
     if policy is not None:
         return Gate(policy, rules, now)
     settings = load_settings()
-    return Gate(settings.promotion, settings.trading_rules if rules is None else rules, now)
+    return Gate(
+        settings.promotion, asdict(TradingRules.of(settings.trading)) if rules is None else rules, now
+    )

@@ -11,7 +11,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import grpc
 import structlog
@@ -27,6 +27,7 @@ from signalserve.server.servicers.prediction import PredictionServicer
 from signalserve.server.servicers.registry import RegistryServicer
 from signalserve.server.serving import ServingState
 from signalserve.server.watcher import RegistryWatcher
+from signalserve.trading.rules import TradingRules
 from signalserve.v1 import (
     prediction_service_pb2,
     prediction_service_pb2_grpc,
@@ -166,9 +167,10 @@ def _build(
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
         guard.cover(PredictionServicer(state, watcher, guard), _PREDICTION), server
     )
+    rules = asdict(TradingRules.of(settings.trading))
     registry_service_pb2_grpc.add_RegistryServiceServicer_to_server(
         guard.cover(
-            RegistryServicer(store, state, watcher, loader, settings.promotion, settings.trading_rules),
+            RegistryServicer(store, state, watcher, loader, settings.promotion, rules),
             _REGISTRY,
         ),
         server,

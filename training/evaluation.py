@@ -31,6 +31,8 @@ from signalserve.registry.errors import WrongStatusError
 from signalserve.registry.gate import Rule, deflated_sharpe
 from signalserve.registry.lifecycle import entry_of
 from signalserve.registry.store import View
+from signalserve.trading.rules import TradingRules
+from signalserve.trading.simulation import Simulation, simulate
 from signalserve.training.bootstrap import Bootstrap, probability_better
 from signalserve.training.errors import TrainingError, TrainingRequestError
 from signalserve.training.labels import make_labels
@@ -38,7 +40,6 @@ from signalserve.training.metrics import classification_metrics, return_moments,
 from signalserve.training.plan import named_otherwise
 from signalserve.training.progress import Report, quiet
 from signalserve.training.scoring import ScoringModel, open_scoring_model, read_scoring_bars, training_span
-from signalserve.training.simulation import Rules, Simulation, simulate
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def evaluate(
     bars = read_scoring_bars(file, entry.timeframe)
     window = _window(bars, [model.meta for model in models])
     report(f"scoring {len(window):,} bars with {len(models)} model(s)")
-    rules = Rules.from_settings(settings)
+    rules = TradingRules.of(settings.trading)
     measured = [_measure(model, bars, window, rules) for model in models]
     report("resampling")
     evidence = _evidence(settings, bars, window, rules, measured, configured=file == configured)
@@ -146,7 +147,7 @@ def evaluate(
         base,
         evidence,
         policy=settings.promotion,
-        rules=settings.trading_rules,
+        rules=asdict(rules),
         request_id=request_id,
         actor=actor,
         via=via,
@@ -195,7 +196,7 @@ def _window(bars: Bars, metas: list[ModelMetadata]) -> range:
     return range(start, len(index))
 
 
-def _measure(model: ScoringModel, bars: Bars, window: range, rules: Rules) -> _Measurement:
+def _measure(model: ScoringModel, bars: Bars, window: range, rules: TradingRules) -> _Measurement:
     probability = model.score(bars)[window.start : window.stop]
     frame = bars.frame.iloc[window.start : window.stop]
     close = frame["close"].to_numpy()
@@ -219,7 +220,7 @@ def _evidence(
     settings: Settings,
     bars: Bars,
     window: range,
-    rules: Rules,
+    rules: TradingRules,
     measured: list[_Measurement],
     *,
     configured: bool,

@@ -33,6 +33,7 @@ from signalserve.registry.errors import GateRefusedError, RegistryError, StaleEx
 from signalserve.registry.lifecycle import Gate, entry_of
 from signalserve.registry.runs import BUILDING_PREFIX, is_being_built
 from signalserve.registry.store import View
+from signalserve.trading.rules import TradingRules
 from signalserve.training.errors import TrainingError, TrainingRequestError
 from signalserve.training.failure import register_failure
 from signalserve.training.plan import Job, slot_text
@@ -243,7 +244,7 @@ def _evaluate(run: _Run, model_id: str) -> bool | None:
         )
         run.failed_rules = result.failed_rules
         return result.passed
-    gate = Gate(settings.promotion, settings.trading_rules, utc_now())
+    gate = Gate(settings.promotion, asdict(TradingRules.of(settings.trading)), utc_now())
     decision = gate.judge(state, entry, force=False)
     run.failed_rules = tuple(f"{rule.name}: {rule.text}" for rule in decision.failed)
     return decision.allowed
@@ -260,7 +261,7 @@ def _promote(run: _Run, model_id: str) -> JobStatus:
             [Promotion(model_id, expected)],
             reason=f"retrain policy {run.job.policy.name}",
             policy=run.settings.promotion,
-            rules=run.settings.trading_rules,
+            rules=asdict(TradingRules.of(run.settings.trading)),
             request_id=f"{run.job.request_id}:promote",
             actor=run.actor,
             via=run.via,

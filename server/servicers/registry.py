@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from signalserve.common.key import Key
-from signalserve.config.evidence import PromotionSettings, TradingRules
+from signalserve.config.evidence import PromotionSettings
 from signalserve.predictors.errors import PredictorError
 from signalserve.predictors.manifest import read_manifest
 from signalserve.predictors.schema import schema_hash
@@ -64,7 +64,7 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
         watcher: RegistryWatcher,
         loader: Loader,
         promotion: PromotionSettings,
-        rules: TradingRules,
+        rules: Mapping[str, Any],
     ) -> None:
         self._store = store
         self._promotion, self._rules = promotion, rules

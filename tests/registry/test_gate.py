@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from signalserve.common.key import Key
-from signalserve.config.evidence import PromotionSettings, TradingRules
+from signalserve.config.evidence import PromotionSettings
 from signalserve.registry import (
     Evidence,
     Measured,
@@ -59,7 +59,7 @@ def base(tmp_path: Path, template: Path) -> Path:
     return tmp_path / "registry"
 
 
-RULES: TradingRules = {
+RULES: dict[str, Any] = {
     "proba_entry": 0.55,
     "proba_exit": 0.45,
     "fee_bps": 5.0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from signalserve.config.evidence import PromotionSettings
 from signalserve.config.settings import Settings
 from signalserve.registry import Evidence, Measured, open_store, record_evaluation
 from signalserve.registry.sharpe import ReturnMoments
+from signalserve.trading.rules import TradingRules
 from tests.server.wire.conftest import Registry, Server
 from tests.small_models import register_copy, sealed_template
 
@@ -31,7 +33,7 @@ def evaluated(registry: Registry, probability: float, **changes: Any) -> None:
         model_id = registry[name]
         return Measured(model_id, digests[model_id], "2026-01-01T00:00:00+00:00", 0.1, 1.5, 0.1, 40, **more)
 
-    policy, rules = PromotionSettings(), Settings().trading_rules
+    policy, rules = PromotionSettings(), asdict(TradingRules.of(Settings().trading))
 
     evidence = Evidence(
         challenger=measured("b", moments=ReturnMoments(2000, 0.05, 0.0, 3.0)),
