@@ -73,13 +73,15 @@ def backtest(
     allow_in_sample: Annotated[
         bool, typer.Option("--allow-in-sample", help="Allow bars of the training span, and mark the result.")
     ] = False,
-    proba_entry: Annotated[float | None, typer.Option(help="Default live.proba_entry.")] = None,
-    proba_exit: Annotated[float | None, typer.Option(help="Default live.proba_exit.")] = None,
-    fee_bps: Annotated[float | None, typer.Option(help="A side; default backtest.fee_bps.")] = None,
-    slippage_bps: Annotated[float | None, typer.Option(help="A side; default backtest.slippage_bps.")] = None,
-    warmup_bars: Annotated[int | None, typer.Option(help="Bars without a signal.")] = None,
+    proba_entry: Annotated[float | None, typer.Option(help="Default trading.proba_entry.")] = None,
+    proba_exit: Annotated[float | None, typer.Option(help="Default trading.proba_exit.")] = None,
+    fee_bps: Annotated[float | None, typer.Option(help="A side; default trading.fee_bps.")] = None,
+    slippage_bps: Annotated[float | None, typer.Option(help="A side; default trading.slippage_bps.")] = None,
+    warmup_bars: Annotated[
+        int | None, typer.Option(help="Bars without a signal; default trading.warmup_bars.")
+    ] = None,
     allow_short: Annotated[
-        bool | None, typer.Option("--allow-short/--long-only", help="Default backtest.allow_short.")
+        bool | None, typer.Option("--allow-short/--long-only", help="Default trading.allow_short.")
     ] = None,
     output_dir: Annotated[Path | None, typer.Option(help="Default backtest.output_dir.")] = None,
     registry: RegistryOption = None,
@@ -89,8 +91,9 @@ def backtest(
     """Trade a model's signals on past bars and write trades, equity, metrics and a report."""
     settings = _with_rules(
         load_settings(config),
-        live={"proba_entry": proba_entry, "proba_exit": proba_exit},
-        backtest={
+        trading={
+            "proba_entry": proba_entry,
+            "proba_exit": proba_exit,
             "fee_bps": fee_bps,
             "slippage_bps": slippage_bps,
             "warmup_bars": warmup_bars,

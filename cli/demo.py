@@ -21,6 +21,7 @@ from signalserve.config.settings import Settings, load_settings
 from signalserve.judging import PromoteGate
 from signalserve.registry import Promotion, Registry, Status, open_registry
 from signalserve.registry.errors import GateRefusedError
+from signalserve.trading.rules import TradingRules
 
 if TYPE_CHECKING:
     from signalserve.live.records import BarRecord
@@ -279,7 +280,17 @@ def _replay(
         if sum(seen.values()) == promote_after and not record.late:
             _promote_in_mid_run(client, second)
 
-    engine = build_engine(settings, client, source, pipeline, *key, on_bar=on_bar)
+    engine = build_engine(
+        client,
+        source,
+        pipeline,
+        *key,
+        rules=TradingRules.of(settings.trading),
+        starting_equity=settings.trading.starting_equity,
+        deadline_ms=settings.client.deadline_ms,
+        snapshot_dir=settings.live.snapshot_dir,
+        on_bar=on_bar,
+    )
     with ending_at_signals(engine):
         result = engine.run()
     console.rule()

@@ -19,11 +19,14 @@ from signalserve.client import DeadlineExceeded, SignalClient, Unavailable
 from signalserve.common.moments import in_utc
 from signalserve.config.logs import configure_logs
 from signalserve.config.settings import Settings, load_settings
+from signalserve.trading.rules import TradingRules
 
 if TYPE_CHECKING:
     from signalserve.features.pipeline import FeaturePipeline
     from signalserve.live.engine import LiveEngine
     from signalserve.live.records import BarRecord, LiveResult
+
+_SIGNAL_STYLES = {"LONG": "green", "SHORT": "magenta", "CLOSE": "red"}
 
 
 def register(app: typer.Typer) -> None:
@@ -62,7 +65,7 @@ def live(
     target: TargetOption = None,
     json_output: Annotated[bool, typer.Option("--json", help="One JSON object a line and bar.")] = False,
 ) -> None:
-    """Replay a bar file bar by bar: features, score from the server, signal, paper position.
+    """Replay a bar file bar by bar: features, score from the server, signal, paper account.
 
     A bar without an answer in time is held: no signal. Its score is asked for again and shown once more, marked
     `late`, when it comes. Ctrl-C ends the run with a summary and exit code 0. Exit code 3: bars are left that
@@ -99,14 +102,16 @@ def live(
         with SignalClient(settings.client.target, deadline_ms=settings.client.deadline_ms) as client:
             pipeline = _pipeline(client, settings, symbol, timeframe, model_id, preset)
             engine = build_engine(
-                settings,
                 client,
                 source,
                 pipeline,
                 symbol,
                 timeframe,
-                model_id=model_id,
+                rules=TradingRules.of(settings.trading),
+                starting_equity=settings.trading.starting_equity,
+                deadline_ms=settings.client.deadline_ms,
                 snapshot_dir=folder,
+                model_id=model_id,
                 on_bar=printer,
                 settle_seconds=settle,
             )
@@ -183,7 +188,7 @@ class BarPrinter:
     def style(record: BarRecord) -> str:
         """The colour of a bar's line."""
         if record.signal is not None:
-            return "green" if record.signal == "LONG" else "red"
+            return _SIGNAL_STYLES[record.signal]
         return "yellow" if record.late or record.probability is None else ""
 
 

@@ -1,10 +1,10 @@
-"""`backtest`, `promotion` and `retrain`: what a model must show, how it is simulated, when it is trained again."""
+"""`backtest`, `promotion` and `retrain`: where reports land, what a model must show, when it is trained again."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -12,25 +12,9 @@ from signalserve.config.fields import Duration, Section, UtcTime
 
 
 class BacktestSettings(Section):
-    """Costs of a simulated trade, in basis points a side, and what else a backtest assumes."""
+    """Where backtests land."""
 
-    fee_bps: float = Field(default=5.0, ge=0.0, lt=1_000.0)
-    slippage_bps: float = Field(default=2.0, ge=0.0, lt=1_000.0)
-    allow_short: bool = False
-    warmup_bars: int = Field(default=0, ge=0)
-    starting_equity: float = Field(default=10_000.0, gt=0.0)
     output_dir: Path = Path("outputs/backtests")
-
-
-class TradingRules(TypedDict):
-    """What a simulation trades by: thresholds of the probability, costs in basis points a side."""
-
-    proba_entry: float
-    proba_exit: float
-    fee_bps: float
-    slippage_bps: float
-    warmup_bars: int
-    allow_short: bool
 
 
 class PromotionSettings(Section):

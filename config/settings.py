@@ -11,20 +11,33 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
-from signalserve.config.evidence import BacktestSettings, PromotionSettings, RetrainSettings, TradingRules
+from signalserve.config.evidence import BacktestSettings, PromotionSettings, RetrainSettings
 from signalserve.config.fields import PathTemplate, Section
 from signalserve.config.ml import DataSettings, MlSettings
+from signalserve.config.trading import TradingSettings
 
 # libyaml is ten times as fast, where the wheel has it; every call without a policy of its own reads the file
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 DEFAULT_CONFIG = Path("config/system.yml")
+
+_MOVED = {
+    **{
+        f"live.{key}": f"trading.{key}"
+        for key in ("proba_entry", "proba_exit", "warmup_bars", "starting_equity")
+    },
+    **{
+        f"backtest.{key}": f"trading.{key}"
+        for key in ("fee_bps", "slippage_bps", "allow_short", "warmup_bars", "starting_equity")
+    },
+}
+"""Keys of earlier versions, and where they are now."""
 
 
 class ConfigError(Exception):
@@ -56,20 +69,10 @@ class ClientSettings(Section):
 
 
 class LiveSettings(Section):
-    """The live engine and its paper position."""
+    """The live engine: its bars and its snapshot."""
 
     ohlcv_path: PathTemplate | None = None
     snapshot_dir: Path = Path("outputs/live")
-    proba_entry: float = Field(default=0.55, ge=0.0, le=1.0)
-    proba_exit: float = Field(default=0.45, ge=0.0, le=1.0)
-    warmup_bars: int = Field(default=0, ge=0)
-    starting_equity: float = Field(default=10_000.0, gt=0.0)
-
-    @model_validator(mode="after")
-    def _exit_is_below_entry(self) -> LiveSettings:
-        if self.proba_exit > self.proba_entry:
-            raise ValueError("proba_exit must not be above proba_entry")
-        return self
 
 
 class SecuritySettings(Section):
@@ -97,6 +100,7 @@ class Settings(BaseSettings):
 
     data: DataSettings = DataSettings()
     ml: MlSettings = MlSettings()
+    trading: TradingSettings = TradingSettings()
     backtest: BacktestSettings = BacktestSettings()
     promotion: PromotionSettings = PromotionSettings()
     retrain: RetrainSettings = RetrainSettings()
@@ -105,18 +109,6 @@ class Settings(BaseSettings):
     live: LiveSettings = LiveSettings()
     security: SecuritySettings = SecuritySettings()
     logging: LoggingSettings = LoggingSettings()
-
-    @property
-    def trading_rules(self) -> TradingRules:
-        """What every simulation trades by: the live engine's thresholds with the backtest's costs."""
-        return {
-            "proba_entry": self.live.proba_entry,
-            "proba_exit": self.live.proba_exit,
-            "fee_bps": self.backtest.fee_bps,
-            "slippage_bps": self.backtest.slippage_bps,
-            "warmup_bars": self.backtest.warmup_bars,
-            "allow_short": self.backtest.allow_short,
-        }
 
     @classmethod
     def settings_customise_sources(
@@ -178,6 +170,9 @@ def _path(location: tuple[int | str, ...]) -> str:
 
 
 def _line(item: Any, file: str) -> str:
-    unknown = item["type"] == "extra_forbidden"
-    message = "unknown key" if unknown else f"{item['msg']}, found {item['input']!r}"
-    return f"{_source(item['loc'], file)}: {_path(item['loc'])}: {message}"
+    path = _path(item["loc"])
+    if item["type"] != "extra_forbidden":
+        message = f"{item['msg']}, found {item['input']!r}"
+    else:
+        message = f"moved to {_MOVED[path]}" if path in _MOVED else "unknown key"
+    return f"{_source(item['loc'], file)}: {path}: {message}"

@@ -32,6 +32,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -42,6 +43,7 @@ from signalserve.judging.sharpe import luck
 from signalserve.registry.entry import ModelRegistryEntry
 from signalserve.registry.gate import Decision, Verdict, decision_record, quarantine_verdict
 from signalserve.registry.state import RegistryState
+from signalserve.trading.rules import TradingRules
 
 _CLOCKS_DIFFER = timedelta(minutes=5)
 
@@ -69,7 +71,7 @@ class PromoteGate:
     @classmethod
     def of(cls, settings: Any) -> PromoteGate:
         """The gate of a configuration: its `promotion` and `trading` sections."""
-        return cls(Policy.of(settings.promotion), settings.trading_rules)
+        return cls(Policy.of(settings.promotion), asdict(TradingRules.of(settings.trading)))
 
     def judge(self, state: RegistryState, entry: ModelRegistryEntry, *, force: bool) -> Decision:
         """Hold a model's stored evidence against the policy."""

@@ -1,1 +1,1 @@
-"""The live engine: closed bars in, scores asked for, signals and a paper position out."""
+"""The live engine: closed bars in, scores asked for, signals and a paper account out."""

@@ -1,15 +1,17 @@
-"""The bar loop: bars -> features -> score -> signal -> paper position -> snapshot.
+"""The bar loop: bars -> features -> score -> signal -> account -> snapshot.
 
 For each closed bar, in this order:
 
-1. what was ordered at the close before fills at this bar's open;
+1. what was ordered at the close before fills at this bar's open (`trading.trader`, as in a backtest);
 2. scores of earlier bars that came late go to their records, and nowhere else;
 3. the features of the last `window_bars` bars give a row, the scorer is asked, for no longer than its deadline;
-4. the strategy sees this bar's score, or that there is none, and its signal is ordered;
-5. equity is marked at the close, the record is kept, the snapshot replaced, the callback called.
+4. equity is marked at the close, the strategy sees this bar's score, or that there is none, and its signal is
+   ordered;
+5. the record is kept, the snapshot replaced, the callback called.
 
 A bar without a score at its moment is held: no signal, counted, said in its note. After the last bar the
-engine waits up to `settle_seconds` for the scores that are still due, since no bar waits any more.
+engine waits up to `settle_seconds` for the scores that are still due, since no bar waits any more. What is open
+then stays open.
 
 Holes in the bars are counted and noted; the features take the rows as consecutive, as training does.
 """
@@ -32,12 +34,11 @@ from signalserve.common.timeframe import timeframe_delta
 from signalserve.features.errors import FeatureError
 from signalserve.features.pipeline import FeaturePipeline
 from signalserve.live.bars import Bar, BarSource
-from signalserve.live.paper import PaperPosition
 from signalserve.live.records import BarRecord, LatencyWindow, LiveCounts, LiveResult
 from signalserve.live.scoring import LinkReport, Score, Scorer
 from signalserve.live.snapshot import LiveSnapshot, SignalEntry, SnapshotFile
-from signalserve.live.strategy import MLSignalStrategy
 from signalserve.live.window import BarWindow
+from signalserve.trading.trader import Trader
 
 RECENT_BARS = 96
 RECENT_SIGNALS = 50
@@ -48,14 +49,14 @@ _log = structlog.get_logger("live")
 
 
 class LiveEngine:
-    """One symbol and timeframe, from its bars to its paper position. Runs once.
+    """One symbol and timeframe, from its bars to its paper account. Runs once.
 
     Args:
         symbol, timeframe: the key; `timeframe` is the distance of the source's bars.
         source: gives the bars.
         pipeline: gives the features that the scorer sends, `pipeline.names`.
         scorer: gives the scores; closed at the end of `run`.
-        strategy, paper: give signals, and what they earn.
+        trader: gives the signals, and what they earn on paper.
         snapshot: where the snapshot goes; None: nowhere.
         on_bar: called with the record of each bar, and once more with `late` set when its score comes later.
         pinned_model_id: the model that the scorer asks for, for the snapshot alone; None: the key's.
@@ -65,7 +66,7 @@ class LiveEngine:
 
     ::
 
-        engine = LiveEngine("BTCUSDT", "15m", CsvReplay("bars.csv"), pipeline, scorer, strategy, paper)
+        engine = LiveEngine("BTCUSDT", "15m", CsvReplay("bars.csv"), pipeline, scorer, trader)
         result = engine.run(max_bars=500)
     """
 
@@ -76,8 +77,7 @@ class LiveEngine:
         source: BarSource,
         pipeline: FeaturePipeline,
         scorer: Scorer,
-        strategy: MLSignalStrategy,
-        paper: PaperPosition,
+        trader: Trader,
         snapshot: SnapshotFile | None = None,
         *,
         on_bar: OnBar | None = None,
@@ -90,8 +90,8 @@ class LiveEngine:
         self._source = source
         self._pipeline = pipeline
         self._scorer = scorer
-        self._strategy = strategy
-        self._paper = paper
+        self._trader = trader
+        self._account = trader.account
         self._snapshot = snapshot
         self._on_bar = on_bar
         self._pinned = pinned_model_id
@@ -105,7 +105,6 @@ class LiveEngine:
         self._signals: deque[SignalEntry] = deque(maxlen=RECENT_SIGNALS)
         self._latencies = LatencyWindow()
         self._last_time: datetime | None = None
-        self._ready_bars = 0
         self._used: Prediction | None = None
         self._started = utc_now()
         self._stopping = False
@@ -132,8 +131,8 @@ class LiveEngine:
         return LiveResult(
             records=tuple(self._records),
             counts=self._all_counts(link),
-            position=self._paper.name,
-            equity=self._paper.equity,
+            position=self._account.position,
+            equity=self._account.equity,
             used_model_id=None if self._used is None else self._used.model_id,
             unanswered=link.outstanding,
             last_error=link.last_error,
@@ -165,15 +164,15 @@ class LiveEngine:
             return
         self._counts.bars += 1
         self._window.append(bar)
-        if self._paper.open_bar(bar.open) is not None:
-            self._counts.fills += 1
+        self._trader.open_bar(bar.open)
         self._take_late()
         score = self._score(bar, notes)
         prediction = score.prediction if score is not None else None
         probability = None if prediction is None else prediction.score
-        signal = self._strategy.on_score(probability, bars_seen=self._ready_bars, is_long=self._paper.is_long)
-        self._paper.order(signal)
-        self._ready_bars += len(self._window) > self._pipeline.warmup_bars
+        signal = self._trader.close_bar(bar.close, probability)
+        self._counts.fills = len(self._account.fills)
+        if self._account.ruined:
+            notes.append("everything is lost: nothing more is traded")
         record = BarRecord(
             bar_time=bar.time,
             close=bar.close,
@@ -183,8 +182,8 @@ class LiveEngine:
             revision=prediction.registry_revision if prediction is not None else None,
             latency_ms=prediction.latency_ms if prediction is not None else None,
             late=False,
-            position=self._paper.name,
-            equity=self._paper.mark(bar.close),
+            position=self._account.position,
+            equity=self._account.equity,
             flags=prediction.flags if prediction is not None else (),
             note="; ".join(notes),
         )
@@ -282,9 +281,9 @@ class LiveEngine:
             revision=None if self._used is None else self._used.registry_revision,
             last_bar=None if last is None else last.bar_time,
             last_probability=None if last is None else last.probability,
-            position=self._paper.name,
-            equity=self._paper.equity,
-            starting_equity=self._paper.starting_equity,
+            position=self._account.position,
+            equity=self._account.equity,
+            starting_equity=self._account.starting_equity,
             latency_p50_ms=self._latencies.percentile(50),
             latency_p99_ms=self._latencies.percentile(99),
             link=link,

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from datetime import datetime
 
-from signalserve.live.strategy import Signal
+from signalserve.trading.strategy import Signal
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,9 +14,9 @@ class BarRecord:
     """One bar as the engine saw it.
 
     `bar_time`: the open time, UTC. `probability` is None where there is no score (yet); `late` that it came
-    after the bar's moment, and so traded nothing. `signal` fills at the next open. `position` (`long`, `flat`)
-    and `equity` are as of this bar's close. `latency_ms`: from sending the row to its answer. `note` says why
-    something is missing, and what was odd about the bar.
+    after the bar's moment, and so traded nothing. `signal` (LONG, SHORT, CLOSE) fills at the next open. `position`
+    (`long`, `short`, `flat`) and `equity` are as of this bar's close. `latency_ms`: from sending the row to its
+    answer. `note` says why something is missing, and what was odd about the bar.
     """
 
     bar_time: datetime
@@ -38,10 +38,10 @@ class LiveCounts:
     """Counted since the start.
 
     `bars`: taken from the source. `warmup`: of them, without features yet. `answers`: scores, the `late` ones
-    included. `holds`: bars with features that had no score at their moment. `gaps` and `missing_bars`: holes
-    in the bars and what they lack. `ignored_bars`: repeated or older than the last. `errors`: failed tries
-    and rows without features. `reconnects`: streams after the first. `snapshot_errors`: snapshots that could
-    not be written.
+    included. `holds`: bars with features that had no score at their moment. `fills`: a flip is two. `gaps` and
+    `missing_bars`: holes in the bars and what they lack. `ignored_bars`: repeated or older than the last.
+    `errors`: failed tries and rows without features. `reconnects`: streams after the first. `snapshot_errors`:
+    snapshots that could not be written.
     """
 
     bars: int = 0

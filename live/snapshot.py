@@ -32,7 +32,7 @@ class SignalEntry:
 
 @dataclass(frozen=True)
 class LiveSnapshot:
-    """The engine after a bar.
+    """The engine after a bar; `position` is `long`, `short` or `flat`.
 
     `signals` and `recent` are the newest of the signal log and of the bars' records, oldest first. `state`:
     `running`, or `stopped` in the last snapshot of a run.

@@ -3,7 +3,7 @@
 1. The bars start after the model's training span. A span that touches it is refused, or allowed by name and
    then marked in everything that is written.
 2. Features are computed on the whole file before the span is cut out, so that their warm-up costs no bar of it.
-3. The trading rules are those of `training.simulation`; what is written is in `training.backtest_files`.
+3. The trading rules are those of `trading`; what is written is in `training.backtest_files`.
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ from signalserve.config.settings import Settings
 from signalserve.features.bars import Bars
 from signalserve.registry import open_registry
 from signalserve.registry.errors import PreconditionError, UnknownKeyError
+from signalserve.trading.metrics import Metrics
+from signalserve.trading.rules import TradingRules
+from signalserve.trading.simulation import Simulation, simulate
 from signalserve.training.backtest_files import free_folder, write_backtest
 from signalserve.training.errors import InSampleError, TrainingError, TrainingRequestError
 from signalserve.training.labels import make_labels
-from signalserve.training.metrics import Metrics, classification_metrics, strategy_metrics
+from signalserve.training.metrics import classification_metrics, strategy_metrics
 from signalserve.training.progress import Report, quiet
 from signalserve.training.scoring import ScoringModel, open_scoring_model, read_scoring_bars, training_span
-from signalserve.training.simulation import Rules, Simulation, simulate
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class BacktestRequest:
     end: pd.Timestamp | None
     allow_in_sample: bool
     output_dir: Path
-    rules: Rules
+    rules: TradingRules
     starting_equity: float
     unpickle: str
 
@@ -77,8 +79,8 @@ class BacktestRequest:
             end=_utc(end),
             allow_in_sample=allow_in_sample,
             output_dir=settings.backtest.output_dir if output_dir is None else Path(output_dir),
-            rules=Rules.from_settings(settings),
-            starting_equity=settings.backtest.starting_equity,
+            rules=TradingRules.of(settings.trading),
+            starting_equity=settings.trading.starting_equity,
             unpickle=settings.security.unpickle,
         )
 
@@ -93,7 +95,7 @@ class BacktestResult:
 
     model: ScoringModel
     bars: Bars
-    rules: Rules
+    rules: TradingRules
     starting_equity: float
     frame: pd.DataFrame
     classes: NDArray[np.float64]

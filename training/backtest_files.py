@@ -14,11 +14,11 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from signalserve.common.timeframe import timeframe_delta
 from signalserve.registry.events import json_safe
+from signalserve.trading.metrics import drawdowns
 from signalserve.training.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -82,14 +82,13 @@ def trades_frame(result: BacktestResult) -> pd.DataFrame:
 def equity_frame(result: BacktestResult) -> pd.DataFrame:
     """A row a bar, by its open time; `equity` is money at its close, `drawdown` a share of the high before."""
     equity = result.simulation.equity
-    high = np.maximum.accumulate(np.concatenate(([result.starting_equity], equity)))[1:]
     return pd.DataFrame(
         {
             "close": result.frame["close"],
             "probability": result.frame["probability"],
             "position": result.simulation.position.astype(int),
             "equity": equity,
-            "drawdown": 1.0 - equity / high,
+            "drawdown": drawdowns(equity, result.starting_equity),
         }
     )
 

@@ -38,13 +38,14 @@ from signalserve.registry import Decision, ModelMetadata, Registry, Verdict, ope
 from signalserve.registry.errors import WrongStatusError
 from signalserve.registry.plans import entry_of
 from signalserve.registry.state import RegistryState
+from signalserve.trading.rules import TradingRules
+from signalserve.trading.simulation import Simulation, simulate
 from signalserve.training.errors import TrainingError, TrainingRequestError
 from signalserve.training.labels import make_labels
 from signalserve.training.metrics import classification_metrics, return_moments, strategy_metrics
 from signalserve.training.plan import named_otherwise
 from signalserve.training.progress import Report, quiet
 from signalserve.training.scoring import ScoringModel, open_scoring_model, read_scoring_bars, training_span
-from signalserve.training.simulation import Rules, Simulation, simulate
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def evaluate(
     bars = read_scoring_bars(file, entry.timeframe)
     window = _window(bars, [model.meta for model in models])
     report(f"scoring {len(window):,} bars with {len(models)} model(s)")
-    rules = Rules.from_settings(settings)
+    rules = TradingRules.of(settings.trading)
     measured = [_measure(model, bars, window, rules) for model in models]
     report("resampling")
     evidence = _evidence(settings, bars, window, rules, measured, configured=file == configured)
@@ -196,7 +197,7 @@ def _window(bars: Bars, metas: list[ModelMetadata]) -> range:
     return range(start, len(index))
 
 
-def _measure(model: ScoringModel, bars: Bars, window: range, rules: Rules) -> _Measurement:
+def _measure(model: ScoringModel, bars: Bars, window: range, rules: TradingRules) -> _Measurement:
     probability = model.score(bars)[window.start : window.stop]
     frame = bars.frame.iloc[window.start : window.stop]
     close = frame["close"].to_numpy()
@@ -220,7 +221,7 @@ def _evidence(
     settings: Settings,
     bars: Bars,
     window: range,
-    rules: Rules,
+    rules: TradingRules,
     measured: list[_Measurement],
     *,
     configured: bool,

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from signalserve.features.pipeline import PIPELINE_VERSION
 from signalserve.registry.metadata import ModelMetadata
 from signalserve.registry.runs import RunDirectory
+from signalserve.trading.metrics import Metrics
 from signalserve.training.dataset import Dataset
 from signalserve.training.grid import Trials
 from signalserve.training.importances import write_importances
-from signalserve.training.metrics import Metrics
 from signalserve.training.provenance import code_version, library_versions
 from signalserve.training.request import TrainRequest
 from signalserve.training.walk_forward import WalkForward

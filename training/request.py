@@ -20,9 +20,9 @@ from signalserve.features.errors import FeatureError
 from signalserve.features.pipeline import FeaturePipeline
 from signalserve.registry.errors import RegistryError
 from signalserve.registry.identifiers import check_name
+from signalserve.trading.rules import TradingRules
 from signalserve.training.errors import TrainingRequestError
 from signalserve.training.models import build_model, canonical_type
-from signalserve.training.simulation import Rules
 from signalserve.training.split import Spans
 
 Params = Mapping[str, Any]
@@ -53,7 +53,7 @@ class TrainRequest:
     test_fraction: float
     lookback_days: float | None
     spans: Spans
-    rules: Rules
+    rules: TradingRules
     grid: Mapping[str, Sequence[Any]] | None
     grid_metric: str
     grid_jobs: int
@@ -110,14 +110,16 @@ class TrainRequest:
             test_fraction=ml.test_fraction,
             lookback_days=lookback_days,
             spans=Spans(_utc(train_start), _utc(train_end), _utc(test_start), _utc(test_end)),
-            rules=Rules.from_settings(settings),
+            rules=TradingRules.of(settings.trading),
             grid=dict(_of_type(ml.grids, wanted) or {}) if grid else None,
             grid_metric=ml.grid_metric,
             grid_jobs=ml.grid_jobs,
             keep=ml.max_models_per_symbol_tf,
             pins=ml.pinned_ids(),
             request_id=request_id,
-            config_snapshot=settings.model_dump(mode="json", include={"data", "ml", "backtest", "live"}),
+            config_snapshot=settings.model_dump(
+                mode="json", include={"data", "ml", "trading", "backtest", "live"}
+            ),
         )
         request.check()
         return request

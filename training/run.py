@@ -25,13 +25,13 @@ from signalserve.registry.artefact import seal
 from signalserve.registry.entry import ModelRegistryEntry
 from signalserve.registry.errors import RegistryError
 from signalserve.registry.runs import RunDirectory
+from signalserve.trading.metrics import Metrics
 from signalserve.training.dataset import Dataset, prepare
 from signalserve.training.errors import TrainingError, TrainingRequestError
 from signalserve.training.grid import Trials, grid_search, write_results
 from signalserve.training.importances import feature_importances
 from signalserve.training.interrupts import uninterrupted
 from signalserve.training.leakage import check_no_lookahead, random_cuts
-from signalserve.training.metrics import Metrics
 from signalserve.training.progress import Report, quiet
 from signalserve.training.record import base_metadata, metadata_of, write_artifacts, write_predictions
 from signalserve.training.request import TrainRequest

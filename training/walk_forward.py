@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from signalserve.common.timeframe import bars_per_year
+from signalserve.trading.simulation import simulate
 from signalserve.training.dataset import MIN_ROWS_A_CLASS, Dataset
 from signalserve.training.errors import TrainingError
 from signalserve.training.metrics import classification_metrics, strategy_metrics
 from signalserve.training.models import fit_model
 from signalserve.training.progress import Report, quiet
 from signalserve.training.request import TrainRequest
-from signalserve.training.simulation import simulate
 from signalserve.training.split import walk_forward_folds
 
 Array = NDArray[np.float64]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from signalserve.common.key import Key
-from signalserve.config.evidence import PromotionSettings, TradingRules
+from signalserve.config.evidence import PromotionSettings
 from signalserve.judging import Evidence, Measured
 from signalserve.judging.sharpe import ReturnMoments
 from signalserve.registry import Promotion, Selection, promote_model, verify_log
@@ -51,7 +51,7 @@ def base(tmp_path: Path, template: Path) -> Path:
     return tmp_path / "registry"
 
 
-RULES: TradingRules = {
+RULES: dict[str, Any] = {
     "proba_entry": 0.55,
     "proba_exit": 0.45,
     "fee_bps": 5.0,

@@ -18,10 +18,10 @@ from signalserve.client import SignalClient
 from signalserve.features.pipeline import FeaturePipeline
 from signalserve.live.bars import Bar
 from signalserve.live.engine import LiveEngine
-from signalserve.live.paper import PaperPosition
 from signalserve.live.records import BarRecord
 from signalserve.live.scoring import StreamScorer
-from signalserve.live.strategy import MLSignalStrategy
+from signalserve.trading.rules import TradingRules
+from signalserve.trading.trader import Trader
 from signalserve.v1 import (
     prediction_pb2,
     prediction_service_pb2_grpc,
@@ -188,7 +188,7 @@ def bars_of(frame: Any) -> list[Bar]:
 
 
 class Rig:
-    """An engine on a list of bars, with its scorer and paper at hand."""
+    """An engine on a list of bars, with its scorer and trader at hand."""
 
     def __init__(
         self,
@@ -211,8 +211,8 @@ class Rig:
             model_id=options.get("pinned_model_id"),
             deadline_ms=deadline_ms,
         )
-        self.paper = PaperPosition(1000.0, fee_bps=5.0, slippage_bps=2.0)
-        self.strategy = MLSignalStrategy(0.6, 0.4, options.pop("warmup_bars", 0))
+        chosen = {name: options.pop(name) for name in ("warmup_bars", "allow_short") if name in options}
+        self.trader = Trader(TradingRules(0.6, 0.4, fee_bps=5.0, slippage_bps=2.0, **chosen), 1000.0)
         self.source = ListSource(bars_of(frame), history)
         self.engine = LiveEngine(
             "SYNTH",
@@ -220,8 +220,7 @@ class Rig:
             self.source,
             PIPELINE,
             self.scorer,
-            self.strategy,
-            self.paper,
+            self.trader,
             options.pop("snapshot", None),
             on_bar=self._note,
             **options,

@@ -1,5 +1,6 @@
 import threading
 from datetime import timedelta
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -8,9 +9,9 @@ from signalserve.client import SignalClient
 from signalserve.features.pipeline import FeaturePipeline
 from signalserve.features.synthetic import synthetic_bars
 from signalserve.live.backoff import Backoff
-from signalserve.live.paper import PaperPosition
 from signalserve.live.scoring import BURST, StreamScorer
-from signalserve.live.strategy import MLSignalStrategy, Signal
+from signalserve.trading.account import Account
+from signalserve.trading.strategy import MLSignalStrategy, Signal
 
 LONG_MS = 60_000.0
 AWAY_MS = 1_500.0  # where a bar has to wait its deadline out
@@ -21,20 +22,17 @@ FRAME = synthetic_bars("SYNTH", WARM + SCORED, seed=4)
 
 
 def replayed(rig, records):
-    """What strategy and paper make of the scores that were there in time, told again from the records."""
-    strategy, paper = (
-        MLSignalStrategy(0.6, 0.4, rig.strategy.warmup_bars),
-        PaperPosition(1000.0, fee_bps=5.0, slippage_bps=2.0),
-    )
-    ready, told = 0, []
+    """What strategy and account make of the scores that were there in time, told again from the records."""
+    strategy, account = MLSignalStrategy(rig.trader.rules), Account(rig.trader.rules, 1000.0)
+    since, told = -1, []
     opens = rig.frame["open"].to_numpy()[-len(records) :]
     for record, opened in zip(records, opens, strict=True):
-        paper.open_bar(opened)
+        account.open_bar(opened)
         in_time = None if record.late else record.probability
-        signal = strategy.on_score(in_time, bars_seen=ready, is_long=paper.is_long)
-        paper.order(signal)
-        ready += "warm-up" not in record.note
-        told.append((signal, paper.name, paper.mark(record.close)))
+        since += since >= 0 or in_time is not None
+        signal = strategy.on_score(in_time, side=account.side, bars_since=since)
+        account.order(signal)
+        told.append((signal, account.position, account.mark(record.close)))
     return told
 
 
@@ -55,12 +53,26 @@ def test_every_bar_has_the_score_of_its_offline_features_and_the_signals_follow(
     rig.check_scores(result.records)
     assert result.counts.bars == len(FRAME)
     assert (result.counts.warmup, result.counts.answers, result.counts.holds) == (WARM, SCORED, 0)
-    assert {record.signal for record in result.records} == {None, *Signal}
+    assert {record.signal for record in result.records} == {None, Signal.LONG, Signal.CLOSE}
     assert result.counts.signals == sum(record.signal is not None for record in result.records)
+    assert result.counts.fills == len(rig.trader.account.fills) > 2
     assert (result.used_model_id, result.unanswered, result.stopped) == ("first", 0, False)
     assert all(record.latency_ms > 0.0 for record in result.records[WARM:])
     assert [record.note for record in result.records[:WARM]] == ["warm-up of the features"] * WARM
     assert rig.calls == list(result.records)
+
+
+def test_an_engine_that_may_sell_short_does_and_a_flip_counts_as_two_fills(make_rig):
+    rig = make_rig(FRAME, allow_short=True)
+    result = rig.engine.run()
+    checked(rig, result)
+    assert {record.signal for record in result.records} >= {None, Signal.LONG, Signal.SHORT}
+    assert {record.position for record in result.records} == {"flat", "long", "short"}
+    sides = [("flat", "long", "short").index(record.position) for record in result.records]
+    flips = sum({before, after} == {1, 2} for before, after in pairwise(sides))
+    changes = sum(before != after for before, after in pairwise(sides))
+    assert flips > 2
+    assert result.counts.fills == changes + flips
 
 
 def test_a_run_from_the_middle_gives_the_bars_the_scores_of_a_run_from_the_start(make_rig):

@@ -9,6 +9,7 @@ import yaml
 from typer.testing import CliRunner
 
 from signalserve.cli import live
+from signalserve.config.settings import ConfigError
 from signalserve.features.synthetic import synthetic_bars
 
 
@@ -33,7 +34,7 @@ def invoke(app, server, tmp_path):
 
     def run(*arguments, **changes):
         for section, values in changes.items():
-            settings[section] |= values
+            settings[section] = settings.get(section, {}) | values
         config.write_text(yaml.safe_dump(settings))
         return CliRunner().invoke(app, ["live", "--config", str(config), *arguments])
 
@@ -60,6 +61,25 @@ def test_json_gives_one_object_a_line_and_bar_and_nothing_else_on_stdout(invoke)
     assert bars[-1]["bar_time"] == "2024-01-03T16:45:00+00:00"
     assert {bar["model_id"] for bar in bars} == {"challenger"}
     assert all(0.0 <= bar["probability"] <= 1.0 for bar in bars)
+
+
+def test_an_account_that_may_sell_short_shows_it_in_the_table_and_in_the_snapshot(invoke, tmp_path):
+    result = invoke("--symbol", "SYNTH", trading={"allow_short": True, "proba_entry": 0.6, "proba_exit": 0.4})
+    assert result.exit_code == 0, result.output
+    sold = next(number for number, line in enumerate(result.stdout.splitlines()) if " SHORT " in line)
+    assert " short " in result.stdout.splitlines()[sold + 1]
+    snapshot = json.loads((tmp_path / "live" / "SYNTH_15m.json").read_text())
+    assert {entry["signal"] for entry in snapshot["signals"]} >= {"LONG", "SHORT"}
+    assert {bar["position"] for bar in snapshot["recent"]} == {"flat", "long", "short"}
+    assert snapshot["starting_equity"] == 10_000.0
+
+
+def test_a_key_that_moved_is_a_line_that_says_where_to(invoke, tmp_path):
+    result = invoke("--symbol", "SYNTH", live={"proba_entry": 0.6})
+    assert isinstance(result.exception, ConfigError)
+    assert (
+        str(result.exception) == f"{tmp_path / 'system.yml'}: live.proba_entry: moved to trading.proba_entry"
+    )
 
 
 def test_start_replays_the_bars_from_a_time_on(invoke):

@@ -15,11 +15,12 @@ from signalserve.features.synthetic import synthetic_bars
 from signalserve.live.bars import CsvReplay
 from signalserve.live.bootstrap import build_engine
 from signalserve.live.engine import LiveEngine
-from signalserve.live.paper import PaperPosition
 from signalserve.live.scoring import StreamScorer
 from signalserve.live.served_model import choose_pipeline, served_model
-from signalserve.live.strategy import MLSignalStrategy
 from signalserve.registry import load_model_by_id, promote_model
+from signalserve.trading.rules import TradingRules
+from signalserve.trading.strategy import MLSignalStrategy
+from signalserve.trading.trader import Trader
 from signalserve.training.request import TrainRequest
 from signalserve.training.run import train
 from tests.registries import gate_of
@@ -45,7 +46,8 @@ class Served:
                     "logreg": {"C": 0.1},
                 },
             },
-            "live": {"snapshot_dir": str(folder / "live"), "proba_entry": 0.52, "proba_exit": 0.48},
+            "live": {"snapshot_dir": str(folder / "live")},
+            "trading": {"proba_entry": 0.52, "proba_exit": 0.48},
             "client": {"deadline_ms": LONG_MS},
             "server": {"port": 0, "poll_ms": 50},
         }
@@ -152,7 +154,16 @@ def replay_with_a_promote(served, count):
 
         source = CsvReplay(served.bars, last=count)
         result = build_engine(
-            served.settings, client, source, pipeline, served.symbol, "15m", on_bar=promote_halfway
+            client,
+            source,
+            pipeline,
+            served.symbol,
+            "15m",
+            rules=TradingRules.of(served.settings.trading),
+            starting_equity=served.settings.trading.starting_equity,
+            deadline_ms=served.settings.client.deadline_ms,
+            snapshot_dir=served.settings.live.snapshot_dir,
+            on_bar=promote_halfway,
         ).run()
     assert len(result.records) == count
     assert [record.model_id for record in result.records] == [served.first] * (count // 2) + [
@@ -189,20 +200,19 @@ def test_a_server_killed_and_restarted_in_mid_replay_loses_no_bar_and_invents_no
     with SignalClient(served.target, deadline_ms=AWAY_MS) as client:
         pipeline = choose_pipeline(served_model(client, "SYNTH", "15m")).pipeline
         scorer = StreamScorer(client, "SYNTH", "15m", pipeline.names)
-        paper = PaperPosition(10_000.0, fee_bps=5.0, slippage_bps=2.0)
-        strategy = MLSignalStrategy(0.52, 0.48)
+        trader = Trader(TradingRules(0.52, 0.48, fee_bps=5.0, slippage_bps=2.0), 10_000.0)
         source = CsvReplay(synthetic_file, last=160)
-        result = LiveEngine("SYNTH", "15m", source, pipeline, scorer, strategy, paper, on_bar=outage).run()
+        result = LiveEngine("SYNTH", "15m", source, pipeline, scorer, trader, on_bar=outage).run()
 
     assert [record.bar_time for record in result.records] == [bar.time for bar in source]
     check_scores(served, pipeline, result.records)
     assert [number for number, record in enumerate(result.records) if record.late] == list(range(60, 100))
     assert result.unanswered == 0
-    is_long, expected = False, []
+    strategy, side, expected = MLSignalStrategy(trader.rules), 0, []
     for record in result.records:
         in_time = None if record.late else record.probability
-        expected.append(strategy.on_score(in_time, bars_seen=0, is_long=is_long))
-        is_long = is_long if expected[-1] is None else expected[-1] == "LONG"
+        expected.append(strategy.on_score(in_time, side=side, bars_since=0))
+        side = side if expected[-1] is None else int(expected[-1] == "LONG")
     assert [record.signal for record in result.records] == expected
     assert any(expected[:60])
     assert not any(expected[60:100])

@@ -26,7 +26,7 @@ CONFIG: dict[str, Any] = {
             "calibrated_rf": {"n_estimators": 8, "max_depth": 4, "cv": 2},
         },
     },
-    "backtest": {"fee_bps": 1.0, "slippage_bps": 0.0},
+    "trading": {"fee_bps": 1.0, "slippage_bps": 0.0},
 }
 
 

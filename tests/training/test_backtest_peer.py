@@ -16,7 +16,8 @@ import pytest
 
 from signalserve.features.bars import read_bars
 from signalserve.features.synthetic import synthetic_bars
-from signalserve.training.simulation import Rules, Simulation, simulate
+from signalserve.trading.rules import TradingRules
+from signalserve.trading.simulation import Simulation, simulate
 
 REAL = Path(__file__).resolve().parents[3] / "shared/data/ohlcv/BTCUSDT_15m.csv"
 START = 10_000.0
@@ -36,7 +37,7 @@ def frame_of(bars: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"asset": prices}, index=bars.index.append(pd.DatetimeIndex([bars.index[-1] + step])))
 
 
-def run_peer(prices: pd.DataFrame, algos: list[Any], rules: Rules) -> Any:
+def run_peer(prices: pd.DataFrame, algos: list[Any], rules: TradingRules) -> Any:
     fee, slippage = rules.fee_bps / 1e4, rules.slippage_bps / 1e4
 
     def commission(quantity: float, price: float) -> float:
@@ -68,7 +69,7 @@ def signals(bars: pd.DataFrame, seed: int) -> np.ndarray:
     return np.clip(0.5 + walk, 0.0, 1.0)
 
 
-def compare(bars: pd.DataFrame, rules: Rules, seed: int) -> None:
+def compare(bars: pd.DataFrame, rules: TradingRules, seed: int) -> None:
     prices = frame_of(bars)
     run = simulate(
         bars["open"].to_numpy(),
@@ -106,7 +107,7 @@ def run_ends(run: Simulation) -> list[int]:
     ]
 
 
-def fills_of(run: Simulation, prices: pd.DataFrame, rules: Rules) -> pd.DataFrame:
+def fills_of(run: Simulation, prices: pd.DataFrame, rules: TradingRules) -> pd.DataFrame:
     """Our fills by date, the two of a flip as one, as the library books them."""
     rows: dict[int, float] = {}
     for trade in run.trades:
@@ -147,13 +148,13 @@ class Transact(bt.Algo):
 
 @pytest.mark.parametrize("costs", [(0.0, 0.0), (5.0, 0.0), (5.0, 2.0)])
 def test_long_or_flat_agrees_trade_by_trade_with_the_peers_own_sizing(costs: tuple[float, float]) -> None:
-    compare(synthetic_bars("PEER", 2000, seed=3), Rules(0.6, 0.45, *costs), seed=1)
+    compare(synthetic_bars("PEER", 2000, seed=3), TradingRules(0.6, 0.45, *costs), seed=1)
 
 
 def test_long_and_short_agrees_trade_by_trade() -> None:
-    compare(synthetic_bars("PEER", 2000, seed=4), Rules(0.6, 0.45, 5.0, 2.0, allow_short=True), seed=2)
+    compare(synthetic_bars("PEER", 2000, seed=4), TradingRules(0.6, 0.45, 5.0, 2.0, allow_short=True), seed=2)
 
 
 @pytest.mark.skipif(not REAL.is_file(), reason="no real bars beside the repository")
 def test_real_bars_agree_trade_by_trade() -> None:
-    compare(read_bars(REAL).frame, Rules(0.6, 0.45, 5.0, 2.0), seed=5)
+    compare(read_bars(REAL).frame, TradingRules(0.6, 0.45, 5.0, 2.0), seed=5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -33,13 +34,14 @@ from signalserve.registry.errors import ArtifactError, GateRefusedError, WrongSt
 from signalserve.registry.events import EventLog
 from signalserve.registry.folder_store import open_store
 from signalserve.registry.state import RegistryState
+from signalserve.trading.rules import TradingRules
+from signalserve.trading.simulation import Simulation, simulate
 from signalserve.training.errors import TrainingError, TrainingRequestError
 from signalserve.training.evaluation import Evaluation, evaluate
 from signalserve.training.metrics import probabilistic_sharpe, return_moments, strategy_metrics
 from signalserve.training.request import TrainRequest
 from signalserve.training.run import train
 from signalserve.training.scoring import open_scoring_model
-from signalserve.training.simulation import Rules, Simulation, simulate
 from tests.registries import gate_of, registry_at
 
 BARS_PER_YEAR = 4 * 24 * 365
@@ -116,7 +118,7 @@ def test_every_figure_is_that_of_the_same_bars_after_both_training_spans(
     for model, measured in zip(models, (evidence.challenger, evidence.champion), strict=True):
         probability = model.score(whole)[-len(frame) :]
         run = simulate(
-            frame["open"].to_numpy(), frame["close"].to_numpy(), probability, Rules.from_settings(gated)
+            frame["open"].to_numpy(), frame["close"].to_numpy(), probability, TradingRules.of(gated.trading)
         )
         metrics = strategy_metrics(run, frame["close"].to_numpy(), bars_per_year=BARS_PER_YEAR)
         assert measured is not None
@@ -133,7 +135,7 @@ def test_every_figure_is_that_of_the_same_bars_after_both_training_spans(
     assert result.deflated_sharpe == pytest.approx(
         probabilistic_sharpe(runs[0], expected_max_sharpe(2, 1 / (len(frame) - 1))), abs=1e-12
     )
-    assert evidence.rules == gated.trading_rules
+    assert evidence.rules == asdict(TradingRules.of(gated.trading))
     assert verify_log(base).ok
 
 
@@ -147,7 +149,7 @@ def test_the_event_keeps_what_the_decision_read(
     assert event.evidence["policy"]["resamples"] == 300
     data = event.evidence["evidence"]["data"]
     assert data == {"file": bars.name, "sha256": read_bars(bars).sha256, "configured": False}
-    assert event.evidence["trading_rules"] == gated.trading_rules
+    assert event.evidence["trading_rules"] == asdict(TradingRules.of(gated.trading))
     assert {item["verdict"] for item in event.evidence["verdicts"]} >= {
         "better",
         "drawdown",
@@ -331,13 +333,16 @@ def test_of_two_hundred_challengers_without_skill_at_most_the_nominal_share_pass
 ) -> None:
     policy = PromotionSettings(resamples=200, min_trades=0, min_bars=2, max_drawdown=1.0)
     nominal = (1.0 - policy.min_probability) * NO_SKILL
-    assert passing(policy, Rules(0.55, 0.45, fee_bps=5.0, slippage_bps=2.0), with_champion) <= nominal
+    assert passing(policy, TradingRules(0.55, 0.45, fee_bps=5.0, slippage_bps=2.0), with_champion) <= nominal
     # without costs, which would refuse most by themselves, up to the noise of so many draws
     noise = 2.0 * np.sqrt(nominal * policy.min_probability)
-    assert passing(policy, Rules(0.55, 0.45, fee_bps=0.0, slippage_bps=0.0), with_champion) <= nominal + noise
+    assert (
+        passing(policy, TradingRules(0.55, 0.45, fee_bps=0.0, slippage_bps=0.0), with_champion)
+        <= nominal + noise
+    )
 
 
-def passing(policy: PromotionSettings, rules: Rules, with_champion: bool) -> int:
+def passing(policy: PromotionSettings, rules: TradingRules, with_champion: bool) -> int:
     """How many random challengers on random walks the gate lets through."""
     random = np.random.default_rng(0)
     passed = 0

@@ -107,6 +107,7 @@ def test_metadata_says_all_that_is_needed_to_repeat_the_run(
     assert meta.extra["model_params"]["n_estimators"] == 12
     assert meta.config_snapshot is not None
     assert meta.config_snapshot["ml"]["label"]["horizon_bars"] == 4
+    assert meta.config_snapshot["trading"]["fee_bps"] == 1.0
     assert None not in (meta.python_version, meta.sklearn_version, meta.pandas_version, meta.pipeline_version)
     # time goes forward: what the fit has read ends before the test span starts
     assert meta.train_start is not None

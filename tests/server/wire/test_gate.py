@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from signalserve.config.settings import Settings
 from signalserve.judging import Evidence, Measured
 from signalserve.judging.sharpe import ReturnMoments
 from signalserve.registry.folder_store import open_store
+from signalserve.trading.rules import TradingRules
 from tests.registries import recorded, registry_at
 from tests.server.wire.conftest import Registry, Server
 from tests.small_models import register_copy, sealed_template
@@ -33,7 +35,7 @@ def evaluated(registry: Registry, probability: float, **changes: Any) -> None:
         model_id = registry[name]
         return Measured(model_id, digests[model_id], "2026-01-01T00:00:00+00:00", 0.1, 1.5, 0.1, 40, **more)
 
-    policy, rules = PromotionSettings(), Settings().trading_rules
+    policy, rules = PromotionSettings(), asdict(TradingRules.of(Settings().trading))
 
     evidence = Evidence(
         challenger=measured("b", moments=ReturnMoments(2000, 0.05, 0.0, 3.0)),

@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from signalserve.training.metrics import strategy_metrics
-from signalserve.training.simulation import Rules, Simulation, simulate
+from signalserve.trading.metrics import account_metrics
+from signalserve.trading.rules import TradingRules
+from signalserve.trading.simulation import Simulation, simulate
 
 OPEN = np.array([10.0, 10.0, 11.0, 12.0, 11.0, 10.0])
 CLOSE = np.array([10.0, 11.0, 12.0, 11.0, 10.0, 10.5])
-FREE = Rules(0.55, 0.45, fee_bps=0.0, slippage_bps=0.0)
+FREE = TradingRules(0.55, 0.45, fee_bps=0.0, slippage_bps=0.0)
 
 
 def net_returns(outcome: Simulation) -> list[float]:
@@ -30,11 +31,11 @@ def test_a_signal_at_a_close_fills_at_the_next_open() -> None:
         (5, 5, True),
     ]
     assert np.prod(1.0 + outcome.returns) == pytest.approx(1.1 * 1.05)
-    assert outcome.fills == 4
+    assert len(outcome.fills) == 4
 
 
 def test_a_short_earns_what_the_price_loses_and_a_flip_closes_and_opens_at_one_open() -> None:
-    rules = Rules(0.6, 0.5, 0.0, 0.0, allow_short=True)
+    rules = TradingRules(0.6, 0.5, 0.0, 0.0, allow_short=True)
     outcome = simulate(OPEN, CLOSE, np.array([0.3, 0.5, 0.9, 0.9, 0.3, 0.3]), rules, starting_equity=100.0)
     # short 10 units from the open of bar 1 to that of bar 2 (p = 0.5 leaves it), long from bar 3 to 5, short again
     assert outcome.position.tolist() == [0, -1, 0, 1, 1, -1]
@@ -46,7 +47,7 @@ def test_a_short_earns_what_the_price_loses_and_a_flip_closes_and_opens_at_one_o
 
 
 def test_every_fill_pays_slippage_and_a_fee_on_its_value_the_last_sale_included() -> None:
-    rules = Rules(0.5, 0.5, fee_bps=100.0, slippage_bps=200.0)
+    rules = TradingRules(0.5, 0.5, fee_bps=100.0, slippage_bps=200.0)
     outcome = simulate(OPEN, CLOSE, np.full(6, 0.9), rules, starting_equity=1000.0)
     (trade,) = outcome.trades
     assert (trade.entry_price, trade.exit_price) == (pytest.approx(10.2), pytest.approx(10.29))
@@ -66,13 +67,28 @@ def test_a_bar_without_a_probability_and_the_warm_up_give_no_signal() -> None:
     nan = float("nan")
     held = simulate(OPEN, CLOSE, np.array([0.9, nan, nan, nan, nan, nan]), FREE)
     assert held.position.tolist() == [0, 1, 1, 1, 1, 1]
-    late = simulate(OPEN, CLOSE, np.full(6, 0.9), Rules(0.55, 0.45, 0.0, 0.0, warmup_bars=3))
+    late = simulate(OPEN, CLOSE, np.full(6, 0.9), TradingRules(0.55, 0.45, 0.0, 0.0, warmup_bars=3))
     assert late.position.tolist() == [0, 0, 0, 0, 1, 1]
+
+
+def test_the_warm_up_counts_from_the_first_bar_that_has_a_score_whether_or_not_the_next_ones_have() -> None:
+    nan = float("nan")
+    rules = TradingRules(0.55, 0.45, 0.0, 0.0, warmup_bars=2)
+    outcome = simulate(OPEN, CLOSE, np.array([nan, 0.9, nan, 0.9, 0.9, 0.9]), rules)
+    assert outcome.position.tolist() == [0, 0, 0, 0, 1, 1]
+
+
+def test_a_score_on_two_equal_thresholds_is_bought_and_held_and_its_mirror_is_sold_and_held() -> None:
+    rules = TradingRules(0.6, 0.6, 0.0, 0.0, allow_short=True)
+    long = simulate(OPEN, CLOSE, np.full(6, 0.6), rules)
+    assert long.position.tolist() == [0, 1, 1, 1, 1, 1]
+    short = simulate(OPEN, CLOSE, np.full(6, 1.0 - 0.6), rules)
+    assert short.position.tolist() == [0, -1, -1, -1, -1, -1]
 
 
 def test_a_short_that_loses_everything_ends_there() -> None:
     prices = np.array([10.0, 10.0, 25.0, 5.0, 5.0])
-    outcome = simulate(prices, prices, np.zeros(5), Rules(0.6, 0.4, 0.0, 0.0, allow_short=True))
+    outcome = simulate(prices, prices, np.zeros(5), TradingRules(0.6, 0.4, 0.0, 0.0, allow_short=True))
     assert outcome.equity.tolist() == [1.0, 1.0, 0.0, 0.0, 0.0]
     assert outcome.position.tolist() == [0, -1, -1, 0, 0]
     assert [trade.net_return for trade in outcome.trades] == [-1.0]
@@ -81,7 +97,7 @@ def test_a_short_that_loses_everything_ends_there() -> None:
 
 paths = st.tuples(st.integers(0, 2**32 - 1), st.integers(2, 120))
 rule_sets = st.builds(
-    Rules,
+    TradingRules,
     proba_entry=st.floats(0.5, 1.0),
     proba_exit=st.floats(0.0, 0.5),
     fee_bps=st.floats(0.0, 50.0),
@@ -98,21 +114,21 @@ def draw(path: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @given(paths, rule_sets)
-def test_the_books_agree_bars_trades_and_money(path: tuple[int, int], rules: Rules) -> None:
+def test_the_books_agree_bars_trades_and_money(path: tuple[int, int], rules: TradingRules) -> None:
     open_, close, probability = draw(path)
     outcome = simulate(open_, close, probability, rules, starting_equity=100.0)
     end = float(outcome.equity[-1])
     assert end == pytest.approx(100.0 * float(np.prod(1.0 + outcome.returns)), rel=1e-9)
     assert end == pytest.approx(100.0 + sum(trade.pnl for trade in outcome.trades), rel=1e-9, abs=1e-9)
     assert end == pytest.approx(100.0 * float(np.prod([1.0 + r for r in net_returns(outcome)])), rel=1e-9)
-    assert outcome.fills == 2 * len(outcome.trades)
-    metrics = strategy_metrics(outcome, close, bars_per_year=35040.0)
+    assert len(outcome.fills) == 2 * len(outcome.trades)
+    metrics = account_metrics(outcome, close, bars_per_year=35040.0)
     assert metrics["trades"] == len(outcome.trades)
     assert 0.0 <= float(metrics["max_drawdown"] or 0.0) <= 1.0
 
 
 @given(paths, rule_sets, st.integers(1, 119))
-def test_no_bar_depends_on_a_later_one(path: tuple[int, int], rules: Rules, cut: int) -> None:
+def test_no_bar_depends_on_a_later_one(path: tuple[int, int], rules: TradingRules, cut: int) -> None:
     open_, close, probability = draw(path)
     cut = min(cut, path[1])
     whole = simulate(open_, close, probability, rules)
@@ -122,10 +138,12 @@ def test_no_bar_depends_on_a_later_one(path: tuple[int, int], rules: Rules, cut:
 
 
 @given(paths, rule_sets)
-def test_costs_never_earn(path: tuple[int, int], rules: Rules) -> None:
+def test_costs_never_earn(path: tuple[int, int], rules: TradingRules) -> None:
     open_, close, probability = draw(path)
-    free = Rules(rules.proba_entry, rules.proba_exit, 0.0, 0.0, rules.warmup_bars)
-    dear = Rules(rules.proba_entry, rules.proba_exit, rules.fee_bps, rules.slippage_bps, rules.warmup_bars)
+    free = TradingRules(rules.proba_entry, rules.proba_exit, 0.0, 0.0, rules.warmup_bars)
+    dear = TradingRules(
+        rules.proba_entry, rules.proba_exit, rules.fee_bps, rules.slippage_bps, rules.warmup_bars
+    )
     assert simulate(open_, close, probability, dear).equity[-1] <= simulate(
         open_, close, probability, free
     ).equity[-1] * (1 + 1e-12)
