@@ -26,11 +26,6 @@ if TYPE_CHECKING:
     from signalserve.live.records import BarRecord, LiveResult
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(live)
-
-
 def live(
     symbol: Annotated[str, typer.Option("--symbol", "-s", help="The symbol, such as BTCUSDT.")],
     timeframe: Annotated[str, typer.Option(help="Length of a bar: 15m, 1h, 1d.")] = "15m",
