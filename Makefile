@@ -75,8 +75,9 @@ pin: setup  ## renew the pinned versions (needs uv on the PATH)
 		--generate-hashes --no-emit-index-url --no-header --no-annotate -o benchmarks/mlserver.txt benchmarks/mlserver.in
 
 .PHONY: wheel
-wheel: setup  ## build the wheel into dist/
-	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation -w dist .
+wheel: setup  ## build the wheels into dist/: signalserve, and its client alone
+	@rm -rf build/lib deploy/client/build  # setuptools would pack what an earlier build left there
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation -w dist . ./deploy/client
 
 .PHONY: docker
 docker:  ## build the image (needs a Docker engine)
@@ -84,4 +85,4 @@ docker:  ## build the image (needs a Docker engine)
 
 .PHONY: clean
 clean:  ## remove .venv, caches and build output; outputs/ stays
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info deploy/client/build deploy/client/*.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

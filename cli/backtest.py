@@ -47,11 +47,6 @@ _SHOWN = (
 _FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S%z"]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(backtest)
-
-
 def main() -> None:
     """Run the command on its own, as `scripts/run_ml_backtest_15m.py` does."""
     run_alone(backtest)

@@ -36,11 +36,6 @@ _PROMOTE_AFTER = 20
 _OVERRIDE = "demo: shown in spite of the gate"
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(demo)
-
-
 def demo(
     ohlcv: Annotated[
         Path | None, typer.Option(help="A bar file of your own; the default is labelled synthetic bars.")

@@ -26,11 +26,6 @@ _COMPARED = (
 )
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(evaluate)
-
-
 def evaluate(
     model_id: Annotated[str, typer.Argument(help="The challenger.")],
     ohlcv: Annotated[Path | None, typer.Option(help="Bar file; default data.ohlcv_path.")] = None,

@@ -6,26 +6,14 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from signalserve.client import (
-    Aborted,
-    DeadlineExceeded,
-    FailedPrecondition,
-    InvalidArgument,
-    NotFound,
-    SignalServeError,
-    Unavailable,
-)
-from signalserve.config.settings import ConfigError
-from signalserve.registry.errors import (
-    InvalidArgumentError,
-    NotFoundError,
-    PreconditionError,
-    RegistryError,
-    StaleExpectationError,
-)
+if TYPE_CHECKING:
+    from signalserve.client import SignalServeError
+    from signalserve.config.settings import ConfigError
+    from signalserve.registry.errors import RegistryError
 
 OK, FAILED, USAGE, SERVER_AWAY, NOT_FOUND, REFUSED, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
@@ -51,14 +39,14 @@ def telling_exits() -> Iterator[None]:
     """Turn the errors that a command may meet into a line and an exit code."""
     try:
         yield
-    except ConfigError as error:
+    except _config_errors() as error:
         for line in str(error).splitlines():
             say_error(line)
         sys.exit(USAGE)
-    except SignalServeError as error:
+    except _server_errors() as error:
         say_error(_server_text(error))
         sys.exit(_server_code(error))
-    except RegistryError as error:
+    except _registry_errors() as error:
         say_error(str(error))
         sys.exit(_registry_code(error))
     except KeyboardInterrupt:
@@ -70,7 +58,32 @@ def telling_exits() -> Iterator[None]:
         raise
 
 
+# what was never imported was never raised: the errors are looked up where they are loaded, so that a command
+# waits for no more than it needs
+
+
+def _config_errors() -> tuple[type[ConfigError], ...]:
+    return _loaded("signalserve.config.settings", "ConfigError")
+
+
+def _server_errors() -> tuple[type[SignalServeError], ...]:
+    return _loaded("signalserve.client.errors", "SignalServeError")
+
+
+def _registry_errors() -> tuple[type[RegistryError], ...]:
+    return _loaded("signalserve.registry.errors", "RegistryError")
+
+
+def _loaded(module: str, name: str) -> tuple[Any, ...]:
+    found = getattr(
+        sys.modules.get(module), name, None
+    )  # an import that was interrupted leaves half a module
+    return () if found is None else (found,)
+
+
 def _server_text(error: SignalServeError) -> str:
+    from signalserve.client.errors import DeadlineExceeded, Unavailable
+
     text = str(error)
     if isinstance(error, Unavailable | DeadlineExceeded) and not error.reason:
         return f"{text}; is `signalserve serve` running there? --target names another address"
@@ -78,6 +91,15 @@ def _server_text(error: SignalServeError) -> str:
 
 
 def _server_code(error: SignalServeError) -> int:
+    from signalserve.client.errors import (
+        Aborted,
+        DeadlineExceeded,
+        FailedPrecondition,
+        InvalidArgument,
+        NotFound,
+        Unavailable,
+    )
+
     if isinstance(error, Unavailable | DeadlineExceeded):
         return SERVER_AWAY
     if isinstance(error, NotFound):
@@ -90,6 +112,13 @@ def _server_code(error: SignalServeError) -> int:
 
 
 def _registry_code(error: RegistryError) -> int:
+    from signalserve.registry.errors import (
+        InvalidArgumentError,
+        NotFoundError,
+        PreconditionError,
+        StaleExpectationError,
+    )
+
     if isinstance(error, NotFoundError):
         return NOT_FOUND
     if isinstance(error, PreconditionError | StaleExpectationError):

@@ -5,20 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import grpc
 import typer
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from signalserve.cli.exits import FAILED, SERVER_AWAY, USAGE, say_error
 from signalserve.cli.options import ConfigOption, TargetOption
 from signalserve.cli.output import console
-from signalserve.client.channel import endpoint
-from signalserve.config.settings import load_settings
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(health)
 
 
 def health(
@@ -30,6 +21,11 @@ def health(
     target: TargetOption = None,
 ) -> None:
     """Ask whether the server serves: exit code 0 only for SERVING."""
+    import grpc
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    from signalserve.client.channel import endpoint
+
     address = target or _target(config)
     try:
         endpoint(address)
@@ -50,4 +46,6 @@ def health(
 
 
 def _target(config: Path | None) -> str:
+    from signalserve.config.settings import load_settings
+
     return load_settings(config).client.target

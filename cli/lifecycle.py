@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from signalserve.cli.exits import FAILED, USAGE, say_error
 from signalserve.cli.options import ConfigOption, JsonOption, ReasonOption, TargetOption, open_client
 from signalserve.cli.output import console, print_json, print_table, remark
-from signalserve.client import AuditEvent, ModelList, PromoteResult, Promotion
+
+if TYPE_CHECKING:
+    from signalserve.client import AuditEvent, ModelDetails, ModelList, PromoteResult
 
 SymbolFilter = Annotated[str | None, typer.Option("--symbol", "-s", help="Only this symbol.")]
 TimeframeFilter = Annotated[str | None, typer.Option("--timeframe", help="Only this timeframe.")]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    for command in (models, promote, rollback, archive, events, status):
-        app.command()(command)
 
 
 def models(
@@ -90,11 +86,7 @@ def _asked(**filters: str | None) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in filters.items() if value)
 
 
-def _show_model(details: object) -> None:
-    from signalserve.client import ModelDetails
-
-    if not isinstance(details, ModelDetails):
-        raise TypeError("not a model")
+def _show_model(details: ModelDetails) -> None:
     model = details.model
     facts = [
         ("model_id", model.model_id),
@@ -144,6 +136,8 @@ def promote(
     json_output: JsonOption = False,
 ) -> None:
     """Put models into production and wait until the server serves them."""
+    from signalserve.client import Promotion
+
     if expected is not None and len(model_ids) != 1:
         say_error("--expected goes with one model")
         raise typer.Exit(USAGE)

@@ -29,11 +29,6 @@ if TYPE_CHECKING:
 _SIGNAL_STYLES = {"LONG": "green", "SHORT": "magenta", "CLOSE": "red"}
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(live)
-
-
 def live(
     symbol: Annotated[str, typer.Option("--symbol", "-s", help="The symbol, such as BTCUSDT.")],
     timeframe: Annotated[str, typer.Option(help="Length of a bar: 15m, 1h, 1d.")] = "15m",

@@ -2,45 +2,64 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
 
-from signalserve.cli import (
-    backtest,
-    demo,
-    evaluate,
-    health,
-    lifecycle,
-    live,
-    predict,
-    registry,
-    retrain,
-    serve,
-    train,
-)
+from signalserve import __version__
 from signalserve.cli.exits import EPILOG, telling_exits
-from signalserve.config.logs import configure_logs
-from signalserve.config.settings import LoggingSettings
+from signalserve.cli.lazy import MARKUP, LazyGroup, Origin
+
+
+def _in(module: str, function: str, *, group: bool = False) -> Origin:
+    return Origin(f"signalserve.cli.{module}", function, group)
+
+
+class Commands(LazyGroup):
+    """All commands, in the order of the help."""
+
+    origins: ClassVar = {
+        "serve": _in("serve", "serve"),
+        "train": _in("train", "train"),
+        "evaluate": _in("evaluate", "evaluate"),
+        "backtest": _in("backtest", "backtest"),
+        "retrain": _in("retrain", "retrain"),
+        "models": _in("lifecycle", "models"),
+        "promote": _in("lifecycle", "promote"),
+        "rollback": _in("lifecycle", "rollback"),
+        "archive": _in("lifecycle", "archive"),
+        "events": _in("lifecycle", "events"),
+        "status": _in("lifecycle", "status"),
+        "predict": _in("predict", "predict"),
+        "live": _in("live", "live"),
+        "health": _in("health", "health"),
+        "demo": _in("demo", "demo"),
+        "registry": _in("registry", "group", group=True),
+    }
+
+    def prepare(self) -> None:
+        """Keep stdout for the command's answer; one that reads the configuration may say otherwise."""
+        from signalserve.config.logs import configure_logs
+        from signalserve.config.settings import LoggingSettings
+
+        configure_logs(LoggingSettings(level="warning"))
+
 
 app = typer.Typer(
     name="signalserve",
+    cls=Commands,
     help="The whole life of a trading model: train, register, promote, serve over gRPC, roll back.",
     epilog=EPILOG,
     no_args_is_help=True,
-    # joins the lines of a docstring's paragraph, which are wrapped for the source
-    rich_markup_mode="markdown",
+    rich_markup_mode=MARKUP,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for group in (serve, train, evaluate, backtest, retrain, lifecycle, predict, live, registry, health, demo):
-    group.register(app)
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"signalserve {version('signalserve')}")
+        typer.echo(f"signalserve {__version__}")
         raise typer.Exit
 
 
@@ -52,8 +71,6 @@ def root(
     ] = False,
 ) -> None:
     """The whole life of a trading model: train, register, promote, serve over gRPC, roll back."""
-    # a command that reads the configuration may say otherwise; stdout belongs to the command's answer
-    configure_logs(LoggingSettings(level="warning"))
 
 
 def main() -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from signalserve.cli.exits import USAGE, say_error
 from signalserve.cli.output import remark
-from signalserve.client import SignalClient
-from signalserve.config.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from signalserve.client import SignalClient
+    from signalserve.config.settings import Settings
 
 ConfigOption = Annotated[
     Path | None,
@@ -37,6 +39,10 @@ ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it is kept in 
 
 def open_client(config: Path | None, target: str | None) -> SignalClient:
     """A client of the server that the options or the configuration name; an address that is none ends the command."""
+    # a command's --help need not wait for these
+    from signalserve.client import SignalClient
+    from signalserve.config.settings import load_settings
+
     settings = load_settings(config)
     try:
         return SignalClient(target or settings.client.target, deadline_ms=settings.client.deadline_ms)

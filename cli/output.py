@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
@@ -63,7 +63,7 @@ def plain(value: Any) -> Any:
     """What json does not know by itself."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
-    if isinstance(value, np.ndarray | np.generic):
+    if isinstance(value, _numpy_types()):
         return value.tolist()
     if isinstance(value, datetime):
         return value.isoformat()
@@ -74,3 +74,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, set | frozenset | tuple):
         return list(value)
     raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _numpy_types() -> tuple[Any, ...]:
+    """Arrays and their scalars, where numpy is loaded; where it isn't, no value is one."""
+    numpy = sys.modules.get("numpy")
+    return () if numpy is None else (numpy.ndarray, numpy.generic)

@@ -12,12 +12,6 @@ import typer
 from signalserve.cli.exits import USAGE, say_error
 from signalserve.cli.options import ConfigOption, JsonOption, TargetOption, open_client
 from signalserve.cli.output import print_json, print_table
-from signalserve.client import SignalServeError
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(predict)
 
 
 def predict(
@@ -36,6 +30,8 @@ def predict(
     json_output: JsonOption = False,
 ) -> None:
     """Ask the server for the scores of one or more rows."""
+    from signalserve.client import SignalServeError
+
     rows = _rows(features, csv)
     with open_client(config, target) as client:
         try:

@@ -20,14 +20,14 @@ from signalserve.registry import verify_log as check_log
 from signalserve.registry.errors import RegistryError
 
 
-def register(app: typer.Typer) -> None:
-    """Add the group."""
-    group = typer.Typer(no_args_is_help=True, help="Look after the registry's folder, without a server.")
-    group.command()(validate)
-    group.command()(clean)
-    group.command()(adopt)
-    group.command("verify-log")(verify_log)
-    app.add_typer(group, name="registry")
+def group() -> typer.Typer:
+    """Look after the registry's folder, without a server."""
+    made = typer.Typer(no_args_is_help=True, help=group.__doc__)
+    made.command()(validate)
+    made.command()(clean)
+    made.command()(adopt)
+    made.command("verify-log")(verify_log)
+    return made
 
 
 def clean_main() -> None:

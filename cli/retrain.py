@@ -92,11 +92,6 @@ def retrain(
     raise typer.Exit(_exit_code(results, received, once=once))
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command `retrain` to an app."""
-    app.command("retrain")(retrain)
-
-
 def main() -> None:
     """Run the command on its own, as `scripts/run_ml_retrain_schedule.py` does."""
     run_alone(retrain)

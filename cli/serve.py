@@ -10,15 +10,6 @@ import typer
 from signalserve.cli.exits import FAILED, say_error
 from signalserve.cli.options import ConfigOption, refuse_file
 from signalserve.cli.output import remark
-from signalserve.config.logs import configure_logs
-from signalserve.config.settings import load_settings
-from signalserve.server.bootstrap import PortTakenError
-from signalserve.server.workers import run_server
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(serve)
 
 
 def serve(
@@ -36,6 +27,12 @@ def serve(
 
     Prints `ready on HOST:PORT` on stdout once every production model is loaded and verified.
     """
+    # the server takes a second to import, which --help need not wait for
+    from signalserve.config.logs import configure_logs
+    from signalserve.config.settings import load_settings
+    from signalserve.server.bootstrap import PortTakenError
+    from signalserve.server.workers import run_server
+
     settings = load_settings(config)
     changes = {
         name: value

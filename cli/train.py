@@ -13,8 +13,6 @@ from signalserve.cli.exits import FAILED, USAGE, say_error
 from signalserve.cli.options import ConfigOption, JsonOption, refuse_file, repeated, warn_of_another_key
 from signalserve.cli.output import console, print_json, print_table
 from signalserve.common.moments import parse_moment
-from signalserve.config.logs import configure_logs
-from signalserve.config.settings import load_settings
 
 if TYPE_CHECKING:
     from signalserve.training.run import TrainResult
@@ -76,8 +74,11 @@ def train(
     (the registry keeps a `failed` entry with the reason); 2: the request or the configuration can't be used; 130:
     Ctrl-C, and nothing is left behind.
     """
+    # these take seconds to import, which --help need not wait for
+    from signalserve.config.logs import configure_logs
+    from signalserve.config.settings import load_settings
+
     settings = load_settings(config)
-    # these take seconds to import, and other commands don't need them
     from signalserve.training.errors import TrainingError, TrainingRequestError
     from signalserve.training.progress import steps
     from signalserve.training.request import TrainRequest
@@ -122,11 +123,6 @@ def train(
         print_json(_as_json(result))
     else:
         _print(result, repeated(ohlcv=ohlcv, registry=output_dir, config=config))
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command `train` to an app."""
-    app.command("train")(train)
 
 
 def main() -> None:

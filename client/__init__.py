@@ -1,7 +1,7 @@
 """The client of a signalserve server.
 
 `SignalClient` for threads, `AsyncSignalClient` for asyncio; both send, answer and raise the same. Needs the
-stubs of `signalserve.v1`, grpcio and numpy alone.
+stubs of `signalserve.v1`, grpcio, protobuf and numpy alone.
 
 ::
 

@@ -10,11 +10,11 @@ from typing import Any, Self
 
 import grpc
 
-from signalserve.v1 import prediction_pb2
-
-from .encode import Features, encode_predict
+from ..v1 import prediction_pb2
+from .encode import Features
 from .errors import Cancelled, SignalServeError, Unavailable, from_rpc_error
 from .exchange import Exchange
+from .requests import stream_request
 from .values import StreamItem
 
 
@@ -56,18 +56,16 @@ class AsyncStream:
         sequence: int | None = None,
     ) -> int:
         """Send one request and return its sequence; waits and raises as `Stream.send`."""
-        message = prediction_pb2.PredictStreamRequest(
-            request=encode_predict(
-                symbol,
-                timeframe,
-                features,
-                model_id,
-                feature_names=feature_names,
-                schema_hash=schema_hash,
-                event_time=event_time,
-                request_id=request_id,
-                sequence=sequence or 0,
-            )
+        message = stream_request(
+            symbol,
+            timeframe,
+            features,
+            model_id,
+            feature_names,
+            schema_hash,
+            event_time,
+            request_id,
+            sequence,
         )
         exchange = self._exchange
         give_up = perf_counter() + exchange.deadline
@@ -143,10 +141,10 @@ class AsyncStream:
 
     async def _wait(self, longest: float | None = None) -> None:
         """Wait for a change; break the stream where the oldest answer is overdue."""
-        limits = [limit for limit in (self._exchange.patience(perf_counter()), longest) if limit is not None]
+        limit = self._exchange.patience(perf_counter(), longest)
         self._changed.clear()
         with suppress(TimeoutError):
-            async with asyncio.timeout(min(limits) if limits else None):
+            async with asyncio.timeout(limit):
                 await self._changed.wait()
         error = self._exchange.overdue(perf_counter())
         if error is not None:

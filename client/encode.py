@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from signalserve.v1 import prediction_pb2
+from ..v1 import prediction_pb2
 
 Features: TypeAlias = Any
 """What `predict` takes: see the top of this module. pandas is known by its shape alone, never imported."""

@@ -29,8 +29,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import grpc
-from google.rpc import error_details_pb2, status_pb2
-from grpc_status import rpc_status
+from google.protobuf.message import DecodeError
+
+from ..v1.rpc_status import Status
+from .details import BadRequest, ErrorInfo, RequestInfo, RetryInfo
+
+_DETAILS = "grpc-status-details-bin"
+"""The trailer in which a server sends the whole google.rpc.Status of an error."""
 
 
 class SignalServeError(Exception):
@@ -178,25 +183,25 @@ _BY_CODE: dict[grpc.StatusCode, type[SignalServeError]] = {
 _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 
-def from_status(status: status_pb2.Status, request_id: str = "") -> SignalServeError:
+def from_status(status: Status, request_id: str = "") -> SignalServeError:
     """Return the error that a `google.rpc.Status` stands for; details it does not know are passed over."""
     code = _CODES.get(status.code, grpc.StatusCode.UNKNOWN)
     fields: dict[str, Any] = {"request_id": request_id}
     for detail in status.details:
-        info = error_details_pb2.ErrorInfo()
+        info = ErrorInfo()
         if detail.Unpack(info):
             fields |= {"reason": info.reason, "domain": info.domain, "metadata": dict(info.metadata)}
             fields["request_id"] = fields["request_id"] or info.metadata.get("request_id", "")
             continue
-        bad_request = error_details_pb2.BadRequest()
+        bad_request = BadRequest()
         if detail.Unpack(bad_request):
             fields["field_violations"] = tuple((v.field, v.description) for v in bad_request.field_violations)
             continue
-        retry = error_details_pb2.RetryInfo()
+        retry = RetryInfo()
         if detail.Unpack(retry):
             fields["retry_after"] = retry.retry_delay.ToTimedelta().total_seconds()
             continue
-        request = error_details_pb2.RequestInfo()
+        request = RequestInfo()
         if detail.Unpack(request):
             fields["request_id"] = fields["request_id"] or request.request_id
     return _of_code(code, status.message, fields)
@@ -207,14 +212,26 @@ def from_rpc_error(error: grpc.RpcError, request_id: str = "", where: str = "") 
 
     An error without details comes from the way to the server; then `where` (the target) is added to the text.
     """
-    try:
-        status = rpc_status.from_call(error)
-    except ValueError:  # a proxy changed the code or the text and left the details: believe the code
-        status = None
+    status = _sent_status(error)
     if status is not None:
         return from_status(status, request_id)
     text = error.details() or "no further details"
     return _of_code(error.code(), f"{text} [{where}]" if where else text, {"request_id": request_id})
+
+
+def _sent_status(error: grpc.RpcError) -> Status | None:
+    """Return the status that the server sent with an error; None where there is none to believe."""
+    trailers: Any = error.trailing_metadata()  # the stubs have it as one pair
+    for name, value in trailers or ():
+        if name == _DETAILS:
+            try:
+                status = Status.FromString(value)
+            except DecodeError:
+                return None
+            # a proxy may change the code or the text and leave the details: believe the code
+            agrees = (status.code, status.message) == (error.code().value[0], error.details())
+            return status if agrees else None
+    return None
 
 
 def _of_code(code: grpc.StatusCode, message: str, fields: dict[str, Any]) -> SignalServeError:

@@ -13,8 +13,7 @@
 import copy
 from collections import deque
 
-from signalserve.v1 import prediction_pb2
-
+from ..v1 import prediction_pb2
 from .errors import DeadlineExceeded, InternalError, ResourceExhausted, SignalServeError, Unavailable
 from .values import StreamItem
 
@@ -91,9 +90,12 @@ class Exchange:
         """Whether reading is over: all was answered and nothing more can be sent."""
         return not self._unread and self._error is None and self.closing and self.settled
 
-    def patience(self, now: float) -> float | None:
-        """Return the seconds until the oldest pending answer is overdue; None with nothing pending."""
-        return max(0.0, self._pending[0][1] + self.deadline - now) if self._pending else None
+    def patience(self, now: float, longest: float | None = None) -> float | None:
+        """Return the seconds until the oldest pending answer is overdue, at most `longest`; None for no limit."""
+        if not self._pending:
+            return longest
+        due = max(0.0, self._pending[0][1] + self.deadline - now)
+        return due if longest is None else min(due, longest)
 
     def overdue(self, now: float) -> DeadlineExceeded | None:
         """Return the error to break the stream with, where the oldest pending answer is overdue."""

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from signalserve.v1 import registry_pb2
-
+from ..v1 import registry_pb2
 from .values import utc_time
 
 _STATUS_PREFIX = "MODEL_STATUS_"

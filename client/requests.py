@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeAlias
 
-from signalserve.v1 import prediction_pb2, registry_pb2
-
+from ..v1 import prediction_pb2, registry_pb2
 from .encode import Features, encode_predict
 from .registry_values import (
     status_value,
@@ -77,6 +76,33 @@ def batch_request(requests: Iterable[PredictionRequest]) -> prediction_pb2.Predi
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"request {place} ({item.symbol!r}, {item.timeframe!r}): {error}") from error
     return batch
+
+
+def stream_request(
+    symbol: str,
+    timeframe: str,
+    features: Features,
+    model_id: str | None,
+    feature_names: Iterable[str] | None,
+    schema_hash: str | None,
+    event_time: datetime | None,
+    request_id: str | None,
+    sequence: int | None,
+) -> prediction_pb2.PredictStreamRequest:
+    """Encode one request of a stream; without a sequence of its own it gets the stream's."""
+    return prediction_pb2.PredictStreamRequest(
+        request=encode_predict(
+            symbol,
+            timeframe,
+            features,
+            model_id,
+            feature_names=feature_names,
+            schema_hash=schema_hash,
+            event_time=event_time,
+            request_id=request_id,
+            sequence=sequence or 0,
+        )
+    )
 
 
 def list_request(

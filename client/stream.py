@@ -10,11 +10,11 @@ from typing import Any, Self, TypeAlias
 
 import grpc
 
-from signalserve.v1 import prediction_pb2
-
-from .encode import Features, encode_predict
+from ..v1 import prediction_pb2
+from .encode import Features
 from .errors import Cancelled, SignalServeError, from_rpc_error
 from .exchange import Exchange
+from .requests import stream_request
 from .values import StreamItem
 
 OpenCall: TypeAlias = Callable[[Iterator[prediction_pb2.PredictStreamRequest]], Any]
@@ -68,18 +68,16 @@ class Stream:
         than the stream's deadline. Raises the stream's error where it is broken, ValueError and TypeError for
         features that cannot be sent.
         """
-        message = prediction_pb2.PredictStreamRequest(
-            request=encode_predict(
-                symbol,
-                timeframe,
-                features,
-                model_id,
-                feature_names=feature_names,
-                schema_hash=schema_hash,
-                event_time=event_time,
-                request_id=request_id,
-                sequence=sequence or 0,
-            )
+        message = stream_request(
+            symbol,
+            timeframe,
+            features,
+            model_id,
+            feature_names,
+            schema_hash,
+            event_time,
+            request_id,
+            sequence,
         )
         exchange = self._exchange
         give_up = perf_counter() + exchange.deadline
@@ -140,8 +138,8 @@ class Stream:
 
     def _wait(self, longest: float | None = None) -> None:
         """Wait for a change; break the stream where the oldest answer is overdue."""
-        limits = [limit for limit in (self._exchange.patience(perf_counter()), longest) if limit is not None]
-        self._changed.wait(min(limits) if limits else None)
+        limit = self._exchange.patience(perf_counter(), longest)
+        self._changed.wait(limit)
         error = self._exchange.overdue(perf_counter())
         if error is not None:
             self._break(error)

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from signalserve.v1 import prediction_pb2, serving_status_pb2
-
+from ..v1 import prediction_pb2, serving_status_pb2
 from .errors import SignalServeError, from_status
 
 _FLAG_PREFIX = "PREDICTION_FLAG_"

@@ -44,6 +44,18 @@ def generate(target: Path) -> None:
     if status != 0:
         raise SystemExit(status)
     _drop_empty_grpc_stubs(target)
+    _import_our_status(target)
+
+
+def _import_our_status(target: Path) -> None:
+    """Let the stubs take google.rpc.Status from where it is there also without googleapis-common-protos."""
+    for stub in (target / PACKAGE).glob("*_pb2.py*"):
+        text = stub.read_text(encoding="utf-8")
+        ours = text.replace(
+            "from google.rpc import status_pb2 as", "from signalserve.v1 import rpc_status as"
+        )
+        if ours != text:
+            stub.write_text(ours, encoding="utf-8")
 
 
 def _drop_empty_grpc_stubs(target: Path) -> None:

@@ -291,13 +291,25 @@ def test_what_is_wrong_in_the_index_is_flagged_by_a_server_that_goes_on(tmp_path
         assert [model.model_id for model in spoilt.models] == ["two"]
 
 
-@pytest.mark.parametrize("command", [("--version",), ("train", "--symbol", "AAA")])
-def test_ctrl_c_says_interrupted_also_while_the_command_is_loading(command: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("command", "loading"),
+    [
+        (("--version",), "typer"),
+        (("train", "--symbol", "AAA"), "typer"),
+        (("train", "--symbol", "AAA"), "signalserve.cli.train"),
+        (("train", "--symbol", "AAA"), "signalserve.config.settings"),
+        (("status", "--target", "127.0.0.1:1"), "grpc"),
+        (("registry", "validate"), "signalserve.registry.errors"),
+    ],
+)
+def test_ctrl_c_says_interrupted_also_while_the_command_is_loading(
+    command: tuple[str, ...], loading: str
+) -> None:
     started = (
         "import os, signal, sys, threading, runpy\n"
         "class Stop:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'typer': signal.raise_signal(signal.SIGINT)\n"
+        f"        if name == {loading!r}: signal.raise_signal(signal.SIGINT)\n"
         "sys.meta_path.insert(0, Stop())\n"
         f"sys.argv = ['signalserve', *{list(command)!r}]\n"
         "runpy.run_module('signalserve.cli', run_name='__main__')\n"
@@ -312,7 +324,7 @@ def test_ctrl_c_says_interrupted_once_while_a_command_works(monkeypatch: pytest.
     def interrupt(*_: object) -> NoReturn:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("signalserve.cli.health.load_settings", interrupt)
+    monkeypatch.setattr("signalserve.config.settings.load_settings", interrupt)
     assert signalserve("health", code=exits.INTERRUPTED) == "interrupted\n"
 
 

@@ -6,7 +6,7 @@ import pytest
 from google.rpc import status_pb2
 
 import signalserve.client as library
-from signalserve.client.errors import SignalServeError, UnknownError, from_status
+from signalserve.client.errors import SignalServeError, UnknownError, from_rpc_error, from_status
 
 CLASSES = {
     "INVALID_ARGUMENT": library.InvalidArgument,
@@ -78,6 +78,38 @@ def test_an_unknown_code_and_unknown_details_are_still_an_error():
     error = from_status(status)
     assert type(error) is UnknownError
     assert error.message == "from the future"
+
+
+class Failed(grpc.RpcError):
+    def __init__(self, *trailers):
+        super().__init__()
+        self.trailers = trailers
+
+    def code(self):
+        return grpc.StatusCode.ABORTED
+
+    def details(self):
+        return "as the proxy says"
+
+    def trailing_metadata(self):
+        return self.trailers or None
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        status_pb2.Status(code=5, message="as the proxy says").SerializeToString(),
+        status_pb2.Status(code=10, message="as the server said").SerializeToString(),
+        b"\xff",
+        None,
+    ],
+    ids=["another code", "another text", "no status", "nothing"],
+)
+def test_details_that_do_not_fit_the_error_are_passed_over(sent):
+    trailers = (("other", "x"), ("grpc-status-details-bin", sent)) if sent else ()
+    error = from_rpc_error(Failed(*trailers), "mine", "there:1")
+    assert type(error) is library.Aborted
+    assert (error.message, error.request_id) == ("as the proxy says [there:1]", "mine")
 
 
 @pytest.mark.parametrize("code", sorted(CLASSES))

@@ -17,7 +17,7 @@ from signalserve.features.synthetic import synthetic_bars
 def app():
     made = typer.Typer(pretty_exceptions_enable=False)
     made.callback()(lambda: None)
-    live.register(made)
+    made.command()(live.live)
     return made
 
 

@@ -63,7 +63,7 @@ def bars(tmp_path: Path) -> Callable[[str], Path]:
 @pytest.fixture
 def run() -> Callable[..., Result]:
     app = typer.Typer()
-    retrain_command.register(app)
+    app.command("retrain")(retrain_command.retrain)
     app.command("other")(lambda: None)  # with a single command typer would drop the command's name
 
     def invoke(config: Path, *more: str) -> Result:

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def app() -> typer.Typer:
     app = typer.Typer()
-    train_command.register(app)
+    app.command("train")(train_command.train)
     app.command("other")(lambda: None)  # with a single command typer would drop the command's name
     return app
 
