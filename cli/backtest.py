@@ -24,7 +24,7 @@ from signalserve.config.logs import configure_logs
 from signalserve.config.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from signalserve.training.backtest import BacktestResult
+    from signalserve.training.backtest_result import BacktestResult
 
 _SHOWN = (
     ("cum_return", "{:+.2%}"),

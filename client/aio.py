@@ -16,7 +16,7 @@ from . import calls
 from . import requests as build
 from .aio_stream import AsyncStream
 from .base import BaseClient
-from .calls import Call
+from .call import Call
 from .encode import Features
 from .errors import Cancelled, DeadlineExceeded, from_rpc_error
 from .pages import Pages

@@ -13,7 +13,7 @@ from ..v1.prediction_service_pb2_grpc import PredictionServiceStub
 from ..v1.registry_service_pb2_grpc import RegistryServiceStub
 from ..v1.serving_status_pb2 import WatchServingStatusRequest
 from . import requests as build
-from .calls import Call, Kind, Stubs
+from .call import Call, Kind, Stubs
 from .channel import TlsLike, Token, endpoint
 
 Q = TypeVar("Q")

@@ -8,13 +8,10 @@ caller, which only a change of the registry does, for the audit log.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum, auto
-from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ..v1.prediction_pb2 import PredictBatchRequest, PredictBatchResponse, PredictRequest, PredictResponse
-from ..v1.prediction_service_pb2_grpc import PredictionServiceStub
 from ..v1.registry_pb2 import (
     ArchiveRequest,
     ArchiveResponse,
@@ -29,52 +26,20 @@ from ..v1.registry_pb2 import (
     RollbackRequest,
     RollbackResponse,
 )
-from ..v1.registry_service_pb2_grpc import RegistryServiceStub
 from ..v1.serving_status_pb2 import GetServingStatusRequest, GetServingStatusResponse
 from . import requests as build
+from .call import Call, Kind, Stubs
 from .encode import Features, encode_predict
 from .pages import Pages
 from .registry_values import AuditEvent, ModelDetails, ModelInfo, PromoteResult
 from .requests import Key, PredictionRequest, Promotion
 from .values import BatchItem, Prediction, ServingStatus
 
-Q = TypeVar("Q")
-A = TypeVar("A")
-V = TypeVar("V")
+if TYPE_CHECKING:
+    from .call import Method
+
 C = TypeVar("C", PromoteResponse, RollbackResponse, ArchiveResponse)
 R = TypeVar("R", PromoteRequest, RollbackRequest, ArchiveRequest)
-
-if TYPE_CHECKING:
-    import grpc
-
-    Method: TypeAlias = grpc.UnaryUnaryMultiCallable[Q, A]  # no generic at run time
-
-
-@dataclass(frozen=True, slots=True)
-class Stubs:
-    """The two services over one channel."""
-
-    prediction: PredictionServiceStub
-    registry: RegistryServiceStub
-
-
-class Kind(Enum):
-    """What a call does, in the order of the patience that it gets."""
-
-    PREDICTION = auto()
-    READ = auto()
-    CHANGE = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Call(Generic[Q, A, V]):
-    """One call to make. `value` turns the answer, and the milliseconds that it took, into what is returned."""
-
-    kind: Kind
-    method: Callable[[Stubs], Method[Q, A]]
-    request: Q
-    value: Callable[[A, float], V]
-    request_id: str = ""
 
 
 def predict(

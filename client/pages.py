@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from ..v1.registry_pb2 import ListEventsRequest, ListEventsResponse, ListModelsRequest, ListModelsResponse
-
-if TYPE_CHECKING:
-    from .calls import Call
+from .call import Call
 
 Q = TypeVar("Q", ListModelsRequest, ListEventsRequest)
 P = TypeVar("P", ListModelsResponse, ListEventsResponse)

@@ -14,7 +14,7 @@ from ..v1.registry_pb2 import ListEventsRequest, ListEventsResponse
 from . import calls
 from . import requests as build
 from .base import BaseClient
-from .calls import Call
+from .call import Call
 from .encode import Features
 from .errors import DeadlineExceeded, from_rpc_error
 from .pages import Pages

@@ -19,8 +19,6 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar
 
-from signalserve.config.evidence import RetrainSettings
-
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
@@ -88,18 +86,3 @@ class Inbox:
         until = time.monotonic() + seconds
         while not self.stopped and (left := until - time.monotonic()) > 0:
             self.next(left)
-
-
-def build_backend(settings: RetrainSettings) -> Backend:
-    """The backend that the configuration names.
-
-    Raises:
-        BackendError: `ray` is not installed.
-    """
-    if settings.backend == "ray":
-        from signalserve.training.ray_backend import RayBackend
-
-        return RayBackend(settings.processes, settings.ray_address)
-    from signalserve.training.local_backend import LocalBackend
-
-    return LocalBackend(settings.processes)

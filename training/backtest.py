@@ -27,8 +27,9 @@ from signalserve.registry import open_registry
 from signalserve.registry.errors import PreconditionError, UnknownKeyError
 from signalserve.trading.metrics import Metrics
 from signalserve.trading.rules import TradingRules
-from signalserve.trading.simulation import Simulation, simulate
+from signalserve.trading.simulation import simulate
 from signalserve.training.backtest_files import free_folder, write_backtest
+from signalserve.training.backtest_result import BacktestResult
 from signalserve.training.errors import InSampleError, TrainingError, TrainingRequestError
 from signalserve.training.labels import make_labels
 from signalserve.training.metrics import classification_metrics, strategy_metrics
@@ -83,36 +84,6 @@ class BacktestRequest:
             starting_equity=settings.trading.starting_equity,
             unpickle=settings.security.unpickle,
         )
-
-
-@dataclass(frozen=True)
-class BacktestResult:
-    """What a backtest found, over n bars.
-
-    `frame`: open, close and probability float64 [n], by the bars' open times; `classes` float64 [n]: the
-    model's own label, NaN where it has none; `in_sample`: the span touches the training span.
-    """
-
-    model: ScoringModel
-    bars: Bars
-    rules: TradingRules
-    starting_equity: float
-    frame: pd.DataFrame
-    classes: NDArray[np.float64]
-    simulation: Simulation
-    metrics: Metrics
-    in_sample: bool
-    folder: Path
-
-    @property
-    def model_id(self) -> str:
-        """The model that was tested."""
-        return self.model.entry.model_id
-
-    @property
-    def span(self) -> tuple[pd.Timestamp, pd.Timestamp]:
-        """Open times of the first and the last bar."""
-        return self.frame.index[0], self.frame.index[-1]
 
 
 def backtest(request: BacktestRequest, report: Report = quiet) -> BacktestResult:

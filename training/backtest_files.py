@@ -12,17 +12,15 @@ import tempfile
 from dataclasses import asdict
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from signalserve.common.timeframe import timeframe_delta
 from signalserve.registry.events import json_safe
 from signalserve.trading.metrics import drawdowns
+from signalserve.training.backtest_result import BacktestResult
 from signalserve.training.errors import TrainingError
-
-if TYPE_CHECKING:
-    from signalserve.training.backtest import BacktestResult
 
 _METRICS_FILE = "metrics.json"
 

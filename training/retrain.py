@@ -21,10 +21,10 @@ import structlog
 from filelock import FileLock, Timeout
 
 from signalserve.common.moments import utc_now
-from signalserve.config.evidence import RetrainPolicy
+from signalserve.config.evidence import RetrainPolicy, RetrainSettings
 from signalserve.config.settings import ConfigError, Settings
 from signalserve.registry.events import json_safe
-from signalserve.training.backends import Backend, Inbox, Outcome, build_backend
+from signalserve.training.backends import Backend, Inbox, Outcome
 from signalserve.training.plan import Job, Plan, plan_jobs
 from signalserve.training.retrain_job import JobResult, JobStatus, fail, run_job, sweep
 from signalserve.training.schedule import check_schedule, due_slot, next_slot, read_state, write_state
@@ -185,6 +185,21 @@ class Retrain:
             file.write(line + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+def build_backend(settings: RetrainSettings) -> Backend:
+    """The backend that the configuration names.
+
+    Raises:
+        BackendError: `ray` is not installed.
+    """
+    if settings.backend == "ray":
+        from signalserve.training.ray_backend import RayBackend
+
+        return RayBackend(settings.processes, settings.ray_address)
+    from signalserve.training.local_backend import LocalBackend
+
+    return LocalBackend(settings.processes)
 
 
 def due_slots(settings: Settings, policies: Sequence[RetrainPolicy], now: datetime) -> list[Slot]:

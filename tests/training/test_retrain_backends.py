@@ -17,8 +17,9 @@ import psutil
 import pytest
 
 from signalserve.config.evidence import RetrainSettings
-from signalserve.training.backends import BackendError, Inbox, Outcome, build_backend
+from signalserve.training.backends import BackendError, Inbox, Outcome
 from signalserve.training.local_backend import LocalBackend
+from signalserve.training.retrain import build_backend
 
 
 def run(jobs: Sequence[str], processes: int = 2) -> dict[str, Outcome[object]]:

@@ -1,0 +1,46 @@
+"""What a backtest found, for whoever writes, prints or plots it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from signalserve.features.bars import Bars
+from signalserve.trading.metrics import Metrics
+from signalserve.trading.rules import TradingRules
+from signalserve.trading.simulation import Simulation
+from signalserve.training.scoring import ScoringModel
+
+
+@dataclass(frozen=True)
+class BacktestResult:
+    """What a backtest found, over n bars.
+
+    `frame`: open, close and probability float64 [n], by the bars' open times; `classes` float64 [n]: the
+    model's own label, NaN where it has none; `in_sample`: the span touches the training span.
+    """
+
+    model: ScoringModel
+    bars: Bars
+    rules: TradingRules
+    starting_equity: float
+    frame: pd.DataFrame
+    classes: NDArray[np.float64]
+    simulation: Simulation
+    metrics: Metrics
+    in_sample: bool
+    folder: Path
+
+    @property
+    def model_id(self) -> str:
+        """The model that was tested."""
+        return self.model.entry.model_id
+
+    @property
+    def span(self) -> tuple[pd.Timestamp, pd.Timestamp]:
+        """Open times of the first and the last bar."""
+        return self.frame.index[0], self.frame.index[-1]
