@@ -73,8 +73,10 @@ def train(
         TrainingError: the run failed; `model_id` names the `failed` entry that keeps the text.
     """
     request.check()
+    # training registers and promotes nothing, so it needs no gate
+    registry = open_registry(request.base_dir, pins=request.pins)
     try:
-        earlier = _answered(request)
+        earlier = _answered(registry, request)
         if earlier is not None:
             return earlier
         with ExitStack() as stack:
@@ -85,10 +87,10 @@ def train(
             try:
                 # as models run; threads beyond the cores that are free cost more than they bring
                 with threadpool_limits(limits=1):
-                    return _train(run, request, report, actor, via)
+                    return _train(run, request, registry, report, actor, via)
             except Exception as error:
                 with uninterrupted():
-                    raise _failed(run, request, error, actor, via) from error
+                    raise _failed(run, request, registry, error, actor, via) from error
             except BaseException:
                 with uninterrupted():
                     shutil.rmtree(run.path, ignore_errors=True)
@@ -97,7 +99,9 @@ def train(
         raise TrainingError(f"no run directory in {request.base_dir}: {error}") from error
 
 
-def _train(run: RunDirectory, request: TrainRequest, report: Report, actor: str, via: str) -> TrainResult:
+def _train(
+    run: RunDirectory, request: TrainRequest, registry: Registry, report: Report, actor: str, via: str
+) -> TrainResult:
     report(f"reading {request.ohlcv}")
     bars = read_bars(request.ohlcv, timeframe=request.timeframe)
     pipeline = FeaturePipeline(request.preset)
@@ -126,10 +130,10 @@ def _train(run: RunDirectory, request: TrainRequest, report: Report, actor: str,
     report("registering")
     with uninterrupted():
         path = run.commit()
-        entry = _register(request, meta, actor, via)
+        entry = _register(registry, request, meta, actor, via)
         if entry.model_id != run.model_id:  # another process has answered the request in the meantime
             shutil.rmtree(path)
-            return _result(request, entry)
+            return _result(registry, entry)
     return TrainResult(
         run.model_id, path, metrics, meta, sealed.engine, sealed.engine_reason, sealed.digest, notes
     )
@@ -165,15 +169,16 @@ def _measure(dataset: Dataset, test_probability: Any, request: TrainRequest) -> 
     }
 
 
-def _registry(request: TrainRequest) -> Registry:
-    # training registers and promotes nothing, so it needs no gate
-    return open_registry(request.base_dir, pins=request.pins)
-
-
 def _register(
-    request: TrainRequest, meta: ModelMetadata, actor: str, via: str, *, error: str | None = None
+    registry: Registry,
+    request: TrainRequest,
+    meta: ModelMetadata,
+    actor: str,
+    via: str,
+    *,
+    error: str | None = None,
 ) -> ModelRegistryEntry:
-    return _registry(request).register(
+    return registry.register(
         meta,
         "success" if error is None else "failed",
         keep=request.keep,
@@ -184,11 +189,10 @@ def _register(
     )
 
 
-def _answered(request: TrainRequest) -> TrainResult | None:
+def _answered(registry: Registry, request: TrainRequest) -> TrainResult | None:
     """The model that the request's id has registered already; None where there is none."""
     if not request.request_id or not request.base_dir.is_dir():
         return None
-    registry = _registry(request)
     event = registry.state.requests.get(request.request_id)
     if event is None:
         return None
@@ -208,12 +212,12 @@ def _answered(request: TrainRequest) -> TrainResult | None:
     entry = registry.entry(change.model_id)
     if entry.status == Status.FAILED:
         raise TrainingError(str(event.detail.get("error", "")), model_id=entry.model_id)
-    return _result(request, entry)
+    return _result(registry, entry)
 
 
-def _result(request: TrainRequest, entry: ModelRegistryEntry) -> TrainResult:
+def _result(registry: Registry, entry: ModelRegistryEntry) -> TrainResult:
     """A model that stands in the registry, as the result of the request that made it."""
-    artefact = _registry(request).artefact(entry.model_id)
+    artefact = registry.artefact(entry.model_id)
     meta = artefact.meta()
     return TrainResult(
         entry.model_id,
@@ -228,7 +232,7 @@ def _result(request: TrainRequest, entry: ModelRegistryEntry) -> TrainResult:
 
 
 def _failed(
-    run: RunDirectory, request: TrainRequest, error: Exception, actor: str, via: str
+    run: RunDirectory, request: TrainRequest, registry: Registry, error: Exception, actor: str, via: str
 ) -> TrainingError:
     """Keep the error's text in a `failed` entry, and give the error to raise."""
     own = isinstance(error, TrainingError | FeatureError | RegistryError)
@@ -244,7 +248,7 @@ def _failed(
         else:
             meta = ModelMetadata.read(run.final_path / "meta.json").with_extra(error=text)
             meta.write(run.final_path / "meta.json")
-        entry = _register(request, meta, actor, via, error=text)
+        entry = _register(registry, request, meta, actor, via, error=text)
         if entry.model_id != run.model_id:
             shutil.rmtree(run.final_path)
     except (OSError, RegistryError) as second:
