@@ -12,8 +12,8 @@ from signalserve.cli.options import ConfigOption, refuse_file
 from signalserve.cli.output import remark
 from signalserve.config.logs import configure_logs
 from signalserve.config.settings import load_settings
-from signalserve.server.bootstrap import PortTakenError
-from signalserve.server.workers import run_server
+from signalserve.server.bootstrap import run_server
+from signalserve.server.ports import PortTakenError
 
 
 def register(app: typer.Typer) -> None:
