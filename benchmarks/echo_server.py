@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 
 import grpc
 import uvloop
 
-from signalserve.server.codec import now_timestamp
+from signalserve.server.wire.prediction import set_time
 from signalserve.v1 import prediction_pb2, prediction_service_pb2_grpc
 
 
@@ -17,15 +18,16 @@ class Echo(prediction_service_pb2_grpc.PredictionServiceServicer):
 
     async def Predict(self, request, context):  # type: ignore[no-untyped-def]  # noqa: N802
         """Answer a message of the same size as a real one."""
-        return prediction_pb2.PredictResponse(
+        response = prediction_pb2.PredictResponse(
             scores=[0.5],
             model_id="BTCUSDT_15m_rf_20260101_000000",
             model_digest="0" * 64,
             registry_revision=1,
             schema_hash="0" * 64,
-            served_time=now_timestamp(),
             sequence=request.sequence,
         )
+        set_time(response.served_time, time.time_ns())
+        return response
 
 
 async def main() -> None:

@@ -30,8 +30,8 @@ def serve(
     # the server takes a second to import, which --help need not wait for
     from signalserve.config.logs import configure_logs
     from signalserve.config.settings import load_settings
-    from signalserve.server.bootstrap import PortTakenError
-    from signalserve.server.workers import run_server
+    from signalserve.server.bootstrap import run_server
+    from signalserve.server.ports import PortTakenError
 
     settings = load_settings(config)
     changes = {

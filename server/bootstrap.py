@@ -1,51 +1,42 @@
 """The composition root: every object of the server is built here and handed what it needs.
 
-The exit stack's order is the drain order, last in, first out: health off and calls ended, then the
-watcher, then the worker threads.
+The only module of the server that reads the configuration. The exit stack's order is the drain order, last in,
+first out: health off and calls ended, then the watcher, then the worker threads.
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal
-import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
-import grpc
 import structlog
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
+from signalserve.common.key import Key
+from signalserve.config.logs import configure_logs
 from signalserve.config.settings import Settings
 from signalserve.judging import PromoteGate
-from signalserve.registry import Registry, open_registry
+from signalserve.registry import open_registry
+from signalserve.server.event_loop import run_loop
 from signalserve.server.guard import CallGuard
+from signalserve.server.limits import ModelChoice, ScoringLimits
 from signalserve.server.loader import Loader
 from signalserve.server.metrics import Gauges, ServerMetrics, metrics_endpoint
-from signalserve.server.servicers.prediction import PredictionServicer
-from signalserve.server.servicers.registry import RegistryServicer
-from signalserve.server.serving import ServingState
+from signalserve.server.named import NamedModels
+from signalserve.server.ports import PortTakenError, check_free, reserved_port
+from signalserve.server.scorer import Scorer
+from signalserve.server.snapshot import ServingSnapshot, ServingState
 from signalserve.server.watcher import RegistryWatcher
-from signalserve.v1 import (
-    prediction_service_pb2,
-    prediction_service_pb2_grpc,
-    registry_service_pb2,
-    registry_service_pb2_grpc,
-)
-
-_PREDICTION = prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"]
-_REGISTRY = registry_service_pb2.DESCRIPTOR.services_by_name["RegistryService"]
-SERVICES = (_PREDICTION.full_name, _REGISTRY.full_name)
-
-_LAST_ANSWERS_SECONDS = 0.25
+from signalserve.server.wire.prediction_service import PredictionService
+from signalserve.server.wire.registry_service import RegistryService
+from signalserve.server.wire.server import GrpcServer
+from signalserve.server.workers import Supervisor
 
 _log = structlog.get_logger("server")
-
-
-class PortTakenError(Exception):
-    """The address can't be bound; the text says which and what to do."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +45,61 @@ class RunningServer:
 
     port: int
     state: ServingState
+    named: NamedModels
+    scorer: Scorer
     watcher: RegistryWatcher
     guard: CallGuard
     metrics_port: int | None = None
+
+    async def wait_until_complete(self) -> None:
+        """Wait until every production model is loaded."""
+        while not self.state.snapshot.complete:
+            await self.watcher.wait_for_change(self.watcher.version)
+
+
+def run_server(settings: Settings, on_ready: Callable[[int], None] | None = None) -> int:
+    """Serve in this process, or in `server.workers` of them, until SIGTERM; gives the exit code.
+
+    `on_ready` gets the port once every production model is loaded (in every worker).
+
+    Raises:
+        PortTakenError: the address can't be bound.
+    """
+    if settings.server.workers == 1:
+        run_loop(serve(settings, on_ready=on_ready))
+        return 0
+    with reserved_port(settings.server.host, settings.server.port) as port:
+
+        def tell_ready() -> None:
+            if on_ready is not None:
+                on_ready(port)
+
+        run = partial(_run_worker, _with_server(settings, port=port))
+        Supervisor(run, settings.server.workers, tell_ready).run()
+    return 0
+
+
+def _run_worker(settings: Settings, number: int, tell_ready: Callable[[], None]) -> None:
+    if settings.server.metrics_port:  # 0 takes a free port in each
+        settings = _with_server(settings, metrics_port=settings.server.metrics_port + number)
+    configure_logs(settings.logging)
+    run_loop(serve(settings, reuse_port=True, on_ready=lambda _: tell_ready()))
+
+
+async def serve(
+    settings: Settings, *, reuse_port: bool = False, on_ready: Callable[[int], None] | None = None
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; `on_ready` gets the port once every production model is loaded."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running_server(settings, reuse_port=reuse_port) as server:
+        waiting = asyncio.create_task(_tell_ready(server, on_ready))
+        await stop.wait()
+        waiting.cancel()
+        _log.info("server.draining", seconds=settings.server.drain_seconds)
+    _log.info("server.stopped")
 
 
 @asynccontextmanager
@@ -69,130 +112,75 @@ async def running_server(settings: Settings, *, reuse_port: bool = False) -> Asy
     Raises:
         PortTakenError: the address can't be bound.
     """
+    options = settings.server
     registry = open_registry(
         settings.ml.models_dir.resolve(), gate=PromoteGate.of(settings), pins=settings.ml.pinned_ids()
     )
-    loader = Loader(registry.artefacts, settings)
+    loader = Loader(registry.artefacts, _model_choice(settings))
     metrics = ServerMetrics()
-    state = ServingState(
-        settings.server,
-        lambda model_id: loader.load_by_id(registry.state, model_id),
-        metrics,
-        refuse_stale=settings.ml.stale_models == "refuse",
+    state = ServingState()
+    named = NamedModels(
+        lambda model_id: loader.load_by_id(registry.state, model_id), options.max_pinned_models
     )
-    watcher = RegistryWatcher(registry.store, loader, state, settings.server.poll_ms / 1000)
-    guard = CallGuard(settings.server.max_in_flight, metrics)
+    scorer = Scorer(state, named, _scoring_limits(settings), metrics.seconds.observe)
+    watcher = RegistryWatcher(registry.store, loader, state, named, options.poll_ms / 1000, metrics.swaps.inc)
+    guard = CallGuard(options.max_in_flight, metrics.counts)
     metrics.follow(lambda: Gauges(state.snapshot, watcher.seen_revision, guard.in_flight, len(guard.streams)))
     async with AsyncExitStack() as stack:
-        stack.callback(state.close)
-        server, port = _build(settings, state, watcher, loader, guard, registry, reuse_port=reuse_port)
-        checker = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(checker, server)
-        await _set_health(checker, health_pb2.HealthCheckResponse.NOT_SERVING)
-        await server.start()
-        metrics_port = stack.enter_context(_metrics(settings, metrics))
-        _log.info(
-            "server.listening", address=f"{settings.server.host}:{port}", registry=registry.store.location
+        stack.callback(scorer.close)
+        server = GrpcServer(
+            PredictionService(scorer, state, watcher, guard),
+            RegistryService(registry, state, named, watcher, loader),
+            guard,
+            max_message_bytes=options.max_message_mb * 1024 * 1024,
+            reuse_port=reuse_port,
         )
-        follower = asyncio.create_task(_follow(watcher, state, checker), name="registry-watcher")
+        port = _bind(server, options.host, options.port, reuse_port=reuse_port)
+        await server.start()
+        metrics_port = stack.enter_context(_metrics(metrics, options.host, options.metrics_port))
+        _log.info("server.listening", address=f"{options.host}:{port}", registry=registry.store.location)
+        running = RunningServer(port, state, named, scorer, watcher, guard, metrics_port)
+        follower = asyncio.create_task(_follow(running, server), name="registry-watcher")
         stack.push_async_callback(_cancel, follower)
-        stack.push_async_callback(_drain, server, checker, guard, settings.server.drain_seconds)
-        yield RunningServer(port, state, watcher, guard, metrics_port)
+        stack.push_async_callback(server.drain, options.drain_seconds)
+        yield running
 
 
-async def serve(
-    settings: Settings,
-    *,
-    reuse_port: bool = False,
-    on_listening: Callable[[int], None] | None = None,
-    on_ready: Callable[[int], None] | None = None,
-) -> None:
-    """Serve until SIGTERM or SIGINT, then drain.
-
-    `on_listening` gets the port as soon as it is bound, `on_ready` once every production model is loaded.
-    """
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with running_server(settings, reuse_port=reuse_port) as server:
-        if on_listening is not None:
-            on_listening(server.port)
-        waiting = asyncio.create_task(_tell_ready(server, on_ready))
-        await stop.wait()
-        waiting.cancel()
-        _log.info("server.draining", seconds=settings.server.drain_seconds)
-    _log.info("server.stopped")
-
-
-def reserve_port(host: str, port: int) -> socket.socket:
-    """Bind a port without listening, for workers that share it; hold the socket until they run.
-
-    Raises:
-        PortTakenError: the address can't be bound.
-    """
-    # SO_REUSEPORT alone would let a second server take half of the first one's connections in silence
-    _bound(host, port, socket.SO_REUSEADDR).close()
-    return _bound(host, port, socket.SO_REUSEPORT)
-
-
-def _bound(host: str, port: int, option: int) -> socket.socket:
-    holder = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        holder.setsockopt(socket.SOL_SOCKET, option, 1)
-        holder.bind((host, port))
-    except OSError as error:
-        holder.close()
-        raise _taken(host, port) from error
-    return holder
-
-
-def _build(
-    settings: Settings,
-    state: ServingState,
-    watcher: RegistryWatcher,
-    loader: Loader,
-    guard: CallGuard,
-    registry: Registry,
-    *,
-    reuse_port: bool,
-) -> tuple[grpc.aio.Server, int]:
-    limit = settings.server.max_message_mb * 1024 * 1024
-    server = grpc.aio.server(
-        options=[
-            ("grpc.max_receive_message_length", limit),
-            ("grpc.max_send_message_length", limit),
-            ("grpc.so_reuseport", int(reuse_port)),
-            # a live engine keeps its stream open between bars: answer its pings instead of dropping it
-            ("grpc.keepalive_permit_without_calls", 1),
-            ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
-        ],
+def _scoring_limits(settings: Settings) -> ScoringLimits:
+    return ScoringLimits(
+        max_rows=settings.server.max_rows,
+        max_batch_requests=settings.server.max_batch_requests,
+        stale_bar_factor=settings.server.stale_bar_factor,
+        refuse_stale=settings.ml.stale_models == "refuse",
     )
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-        guard.cover(PredictionServicer(state, watcher, guard), _PREDICTION), server
+
+
+def _model_choice(settings: Settings) -> ModelChoice:
+    ml = settings.ml
+    return ModelChoice(
+        for_its_key=None if ml.production_model == "auto" else ml.production_model,
+        pins={Key.parse(text): model_id for text, model_id in ml.pins.items()},
+        max_age=ml.max_model_age,
+        unpickle=settings.security.unpickle,
     )
-    registry_service_pb2_grpc.add_RegistryServiceServicer_to_server(
-        guard.cover(
-            RegistryServicer(registry, state, watcher, loader),
-            _REGISTRY,
-        ),
-        server,
-    )
-    reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+
+
+def _with_server(settings: Settings, **changes: Any) -> Settings:
+    return settings.model_copy(update={"server": settings.server.model_copy(update=changes)})
+
+
+def _bind(server: GrpcServer, host: str, port: int, *, reuse_port: bool) -> int:
     if not reuse_port:  # gRPC would print a stack of its own before it refuses
-        _bound(settings.server.host, settings.server.port, socket.SO_REUSEADDR).close()
-    host = f"[{settings.server.host}]" if ":" in settings.server.host else settings.server.host
+        check_free(host, port)
     try:
-        port = server.add_insecure_port(f"{host}:{settings.server.port}")
+        return server.bind(host, port)
     except RuntimeError as error:
-        raise _taken(settings.server.host, settings.server.port) from error
-    return server, port
+        raise PortTakenError(host, port) from error
 
 
 @contextmanager
-def _metrics(settings: Settings, metrics: ServerMetrics) -> Iterator[int | None]:
+def _metrics(metrics: ServerMetrics, host: str, port: int | None) -> Iterator[int | None]:
     """The metrics endpoint, where one is configured; gives its port."""
-    host, port = settings.server.host, settings.server.metrics_port
     if port is None:
         yield None
         return
@@ -200,53 +188,31 @@ def _metrics(settings: Settings, metrics: ServerMetrics) -> Iterator[int | None]
         try:
             bound = stack.enter_context(metrics_endpoint(metrics, host, port))
         except OSError as error:
-            raise _taken(host, port, "server.metrics_port") from error
+            raise PortTakenError(host, port, "server.metrics_port") from error
         _log.info("metrics.listening", address=f"http://{host}:{bound}/metrics")
         yield bound
 
 
-def _taken(host: str, port: int, setting: str = "server.port") -> PortTakenError:
-    return PortTakenError(
-        f"{host}:{port} can't be bound: another program has the port, or the address is not this machine's; "
-        f"stop it, or set {setting} (0 takes a free one)"
-    )
-
-
-async def _follow(watcher: RegistryWatcher, state: ServingState, checker: health.aio.HealthServicer) -> None:
-    following = asyncio.create_task(watcher.run())
+async def _follow(running: RunningServer, server: GrpcServer) -> None:
+    following = asyncio.create_task(running.watcher.run())
     try:
-        while not state.snapshot.complete:
-            await watcher.wait_for_change(watcher.version)
-        await _set_health(checker, health_pb2.HealthCheckResponse.SERVING)
-        _log.info("server.ready", revision=state.snapshot.revision, models=len(state.snapshot.by_key))
+        await running.wait_until_complete()
+        await server.ready()
+        _tell_snapshot(running.state.snapshot)
         await following
     finally:
         await _cancel(following)
 
 
-async def _tell_ready(server: RunningServer, on_ready: Callable[[int], None] | None) -> None:
-    while not server.state.snapshot.complete:
-        await server.watcher.wait_for_change(server.watcher.version)
+def _tell_snapshot(snapshot: ServingSnapshot) -> None:
+    # a function of its own: a coroutine that runs on would hold the first snapshot, and its models, for ever
+    _log.info("server.ready", revision=snapshot.revision, models=len(snapshot.by_key))
+
+
+async def _tell_ready(running: RunningServer, on_ready: Callable[[int], None] | None) -> None:
+    await running.wait_until_complete()
     if on_ready is not None:
-        on_ready(server.port)
-
-
-async def _set_health(checker: health.aio.HealthServicer, status: int) -> None:
-    for service in ("", *SERVICES):
-        await checker.set(service, status)
-
-
-async def _drain(
-    server: grpc.aio.Server, checker: health.aio.HealthServicer, guard: CallGuard, seconds: float
-) -> None:
-    guard.drain()
-    await checker.enter_graceful_shutdown()
-    # gRPC's own stop would cancel a call that arrives just then; the guard answers it with UNAVAILABLE
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await guard.wait_until_empty()
-    # what is open still has had its time, or is a health watch, which would hold the drain up to its end
-    await server.stop(_LAST_ANSWERS_SECONDS)
+        on_ready(running.port)
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

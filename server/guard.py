@@ -1,37 +1,127 @@
-"""What stands around every handler: drain, the bound on calls in flight, and errors on the wire."""
+"""What stands around every call, and the one place where answers and refusals are counted.
+
+1. A draining server admits nothing more. Unary calls are bounded by `server.max_in_flight`, streams are not.
+2. Each answer and each refusal is counted once, under the name of its RPC: an item of a batch or of a stream for
+   itself, any other call as a whole. A call whose items were counted is not counted again for having ended well.
+3. What a handler may know of its caller and its time, it asks its `Call`.
+4. A drain waits for every call. An open stream ends after the answers that it owes.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple, Protocol, TypeVar
 
-import grpc
-from google.protobuf.descriptor import ServiceDescriptor
-
-from signalserve.server.errors import DrainingError, OverloadedError, code_of, status_of
-from signalserve.server.metrics import ServerMetrics
+from signalserve.server.errors import DrainingError, OverloadedError
+from signalserve.server.metrics import RpcCounts
 
 T = TypeVar("T")
-Servicer = TypeVar("Servicer")
-
 
 # a message that is here is read in far less; one that waits for our answer takes a round trip
 _LAST_LOOK_SECONDS = 0.02
 _PATIENCE_SECONDS = 0.25
 
 
-class CallGuard:
-    """Counts calls in flight, refuses when draining or full, and turns errors into status codes."""
+class Caller(NamedTuple):
+    """Who asks, as far as an unauthenticated call can tell: where it comes from, and the name it gives."""
 
-    def __init__(self, max_in_flight: int, metrics: ServerMetrics) -> None:
+    address: str
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.address})" if self.name else self.address
+
+
+class Carrier(Protocol):
+    """What a protocol has of each call."""
+
+    def time_remaining(self) -> float | None:
+        """Seconds to the deadline, None for no deadline."""
+
+
+class Call:
+    """One RPC that is being answered, as its handler sees it.
+
+    `counted` says whether an answer or a refusal was counted already.
+    """
+
+    __slots__ = ("_carrier", "_counts", "_identify", "counted")
+
+    def __init__(self, counts: RpcCounts, carrier: Carrier, identify: Callable[[Any], Caller]) -> None:
+        self._counts = counts
+        self._carrier = carrier
+        self._identify = identify
+        self.counted = False
+
+    def remaining(self) -> float | None:
+        """Seconds to the deadline, None for no deadline."""
+        return self._carrier.time_remaining()
+
+    @property
+    def caller(self) -> Caller:
+        """Who asks; found out only when somebody wants to know, since most calls never do."""
+        return self._identify(self._carrier)
+
+    def answered(self) -> None:
+        """Count an answer; from any thread."""
+        self.counted = True
+        self._counts.answered()
+
+    def refused(self, code: str) -> None:
+        """Count a refusal by the name of its status code; from any thread."""
+        self.counted = True
+        self._counts.refused(code)
+
+
+class CallGuard:
+    """Counts calls in flight, and refuses when draining or full."""
+
+    def __init__(self, max_in_flight: int, counts: Callable[[str], RpcCounts]) -> None:
+        """`counts` gives the counters of an RPC by its name."""
         self._max_in_flight = max_in_flight
-        self._metrics = metrics
+        self.counts = counts
         self.in_flight = 0
         self.draining = False
-        self.streams: set[OpenStream] = set()
+        self.streams: set[StreamCall] = set()
         self._emptied = asyncio.Event()
+
+    def begin(self) -> None:
+        """Admit a unary call, which must `end`.
+
+        Raises:
+            DrainingError, OverloadedError: it is not admitted.
+        """
+        if self.draining:
+            raise draining()
+        if self.in_flight >= self._max_in_flight:
+            raise OverloadedError(
+                "TOO_MANY_IN_FLIGHT",
+                f"{self._max_in_flight} calls are being worked on already; try again shortly",
+            )
+        self.in_flight += 1
+
+    def end(self) -> None:
+        """The unary call is over, well or badly."""
+        self.in_flight -= 1
+        if self.draining:
+            self._tell_if_empty()
+
+    def open(self, stream: StreamCall) -> None:
+        """Admit a stream, which must `close`.
+
+        Raises:
+            DrainingError: it is not admitted.
+        """
+        if self.draining:
+            raise draining()
+        self.streams.add(stream)
+
+    def close(self, stream: StreamCall) -> None:
+        """The stream is over, well or badly."""
+        self.streams.discard(stream)
+        self._tell_if_empty()
 
     def drain(self) -> None:
         """Refuse new calls; open streams end after the answers that they owe."""
@@ -48,78 +138,16 @@ class CallGuard:
         if self.draining and not self.in_flight and not self.streams:
             self._emptied.set()
 
-    def cover(self, servicer: Servicer, service: ServiceDescriptor) -> Servicer:
-        """Put the guard around each of a servicer's methods, in place, and give the servicer.
 
-        gRPC's own server interceptor would do the same for about 0.1 ms a call: it looks the handler up anew
-        and wraps each call in two coroutines more.
-        """
-        for method in service.methods:
-            behaviour = getattr(servicer, method.name)
-            guarded = self._stream(behaviour) if method.server_streaming else self._unary(behaviour)
-            setattr(servicer, method.name, guarded)
-        return servicer
+class StreamCall(Call):
+    """A stream's call, which takes part in the drain: it can be woken while it waits for its peer."""
 
-    def _unary(self, behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            if self.draining:
-                await self._abort(context, _draining())
-            if self.in_flight >= self._max_in_flight:
-                await self._abort(
-                    context,
-                    OverloadedError(
-                        "TOO_MANY_IN_FLIGHT",
-                        f"{self._max_in_flight} calls are being worked on already; try again shortly",
-                    ),
-                )
-            self.in_flight += 1
-            try:
-                return await behaviour(request, context)
-            except grpc.aio.AbortError:
-                raise
-            except Exception as error:  # noqa: BLE001 - status_of tells refusals from bugs
-                await self._abort(context, error)
-            finally:
-                self.in_flight -= 1
-                self._tell_if_empty()
+    __slots__ = ("_guard", "_idle", "_patience", "_task")
 
-        return guarded
-
-    def _stream(self, behaviour: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
-        async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-            if self.draining:
-                await self._abort(context, _draining())
-            stream = OpenStream(self)
-            self.streams.add(stream)
-            try:
-                async for answer in behaviour(request, context, stream):
-                    yield answer
-                if self.draining:
-                    await self._abort(context, _draining())
-            except grpc.aio.AbortError:
-                raise
-            except Exception as error:  # noqa: BLE001 - as for a unary call
-                await self._abort(context, error)
-            finally:
-                self.streams.discard(stream)
-                self._tell_if_empty()
-
-        return guarded
-
-    async def _abort(self, context: grpc.aio.ServicerContext[Any, Any], error: BaseException) -> None:
-        status = status_of(error)
-        self._metrics.refused(status)
-        await context.abort(
-            code_of(status),
-            status.message,
-            trailing_metadata=(("grpc-status-details-bin", status.SerializeToString()),),
-        )
-
-
-class OpenStream:
-    """One stream's part in the drain: it can be woken while it waits for its peer."""
-
-    def __init__(self, guard: CallGuard) -> None:
+    def __init__(
+        self, guard: CallGuard, counts: RpcCounts, carrier: Carrier, identify: Callable[[Any], Caller]
+    ) -> None:
+        super().__init__(counts, carrier, identify)
         self._guard = guard
         self._task: asyncio.Task[Any] | None = asyncio.current_task()
         self._idle = False
@@ -164,5 +192,6 @@ class OpenStream:
             self._task.cancel()
 
 
-def _draining() -> DrainingError:
+def draining() -> DrainingError:
+    """What a call is refused with, and what a stream ends with, while the server stops."""
     return DrainingError("DRAINING", "the server is stopping; connect to another one or try again")

@@ -13,7 +13,6 @@ import numpy as np
 import structlog
 
 from signalserve.common.key import Key
-from signalserve.config.settings import Settings
 from signalserve.predictors.predictor import Predictor
 from signalserve.registry.artefact import Artefacts, Proof
 from signalserve.registry.entry import ModelRegistryEntry, Status
@@ -23,6 +22,7 @@ from signalserve.registry.queries import warnings_of
 from signalserve.registry.state import RegistryState
 from signalserve.registry.store import View
 from signalserve.server.errors import NothingToServeError
+from signalserve.server.limits import ModelChoice
 from signalserve.server.snapshot import LoadFailure, ServedModel, ServingSnapshot
 
 # a model that answers one row slower than this is run in a worker thread, so that it delays no other call
@@ -35,9 +35,9 @@ _log = structlog.get_logger("server")
 class Loader:
     """Builds snapshots. Its methods block; call them from a worker thread."""
 
-    def __init__(self, artefacts: Artefacts, settings: Settings) -> None:
+    def __init__(self, artefacts: Artefacts, choice: ModelChoice) -> None:
         self._artefacts = artefacts
-        self._settings = settings
+        self._choice = choice
         self._proven: dict[tuple[str, str], Predictor] = {}
 
     @contextmanager
@@ -119,25 +119,24 @@ class Loader:
 
     def _wanted(self, state: RegistryState) -> tuple[dict[Key, str], set[Key], list[LoadFailure]]:
         """The model_id of each key, the keys whose model is a pin, and the pins that are wrong."""
-        ml = self._settings.ml
         wanted, pinned = state.productions(), set[Key]()
         failures: list[LoadFailure] = []
-        if ml.production_model != "auto":
-            entry = state.entries.get(ml.production_model)
+        for_its_key = self._choice.for_its_key
+        if for_its_key is not None:
+            entry = state.entries.get(for_its_key)
             if entry is not None:
                 wanted[entry.key] = entry.model_id
                 pinned.add(entry.key)
             else:
-                failures.append(_unknown_pin(Key("", ""), ml.production_model, "ml.production_model", state))
-        for text, model_id in ml.pins.items():
-            key = Key.parse(text)
+                failures.append(_unknown_pin(Key("", ""), for_its_key, "ml.production_model", state))
+        for key, model_id in self._choice.pins.items():
             entry = state.entries.get(model_id)
             if entry is not None and entry.key == key:
                 wanted[key] = model_id
                 pinned.add(key)
             else:
                 wanted.pop(key, None)  # a wrong pin serves nothing rather than something else
-                failures.append(_unknown_pin(key, model_id, f"ml.pins[{text!r}]", state))
+                failures.append(_unknown_pin(key, model_id, f"ml.pins[{str(key)!r}]", state))
         return wanted, pinned, failures
 
     def _load(
@@ -158,7 +157,7 @@ class Loader:
         digest = state.digests.get(entry.model_id, "")
         predictor = self._proven.get((entry.model_id, digest))
         if predictor is None:
-            predictor = self._artefacts.of(entry, digest).open(unpickle=self._settings.security.unpickle)
+            predictor = self._artefacts.of(entry, digest).open(unpickle=self._choice.unpickle)
         row_seconds = _warm(predictor)
         _log.info(
             "model.loaded",
@@ -181,7 +180,7 @@ class Loader:
 
     def _stale_at(self, entry: ModelRegistryEntry) -> float | None:
         """Unix time from which a model is stale; one that does not say when it was made is so at once."""
-        age = self._settings.ml.max_model_age
+        age = self._choice.max_age
         return None if age is None else entry.created.timestamp() + age.total_seconds()
 
 

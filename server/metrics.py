@@ -1,19 +1,21 @@
 """What the server counts, for Prometheus.
 
-| metric                                | kind      | meaning                                                    |
-|---------------------------------------|-----------|------------------------------------------------------------|
-| signalserve_answers_total             | counter   | requests that got scores, items of batches and streams too |
-| signalserve_refusals_total{code}      | counter   | calls and items that got an error, by status code          |
-| signalserve_predict_seconds           | histogram | from a read request to its answer, waiting for a thread too|
-| signalserve_model_swaps_total         | counter   | keys whose model was replaced                              |
-| signalserve_registry_revision         | gauge     | the revision that is served                                |
-| signalserve_registry_seen_revision    | gauge     | the newest revision that was seen                          |
-| signalserve_models{engine}            | gauge     | keys that are served, by engine                            |
-| signalserve_stale_models              | gauge     | keys whose model is older than `ml.max_model_age`          |
-| signalserve_load_failures             | gauge     | models that should be served and could not be loaded       |
-| signalserve_calls_in_flight           | gauge     | unary calls that are being worked on                       |
-| signalserve_open_streams              | gauge     | streams                                                    |
-| signalserve_ready                     | gauge     | 1 once every production model is loaded                    |
+| metric                               | kind      | meaning                                                      |
+|--------------------------------------|-----------|--------------------------------------------------------------|
+| signalserve_answers_total{rpc}       | counter   | answers, by RPC: of PredictBatch and the streams each item   |
+| signalserve_refusals_total{rpc,code} | counter   | errors that went out, by RPC and status code; items likewise |
+| signalserve_predict_seconds          | histogram | from a read request to its answer, waiting for a thread too  |
+| signalserve_model_swaps_total        | counter   | keys whose model was replaced                                |
+| signalserve_registry_revision        | gauge     | the revision that is served                                  |
+| signalserve_registry_seen_revision   | gauge     | the newest revision that was seen                            |
+| signalserve_models{engine}           | gauge     | keys that are served, by engine                              |
+| signalserve_stale_models             | gauge     | keys whose model is older than `ml.max_model_age`            |
+| signalserve_load_failures            | gauge     | models that should be served and could not be loaded         |
+| signalserve_calls_in_flight          | gauge     | unary calls that are being worked on                         |
+| signalserve_open_streams             | gauge     | streams                                                      |
+| signalserve_ready                    | gauge     | 1 once every production model is loaded                      |
+
+`rpc` is the method's name: `Predict`, `PredictBatch`, `ListModels`. `server.guard` alone counts answers and refusals.
 """
 
 from __future__ import annotations
@@ -24,12 +26,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from google.rpc.status_pb2 import Status
 from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from signalserve.server.errors import code_of
 from signalserve.server.snapshot import ServingSnapshot
 
 # an inline answer takes some 50 microseconds, a big matrix seconds
@@ -46,12 +46,36 @@ class Gauges:
     open_streams: int
 
 
+class RpcCounts:
+    """What one RPC counts; each label is looked up once."""
+
+    __slots__ = ("_by_code", "_of_code", "answered")
+
+    def __init__(self, answers: Counter, of_code: Callable[[str], Counter]) -> None:
+        self.answered: Callable[[], None] = answers.inc
+        self._of_code = of_code
+        self._by_code: dict[str, Callable[[], None]] = {}
+
+    def refused(self, code: str) -> None:
+        """Count an error by the name of its status code."""
+        count = self._by_code.get(code)
+        if count is None:  # two threads may both look it up, and find the same
+            count = self._by_code[code] = self._of_code(code).inc
+        count()
+
+
 class ServerMetrics:
     """The counters of one server process."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.answers = Counter("signalserve_answers", "Requests that got scores.", registry=self.registry)
+        self._answers = Counter("signalserve_answers", "Answers, by RPC.", ["rpc"], registry=self.registry)
+        self._refusals = Counter(
+            "signalserve_refusals",
+            "Errors that went out, by RPC and status code.",
+            ["rpc", "code"],
+            registry=self.registry,
+        )
         self.swaps = Counter(
             "signalserve_model_swaps", "Keys whose model was replaced.", registry=self.registry
         )
@@ -61,13 +85,10 @@ class ServerMetrics:
             buckets=_BUCKETS,
             registry=self.registry,
         )
-        self._refusals = Counter(
-            "signalserve_refusals", "Calls and items that got an error.", ["code"], registry=self.registry
-        )
 
-    def refused(self, status: Status) -> None:
-        """Count an error that goes out."""
-        self._refusals.labels(code_of(status).name).inc()
+    def counts(self, rpc: str) -> RpcCounts:
+        """The counters of one RPC."""
+        return RpcCounts(self._answers.labels(rpc), lambda code: self._refusals.labels(rpc, code))
 
     def follow(self, read: Callable[[], Gauges]) -> None:
         """Add the gauges; `read` is called at each scrape."""

@@ -1,16 +1,16 @@
-"""Which model answers a request: its own model_id, else a pin, else the key's production model."""
+"""Which model answers a question: its own model_id, else a pin, else the key's production model."""
 
 from __future__ import annotations
 
 from signalserve.common.key import Key, name_problem
 from signalserve.registry.errors import UnknownModelError
 from signalserve.server.errors import NothingToServeError, RequestError, StartingError, UnknownServingKeyError
+from signalserve.server.question import Question
 from signalserve.server.snapshot import ServedModel, ServingSnapshot
-from signalserve.v1 import prediction_pb2
 
 
-def resolve(snapshot: ServingSnapshot, request: prediction_pb2.PredictRequest) -> ServedModel | None:
-    """The loaded model that answers, or None where `request.model_id` is known but not loaded yet.
+def resolve(snapshot: ServingSnapshot, question: Question) -> ServedModel | None:
+    """The loaded model that answers, or None where `question.model_id` is known but not loaded yet.
 
     Raises:
         RequestError: symbol or timeframe can't be a name.
@@ -18,32 +18,32 @@ def resolve(snapshot: ServingSnapshot, request: prediction_pb2.PredictRequest) -
         NothingToServeError: the key has nothing in production, or the model is of another key.
         StartingError: the snapshot is the empty one of a server that has not read the registry yet.
     """
-    key = Key(request.symbol, request.timeframe)
-    if not request.model_id:
+    key, model_id = question.key, question.model_id
+    if not model_id:
         served = snapshot.by_key.get(key)
         if served is not None:
             return served
-        _check(request)
+        _check(key)
         raise _nothing(snapshot, key)
-    served = snapshot.by_id.get(request.model_id)
-    owner = served.key if served is not None else snapshot.known_ids.get(request.model_id)
+    served = snapshot.by_id.get(model_id)
+    owner = served.key if served is not None else snapshot.known_ids.get(model_id)
     if owner is None:
-        _check(request)
+        _check(key)
         _check_started(snapshot)
-        raise UnknownModelError(request.model_id)
+        raise UnknownModelError(model_id)
     if owner != key:
-        _check(request)
+        _check(key)
         raise NothingToServeError(
             "KEY_MISMATCH",
-            f"{request.model_id} is a model of {owner}, not of {key}",
+            f"{model_id} is a model of {owner}, not of {key}",
             field="model_id",
-            metadata={"model_id": request.model_id},
+            metadata={"model_id": model_id},
         )
     return served
 
 
-def _check(request: prediction_pb2.PredictRequest) -> None:
-    for field, value in (("symbol", request.symbol), ("timeframe", request.timeframe)):
+def _check(key: Key) -> None:
+    for field, value in zip(Key._fields, key, strict=True):
         problem = name_problem(value)
         if problem is not None:
             raise RequestError(f"INVALID_{field.upper()}", f"{field} {value!r} {problem}", field=field)

@@ -60,3 +60,12 @@ class ServingSnapshot:
     def complete(self) -> bool:
         """Whether every key has the model that the registry and the pins give it."""
         return self.revision >= 0 and not self.failures
+
+
+class ServingState:
+    """Where the present snapshot is; only the watcher assigns it."""
+
+    __slots__ = ("snapshot",)
+
+    def __init__(self) -> None:
+        self.snapshot = ServingSnapshot()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 
 import structlog
@@ -19,8 +19,8 @@ import structlog
 from signalserve.registry.errors import RegistryError
 from signalserve.registry.store import Store
 from signalserve.server.loader import Loader
-from signalserve.server.serving import ServingState
-from signalserve.server.snapshot import ServedModel, ServingSnapshot
+from signalserve.server.named import NamedModels
+from signalserve.server.snapshot import ServedModel, ServingSnapshot, ServingState
 
 _RETRY_SECONDS = 5.0
 
@@ -30,10 +30,20 @@ _log = structlog.get_logger("server")
 class RegistryWatcher:
     """Keeps a `ServingState` at the registry's newest revision."""
 
-    def __init__(self, store: Store, loader: Loader, state: ServingState, poll_seconds: float) -> None:
+    def __init__(
+        self,
+        store: Store,
+        loader: Loader,
+        state: ServingState,
+        named: NamedModels,
+        poll_seconds: float,
+        count_swap: Callable[[], None],
+    ) -> None:
         self._store = store
         self._loader = loader
         self._state = state
+        self._named = named
+        self._count_swap = count_swap
         self._poll_seconds = poll_seconds
         self._seen: Hashable = None
         self._last_problem = ""
@@ -93,7 +103,7 @@ class RegistryWatcher:
         self.seen_revision = view.state.revision
         snapshot = self._loader.build(view, self._state.snapshot)
         digests = view.state.digests
-        self._state.forget(
+        self._named.forget(
             lambda served: (
                 served.model_id in snapshot.known_ids
                 and digests.get(served.model_id, "") == served.predictor.digest
@@ -124,7 +134,7 @@ class RegistryWatcher:
                 _log.info(
                     "model.swapped", key=str(key), before=before, after=after, revision=snapshot.revision
                 )
-                self._state.metrics.swaps.inc()
+                self._count_swap()
 
 
 def _name(served: ServedModel | None) -> str | None:

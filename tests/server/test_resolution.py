@@ -53,7 +53,7 @@ async def test_models_that_requests_name_stay_within_the_bound(base: Path, templ
     async with serving(base, server={"port": 0, "max_pinned_models": 2}) as (client, server):
         for number in range(4):
             assert await asked(client, f"named{number}") == f"named{number}"
-        assert list(server.state.loaded_by_name()) == ["named2", "named3"]
+        assert list(server.named.loaded()) == ["named2", "named3"]
         assert await asked(client, "named0") == "named0"
 
 

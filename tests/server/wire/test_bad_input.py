@@ -27,8 +27,10 @@ from signalserve.client import (
     Unavailable,
 )
 from signalserve.client.errors import from_status
+from signalserve.common.key import Key
 from signalserve.predictors.schema import schema_hash
 from signalserve.server.errors import LateError
+from signalserve.server.question import Question
 from signalserve.v1 import prediction_pb2, registry_pb2
 from tests.server.conftest import settings_of
 from tests.server.wire.conftest import NAMES, Registry, Server, refusal, request
@@ -296,7 +298,11 @@ def test_a_deadline_that_is_past_when_the_call_starts_costs_no_work(server: Serv
     counting = with_counting(server, "BTCUSDT")
     counting.release.set()
     assert server.parts is not None
-    state = server.parts.state
+    scorer = server.parts.scorer
+    question = Question(Key("BTCUSDT", "15m"), GOOD, NAMES)
+
+    def same(given: Any) -> Any:
+        return given
 
     async def late(work: Any) -> str:
         with pytest.raises(LateError) as caught:
@@ -304,13 +310,15 @@ def test_a_deadline_that_is_past_when_the_call_starts_costs_no_work(server: Serv
         return caught.value.reason
 
     for work in (
-        lambda: state.predict(request(GOOD), 0.0),
-        lambda: state.predict_batch([request(GOOD)], -1.0),
+        lambda: scorer.answer(question, 0.0, same),
+        lambda: scorer.answer_each([question], -1.0, ask=same, give=same, fail=same),
     ):
         assert server.call_async(late(work())) == "DEADLINE_GONE"
     assert counting.calls == 0
-    # on the wire a timeout is whole milliseconds, at least one: the server may still be in time for it
+    # on the wire a timeout is whole milliseconds, at least one: the server must not be in time for it
+    counting.release.clear()
     assert isinstance(refusal(server.prediction.Predict, request(GOOD), timeout=0.0), DeadlineExceeded)
+    counting.release.set()
 
 
 def test_a_deadline_that_passes_while_a_call_waits_for_a_thread_costs_no_work(server: Server) -> None:
@@ -347,7 +355,7 @@ def test_a_fault_of_ours_is_internal_with_an_id_that_is_in_the_log_and_no_except
     def fault(*given: object, **named: object) -> None:
         raise RuntimeError("a secret of ours")
 
-    monkeypatch.setattr("signalserve.server.servicers.registry.select", fault)
+    monkeypatch.setattr("signalserve.server.wire.registry_service.select", fault)
     with structlog.testing.capture_logs() as lines:
         error = refusal(server.registry.ListModels, registry_pb2.ListModelsRequest())
     assert (type(error), error.reason) == (InternalError, "INTERNAL_ERROR")

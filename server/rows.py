@@ -1,4 +1,4 @@
-"""Between the wire and numpy: a request's rows in the model's order, an answer's message.
+"""A question's rows as a matrix in the model's order of columns, and what is remarkable about them.
 
 The hot path: one row of 40 features must cost microseconds, so the work that depends on the names alone
 is kept per model and order of names.
@@ -6,19 +6,14 @@ is kept per model and order of names.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from signalserve.common.timeframe import UnknownTimeframeError, timeframe_seconds
 from signalserve.predictors.predictor import Predictor
 from signalserve.server.errors import NothingToServeError, RequestError
-from signalserve.v1 import prediction_pb2
-
-Matrix = np.ndarray[Any, np.dtype[np.float64]]
+from signalserve.server.question import Matrix, Question
 
 _SHOWN_NAMES = 20
 _KEPT_ORDERS = 4096
@@ -26,40 +21,41 @@ _KEPT_ORDERS = 4096
 _orders: dict[tuple[str, tuple[str, ...]], np.ndarray | None] = {}
 
 
-def read_rows(request: prediction_pb2.PredictRequest, predictor: Predictor, max_rows: int) -> Matrix:
-    """The request's values as a matrix [rows, the model's features], in the model's order.
+def read_rows(question: Question, predictor: Predictor, max_rows: int) -> Matrix:
+    """The question's values as a matrix [rows, the model's features], in the model's order.
 
     Raises:
         RequestError: no names and no hash, both, missing or duplicate names, wrong width, no or too many rows.
         NothingToServeError: the schema hash is not the model's.
     """
-    if request.schema_hash:
-        if request.feature_names:
+    values, columns, schema_hash = question.values, question.columns, question.schema_hash
+    if schema_hash:
+        if columns:
             raise RequestError(
                 "SCHEMA_AMBIGUOUS",
                 "give feature_names or schema_hash, not both",
                 field="schema_hash",
             )
-        if request.schema_hash != predictor.schema_hash:
+        if schema_hash != predictor.schema_hash:
             raise NothingToServeError(
                 "SCHEMA_MISMATCH",
                 "the schema_hash is not that of the model that answers now; send feature_names, or ask GetModel "
                 "for its columns",
                 field="schema_hash",
-                metadata={"schema_hash": request.schema_hash, "model_schema_hash": predictor.schema_hash},
+                metadata={"schema_hash": schema_hash, "model_schema_hash": predictor.schema_hash},
             )
-        return _shape(request.values, len(predictor.feature_names), max_rows)
-    names = tuple(request.feature_names)
+        return _shape(values, len(predictor.feature_names), max_rows)
+    names = tuple(columns)
     if not names:
         raise RequestError(
             "SCHEMA_REQUIRED", "name the columns with feature_names or schema_hash", field="feature_names"
         )
     order = _order(names, predictor)
-    matrix = _shape(request.values, len(names), max_rows)
+    matrix = _shape(values, len(names), max_rows)
     return matrix if order is None else np.ascontiguousarray(matrix[:, order])
 
 
-def _shape(values: Sequence[float], width: int, max_rows: int) -> Matrix:
+def _shape(values: Sequence[float] | Matrix, width: int, max_rows: int) -> Matrix:
     count = len(values)
     if count == 0:
         raise RequestError("NO_ROWS", "values is empty: send at least one row", field="values")
@@ -78,7 +74,7 @@ def _shape(values: Sequence[float], width: int, max_rows: int) -> Matrix:
             field="values",
             metadata={"rows": str(rows), "max_rows": str(max_rows)},
         )
-    return np.array(values).reshape(rows, width)
+    return np.asarray(values, dtype=np.float64).reshape(rows, width)
 
 
 def _order(names: tuple[str, ...], predictor: Predictor) -> np.ndarray | None:
@@ -124,20 +120,14 @@ def out_of_range(matrix: Matrix, predictor: Predictor) -> bool:
     if low is None or high is None:
         return False
     # NaN compares false on both sides: a missing value is no extreme one
-    return bool(((matrix < low) | (matrix > high)).any())
+    return bool(np.count_nonzero((matrix < low) | (matrix > high)))
 
 
-def stale_bar(event_time: Timestamp, timeframe: str, factor: float, now: float) -> bool:
-    """Whether a bar's close is older than `factor` bars, or further ahead than one bar."""
+def stale_bar(event_time: float, timeframe: str, factor: float, now: float) -> bool:
+    """Whether a bar's close is older than `factor` bars, or further ahead than one bar; both times are Unix."""
     try:
         seconds = timeframe_seconds(timeframe)
     except UnknownTimeframeError:
         return False  # a name of the registry's that is no length
-    age = now - (event_time.seconds + event_time.nanos * 1e-9)
+    age = now - event_time
     return age > factor * seconds or age < -seconds
-
-
-def now_timestamp() -> Timestamp:
-    """The present time for the wire."""
-    seconds, nanos = divmod(time.time_ns(), 10**9)
-    return Timestamp(seconds=seconds, nanos=nanos)

@@ -1,0 +1,203 @@
+"""The serving path's heart: a question becomes an answer.
+
+`server/wire` -> here -> `server/resolver` -> `server/rows` -> a predictor.
+
+1. One snapshot answers a call, with all its items: the reference is taken once.
+2. A deadline that has gone costs no work; it is looked at when a call comes and again when a thread takes it up.
+3. What takes long leaves the event loop: big matrices, slow models, models that must be loaded first, batches.
+4. What the asker makes of an answer (`give`) is made where the scores were computed, for the same reason.
+5. An item of a batch fails alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from signalserve.server.errors import LateError, NothingToServeError, RequestError
+from signalserve.server.limits import ScoringLimits
+from signalserve.server.named import NamedModels
+from signalserve.server.question import Answer, Flag, Question
+from signalserve.server.resolver import resolve
+from signalserve.server.rows import out_of_range, read_rows, stale_bar
+from signalserve.server.snapshot import ServedModel, ServingSnapshot, ServingState
+
+# below this many values a one-threaded answer is cheaper than handing the work to another thread
+_INLINE_VALUES = 8_192
+
+# a batch is cut no finer: below this the hand-over costs more than a second core gives
+_SMALLEST_PART = 32
+_CORES = min(4, os.cpu_count() or 1)
+
+Item = TypeVar("Item")
+Given = TypeVar("Given")
+
+
+class Scorer:
+    """Answers questions from the present snapshot and from the models that requests named."""
+
+    def __init__(
+        self,
+        state: ServingState,
+        named: NamedModels,
+        limits: ScoringLimits,
+        observe: Callable[[float], None],
+    ) -> None:
+        """`observe` gets the seconds that each answer took, a wait for a thread included."""
+        self._state = state
+        self._named = named
+        self._limits = limits
+        self._observe = observe
+        self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="predict")
+
+    def close(self) -> None:
+        """Wait for the worker threads' present work and let them go."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    async def answer(
+        self, question: Question, remaining: float | None, give: Callable[[Answer], Given]
+    ) -> Given:
+        """What `give` makes of the answer; heavy work goes to a worker thread.
+
+        `remaining` is the time left in seconds, None for no deadline.
+
+        Raises:
+            ServingError, RegistryError, PredictorError: there is no answer; the text says why.
+        """
+        _check_time(remaining)
+        started = time.perf_counter()
+        snapshot = self._state.snapshot
+        served = resolve(snapshot, question) or self._named.get(question.model_id)
+        if served is not None and served.inline and len(question.values) <= _INLINE_VALUES:
+            given = give(self._score(snapshot, served, question))
+        else:
+            given = await asyncio.get_running_loop().run_in_executor(
+                self._threads, self._work, snapshot, question, _until(remaining), give
+            )
+        self._observe(time.perf_counter() - started)
+        return given
+
+    async def answer_each(
+        self,
+        items: Sequence[Item],
+        remaining: float | None,
+        *,
+        ask: Callable[[Item], Question],
+        give: Callable[[Answer], Given],
+        fail: Callable[[Exception], Given],
+    ) -> list[Given]:
+        """For each item what `give` makes of its answer, or `fail` of its error, in the items' order.
+
+        The three are called in worker threads.
+
+        Raises:
+            RequestError: there is no item, or there are too many.
+            LateError: the deadline had gone.
+        """
+        _check_time(remaining)
+        if not items:
+            raise RequestError("NO_REQUESTS", "the batch holds no request", field="requests")
+        limit = self._limits.max_batch_requests
+        if len(items) > limit:
+            raise RequestError(
+                "TOO_MANY_REQUESTS",
+                f"{len(items)} requests in one batch; the limit is {limit}",
+                field="requests",
+            )
+        until = _until(remaining)
+        snapshot = self._state.snapshot
+
+        def work(part: Sequence[Item]) -> list[Given]:
+            results = []
+            for item in part:
+                try:
+                    results.append(self._work(snapshot, ask(item), until, give))
+                except Exception as error:  # noqa: BLE001 - one bad item fails no other
+                    results.append(fail(error))
+            return results
+
+        loop = asyncio.get_running_loop()
+        parts = await asyncio.gather(
+            *(loop.run_in_executor(self._threads, work, part) for part in _parts(items))
+        )
+        return [result for part in parts for result in part]
+
+    def _work(
+        self,
+        snapshot: ServingSnapshot,
+        question: Question,
+        until: float | None,
+        give: Callable[[Answer], Given],
+    ) -> Given:
+        """One answer in a worker thread, which may have to load the model."""
+        if until is not None and time.monotonic() >= until:
+            raise _late()
+        served = resolve(snapshot, question) or self._named.load(question.model_id)
+        return give(self._score(snapshot, served, question))
+
+    def _score(self, snapshot: ServingSnapshot, served: ServedModel, question: Question) -> Answer:
+        now = time.time()
+        stale = served.is_stale(now)
+        limits = self._limits
+        if stale and limits.refuse_stale and not question.model_id:
+            raise _stale(served)
+        predictor = served.predictor
+        matrix = read_rows(question, predictor, limits.max_rows)
+        scores = predictor.predict(matrix)
+        served_ns = time.time_ns()
+        flags: tuple[Flag, ...] = ()
+        if (
+            question.event_time is not None
+            and limits.stale_bar_factor is not None
+            and stale_bar(question.event_time, question.key.timeframe, limits.stale_bar_factor, now)
+        ):
+            flags = (Flag.STALE_BAR,)
+        if stale:
+            flags += (Flag.STALE_MODEL,)
+        if out_of_range(matrix, predictor):
+            flags += (Flag.OUT_OF_RANGE,)
+        return Answer(
+            scores,
+            served.model_id,
+            predictor.digest,
+            predictor.schema_hash,
+            snapshot.revision,
+            served_ns,
+            flags,
+            question.sequence,
+        )
+
+
+def _parts(items: Sequence[Item]) -> list[Sequence[Item]]:
+    """A batch cut for the cores: ONNX Runtime lets other threads run while it computes."""
+    count = max(1, min(_CORES, len(items) // _SMALLEST_PART))
+    size = -(-len(items) // count)
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def _until(remaining: float | None) -> float | None:
+    return None if remaining is None else time.monotonic() + remaining
+
+
+def _check_time(remaining: float | None) -> None:
+    if remaining is not None and remaining <= 0:
+        raise _late()
+
+
+def _late() -> LateError:
+    return LateError("DEADLINE_GONE", "the deadline was gone before the work began; nothing was computed")
+
+
+def _stale(served: ServedModel) -> NothingToServeError:
+    since = datetime.fromtimestamp(served.stale_at or 0.0, UTC)
+    return NothingToServeError(
+        "MODEL_STALE",
+        f"{served.model_id} of {served.key} is older than ml.max_model_age since {since:%Y-%m-%d %H:%M}Z and "
+        "ml.stale_models says refuse; train and promote a newer one",
+        metadata={"model_id": served.model_id, "stale_since": since.isoformat()},
+    )

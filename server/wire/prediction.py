@@ -1,0 +1,57 @@
+"""PredictRequest <-> Question, Answer <-> PredictResponse.
+
+The hot path: each field of a message is read once, and the values stay in the message until somebody computes.
+"""
+
+from __future__ import annotations
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from signalserve.common.key import Key
+from signalserve.server.question import Answer, Flag, Question
+from signalserve.v1 import prediction_pb2
+
+_FLAGS = {
+    Flag.STALE_MODEL: prediction_pb2.PREDICTION_FLAG_STALE_MODEL,
+    Flag.STALE_BAR: prediction_pb2.PREDICTION_FLAG_STALE_BAR,
+    Flag.OUT_OF_RANGE: prediction_pb2.PREDICTION_FLAG_OUT_OF_RANGE,
+}
+
+
+def question_of(request: prediction_pb2.PredictRequest) -> Question:
+    """What a request asks; nothing is checked yet."""
+    event_time = None
+    if request.HasField("event_time"):
+        moment = request.event_time
+        event_time = moment.seconds + moment.nanos * 1e-9
+    return Question(
+        Key(request.symbol, request.timeframe),
+        request.values,
+        request.feature_names,
+        request.schema_hash,
+        request.model_id,
+        event_time,
+        request.sequence,
+    )
+
+
+def response_of(answer: Answer) -> prediction_pb2.PredictResponse:
+    """The message of an answer."""
+    scores, model_id, digest, schema_hash, revision, served_ns, flags, sequence = answer
+    response = prediction_pb2.PredictResponse(
+        scores=scores.tolist(),
+        model_id=model_id,
+        model_digest=digest,
+        registry_revision=revision,
+        schema_hash=schema_hash,
+        sequence=sequence,
+    )
+    set_time(response.served_time, served_ns)
+    if flags:
+        response.flags.extend(_FLAGS[flag] for flag in flags)
+    return response
+
+
+def set_time(field: Timestamp, nanoseconds: int) -> None:
+    """Write a Unix time into a message's field, in place: half of what a Timestamp that is copied costs."""
+    field.seconds, field.nanos = divmod(nanoseconds, 10**9)

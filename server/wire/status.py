@@ -1,0 +1,62 @@
+"""A serving snapshot -> ServingStatus."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+
+from signalserve.server.snapshot import LoadFailure, ServedModel, ServingSnapshot
+from signalserve.v1 import serving_status_pb2
+
+
+def serving_status(
+    snapshot: ServingSnapshot,
+    *,
+    seen_revision: int,
+    draining: bool,
+    started: datetime,
+    version: str,
+    now: float,
+) -> serving_status_pb2.ServingStatus:
+    """What this process serves; `now` is a Unix time."""
+    status = serving_status_pb2.ServingStatus(
+        registry_revision=max(snapshot.revision, 0),
+        seen_revision=max(seen_revision, snapshot.revision, 0),
+        ready=snapshot.complete,
+        draining=draining,
+        version=version,
+        process_id=os.getpid(),
+        warnings=snapshot.warnings,
+        load_errors=[_load_error(failure) for failure in snapshot.failures],
+    )
+    status.start_time.FromDatetime(started)
+    for _, served in sorted(snapshot.by_key.items()):
+        _add_model(status, served, now)
+    return status
+
+
+def _add_model(status: serving_status_pb2.ServingStatus, served: ServedModel, now: float) -> None:
+    predictor = served.predictor
+    model = status.models.add(
+        symbol=served.key.symbol,
+        timeframe=served.key.timeframe,
+        model_id=served.model_id,
+        model_digest=predictor.digest,
+        schema_hash=predictor.schema_hash,
+        engine=predictor.engine,
+        engine_reason=predictor.engine_reason,
+        pinned=served.pinned,
+        stale=served.is_stale(now),
+    )
+    if served.stale_at is not None:
+        model.stale_time.FromSeconds(int(served.stale_at))
+
+
+def _load_error(failure: LoadFailure) -> serving_status_pb2.LoadError:
+    return serving_status_pb2.LoadError(
+        symbol=failure.key.symbol,
+        timeframe=failure.key.timeframe,
+        model_id=failure.model_id,
+        message=failure.message,
+        registry_revision=failure.revision,
+    )
