@@ -32,7 +32,7 @@ from signalserve.predictors.manifest import (
 from signalserve.predictors.opening import open_predictor
 from signalserve.predictors.predictor import Predictor
 from signalserve.registry.entry import ModelRegistryEntry, Status
-from signalserve.registry.errors import ArtifactError, NotAdoptedError
+from signalserve.registry.errors import ArtefactError, NotAdoptedError
 from signalserve.registry.metadata import ModelMetadata
 
 if TYPE_CHECKING:
@@ -97,22 +97,22 @@ class Artefact:
         """The metadata, as the file has it now.
 
         Raises:
-            ArtifactError: missing, broken, or of another model.
+            ArtefactError: missing, broken, or of another model.
         """
         path = self.folder / META_FILE
-        with self._as_artifact_error():
+        with self._as_artefact_error():
             meta = ModelMetadata.parse(self._contents.read(META_FILE), path)
         if meta.model_id != self.entry.model_id:
-            raise ArtifactError(f"{path} is of {meta.model_id}, not of {self.entry.model_id}")
+            raise ArtefactError(f"{path} is of {meta.model_id}, not of {self.entry.model_id}")
         return meta
 
     def meta_text(self) -> str:
         """meta.json as it stands.
 
         Raises:
-            ArtifactError: missing, or no UTF-8.
+            ArtefactError: missing, or no UTF-8.
         """
-        with self._as_artifact_error():
+        with self._as_artefact_error():
             return self._contents.read(META_FILE).decode("utf-8", errors="replace")
 
     def proven_meta(self) -> ModelMetadata:
@@ -120,12 +120,12 @@ class Artefact:
 
         Raises:
             NotAdoptedError: the log has no digest.
-            ArtifactError: missing, broken, of another model, or changed since.
+            ArtefactError: missing, broken, of another model, or changed since.
         """
-        with self._as_artifact_error():
+        with self._as_artefact_error():
             manifest = expected_manifest(self._contents, self._needed())
             if manifest.files.get(META_FILE) != self._contents.sha256(META_FILE):
-                raise ArtifactError(
+                raise ArtefactError(
                     f"{self.folder / META_FILE} is not the one that was registered, so what it says of the training "
                     "can't be trusted; restore it, or train the model again",
                     metadata={"model_id": self.entry.model_id},
@@ -137,16 +137,16 @@ class Artefact:
 
         Raises:
             NotAdoptedError: the log has none.
-            ArtifactError: a file is missing or is not what was registered.
+            ArtefactError: a file is missing or is not what was registered.
         """
-        with self._as_artifact_error():
+        with self._as_artefact_error():
             return verify_files(self._contents, self._needed())
 
     def prove(self) -> Proof:
         """As `verify`; a model with an ONNX form must also reproduce its golden rows now."""
         digest = self._needed()
         predictor: Predictor | None = None
-        with self._as_artifact_error():
+        with self._as_artefact_error():
             manifest = expected_manifest(self._contents, digest)
             if manifest.engine == "onnx":
                 predictor = open_predictor(self._contents, expected_digest=digest, unpickle="never")
@@ -160,13 +160,13 @@ class Artefact:
         the owner must trust it.
 
         Raises:
-            ArtifactError: a file is missing, or the model can't be served.
+            ArtefactError: a file is missing, or the model can't be served.
         """
         if not self.is_sealed:
             if not self.has(MODEL_FILE):
-                raise ArtifactError(f"{self.folder / MODEL_FILE} is missing")
+                raise ArtefactError(f"{self.folder / MODEL_FILE} is missing")
             self.seal(self.load())
-        with self._as_artifact_error():
+        with self._as_artefact_error():
             manifest, digest = read_manifest(self._contents)
             predictor: Predictor | None = None
             if manifest.engine == "onnx":
@@ -180,13 +180,13 @@ class Artefact:
 
         Raises:
             NotAdoptedError: a legacy folder, and `unpickle` is not `always`.
-            ArtifactError: the files are not what was registered, or the model does not give its golden scores.
+            ArtefactError: the files are not what was registered, or the model does not give its golden scores.
         """
         if not self.digest and (unpickle != "always" or self.is_sealed):
             raise NotAdoptedError(
                 self.entry.model_id
             )  # a manifest that nobody registered vouches for nothing
-        with self._as_artifact_error():
+        with self._as_artefact_error():
             if self.digest:
                 return open_predictor(self._contents, expected_digest=self.digest, unpickle=unpickle)
             return open_predictor(self._contents, unpickle=unpickle, feature_names=self.meta().feature_cols)
@@ -197,12 +197,12 @@ class Artefact:
         A legacy folder's is opened on the caller's word.
 
         Raises:
-            ArtifactError: it is not what was registered, or can't be opened here (a missing library, say).
+            ArtefactError: it is not what was registered, or can't be opened here (a missing library, say).
         """
         import joblib  # brings scikit-learn's world, which a server never needs
 
         path = self.folder / MODEL_FILE
-        with self._as_artifact_error():
+        with self._as_artefact_error():
             if self.digest:
                 manifest = expected_manifest(self._contents, self.digest)
                 content = read_verified(self._contents, MODEL_FILE, manifest)
@@ -212,7 +212,7 @@ class Artefact:
         try:
             return joblib.load(io.BytesIO(content))
         except Exception as error:
-            raise ArtifactError(f"{path} can't be opened: {type(error).__name__}: {error}") from error
+            raise ArtefactError(f"{path} can't be opened: {type(error).__name__}: {error}") from error
 
     def seal(self, model: Any, reference: np.ndarray | None = None) -> Sealed:
         """As the function `seal`, of this folder and its metadata."""
@@ -257,7 +257,7 @@ class Artefact:
         if not self.has(IMPORTANCES_FILE):
             stated = self.meta().feature_importances or {}
             return [(name, float(value)) for name, value in stated.items() if isinstance(value, int | float)]
-        with self._as_artifact_error():
+        with self._as_artefact_error():
             text = self._contents.read(IMPORTANCES_FILE).decode("utf-8", errors="replace")
         found: list[tuple[str, float]] = []
         for row in csv.DictReader(io.StringIO(text, newline="")):
@@ -272,7 +272,7 @@ class Artefact:
             yield f"{self.folder / MODEL_FILE} is missing"
         try:
             self.meta()
-        except ArtifactError as error:
+        except ArtefactError as error:
             yield str(error)
 
     def _needed(self) -> str:
@@ -280,8 +280,8 @@ class Artefact:
             raise NotAdoptedError(self.entry.model_id)
         return self.digest
 
-    def _as_artifact_error(self) -> AbstractContextManager[None]:
-        return _as_artifact_error(self.entry.model_id)
+    def _as_artefact_error(self) -> AbstractContextManager[None]:
+        return _as_artefact_error(self.entry.model_id)
 
 
 def seal(folder: Path, meta: ModelMetadata, model: Any, reference: np.ndarray | None = None) -> Sealed:
@@ -294,13 +294,13 @@ def seal(folder: Path, meta: ModelMetadata, model: Any, reference: np.ndarray | 
         reference: training rows [rows, features] for the golden rows; None makes some up.
 
     Raises:
-        ArtifactError: the model can't be served at all (more than two classes, say), or its columns are not named.
+        ArtefactError: the model can't be served at all (more than two classes, say), or its columns are not named.
     """
     from signalserve.predictors.seal import seal_run_dir  # brings the converters, which a server never needs
 
     if not meta.feature_cols:
-        raise ArtifactError(f"{meta.model_id}: {META_FILE} has no feature_cols, so nobody knows its columns")
-    with _as_artifact_error(meta.model_id):
+        raise ArtefactError(f"{meta.model_id}: {META_FILE} has no feature_cols, so nobody knows its columns")
+    with _as_artefact_error(meta.model_id):
         return seal_run_dir(
             folder,
             model,
@@ -313,12 +313,12 @@ def seal(folder: Path, meta: ModelMetadata, model: Any, reference: np.ndarray | 
 
 
 @contextmanager
-def _as_artifact_error(model_id: str) -> Iterator[None]:
+def _as_artefact_error(model_id: str) -> Iterator[None]:
     """Give a refusal of the predictors the registry's own type."""
     try:
         yield
     except (PredictorError, OSError) as error:
-        raise ArtifactError(f"{model_id}: {error}", metadata={"model_id": model_id}) from error
+        raise ArtefactError(f"{model_id}: {error}", metadata={"model_id": model_id}) from error
 
 
 class Artefacts:

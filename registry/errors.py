@@ -13,7 +13,7 @@ RegistryError
 │   │   ├── QuarantinedError
 │   │   ├── GateRefusedError       the evidence is not enough
 │   │   ├── NotAdoptedError        a legacy folder: no digest was ever taken
-│   │   ├── ArtifactError          the artefacts are missing or not what was registered
+│   │   ├── ArtefactError          the artefacts are missing or not what was registered
 │   │   └── NothingToRollBackToError
 │   └── StaleExpectationError      compare-and-set lost the race
 └── StorageError                   our side
@@ -127,7 +127,7 @@ class NotAdoptedError(PreconditionError):
         )
 
 
-class ArtifactError(PreconditionError):
+class ArtefactError(PreconditionError):
     """The artefacts are missing, or are not what was registered."""
 
     reason = "ARTIFACT_INVALID"

@@ -10,7 +10,7 @@ from typing import Any
 
 from signalserve.common.files import write_atomically
 from signalserve.predictors.contents import META_FILE
-from signalserve.registry.errors import ArtifactError
+from signalserve.registry.errors import ArtefactError
 
 __all__ = ["META_FILE", "ModelMetadata"]
 
@@ -49,16 +49,16 @@ class ModelMetadata:
         """Read a mapping; keys that we don't know are kept.
 
         Raises:
-            ArtifactError: one of model_id, symbol, timeframe, model_type is missing or no text.
+            ArtefactError: one of model_id, symbol, timeframe, model_type is missing or no text.
         """
         for name in _REQUIRED:
             if not isinstance(values.get(name), str) or not values[name]:
-                raise ArtifactError(f"{META_FILE}: {name} is missing or is no text")
+                raise ArtefactError(f"{META_FILE}: {name} is missing or is no text")
         columns = values.get("feature_cols")
         if columns is not None and not (
             isinstance(columns, list) and all(isinstance(column, str) for column in columns)
         ):
-            raise ArtifactError(f"{META_FILE}: feature_cols is no list of names")
+            raise ArtefactError(f"{META_FILE}: feature_cols is no list of names")
         known = {item.name for item in fields(cls)} - {"extra"}
         return cls(
             **{name: value for name, value in values.items() if name in known},
@@ -91,12 +91,12 @@ class ModelMetadata:
         """Read a `meta.json`.
 
         Raises:
-            ArtifactError: it is missing, is no JSON object, or lacks a required key.
+            ArtefactError: it is missing, is no JSON object, or lacks a required key.
         """
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise ArtifactError(f"{path}: {error.strerror or error}") from error
+            raise ArtefactError(f"{path}: {error.strerror or error}") from error
         return cls.parse(content, path)
 
     @classmethod
@@ -104,14 +104,14 @@ class ModelMetadata:
         """Read the bytes of a `meta.json`; `path` is for messages.
 
         Raises:
-            ArtifactError: it is no JSON object, or lacks a required key.
+            ArtefactError: it is no JSON object, or lacks a required key.
         """
         try:
             values = json.loads(content.decode("utf-8"))
         except (ValueError, RecursionError) as error:
-            raise ArtifactError(f"{path}: is not JSON: {error}") from error
+            raise ArtefactError(f"{path}: is not JSON: {error}") from error
         if not isinstance(values, dict):
-            raise ArtifactError(f"{path}: is no JSON object")
+            raise ArtefactError(f"{path}: is no JSON object")
         return cls.from_dict(values)
 
 

@@ -11,7 +11,7 @@ from signalserve.common.key import Key
 from signalserve.registry.answers import Committed, answered, commit, decide_and_commit
 from signalserve.registry.artefact import Proof
 from signalserve.registry.entry import ModelRegistryEntry, Status
-from signalserve.registry.errors import ArtifactError, InvalidArgumentError, NotAdoptedError
+from signalserve.registry.errors import ArtefactError, InvalidArgumentError, NotAdoptedError
 from signalserve.registry.events import json_safe
 from signalserve.registry.gate import Decision
 from signalserve.registry.lifecycle import Action
@@ -58,7 +58,7 @@ class Moves(Parts):
 
         Raises:
             UnknownModelError, StaleExpectationError, WrongStatusError, QuarantinedError, GateRefusedError,
-            NotAdoptedError, ArtifactError, InvalidArgumentError, StorageError: nothing changed.
+            NotAdoptedError, ArtefactError, InvalidArgumentError, StorageError: nothing changed.
         """
         request = [[item.model_id, item.expected_production_model_id] for item in promotions]
         known = self.state
@@ -158,7 +158,7 @@ class Moves(Parts):
         nothing, and is judged by the evidence of the first.
 
         Raises:
-            UnknownModelError, WrongStatusError, NotAdoptedError, ArtifactError, RequestIdReusedError, StorageError:
+            UnknownModelError, WrongStatusError, NotAdoptedError, ArtefactError, RequestIdReusedError, StorageError:
             nothing was kept.
         """
         with self.store.transaction(Origin(actor, via, reason, request_id)) as transaction:
@@ -184,7 +184,7 @@ class Moves(Parts):
         """Propose a model for production on its stored evidence, or restore an archived one to that.
 
         Raises:
-            UnknownModelError, WrongStatusError, QuarantinedError, GateRefusedError, NotAdoptedError, ArtifactError,
+            UnknownModelError, WrongStatusError, QuarantinedError, GateRefusedError, NotAdoptedError, ArtefactError,
             StorageError: nothing changed.
         """
 
@@ -234,7 +234,7 @@ class Moves(Parts):
         for model_id in candidates:
             try:
                 proof = self.artefact_of(state, model_id).prove()
-            except (ArtifactError, NotAdoptedError) as error:
+            except (ArtefactError, NotAdoptedError) as error:
                 skipped[model_id] = str(error)
                 _log.warning("registry.rollback_passed_over", model_id=model_id, why=str(error))
             else:

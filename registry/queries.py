@@ -94,7 +94,7 @@ class Queries(Parts):
         the caller's word.
 
         Raises:
-            UnknownModelError, ArtifactError: there is none, or it is not what was registered.
+            UnknownModelError, ArtefactError: there is none, or it is not what was registered.
         """
         artefact = self.artefact(model_id)
         meta = artefact.meta()

@@ -14,7 +14,7 @@ from signalserve.predictors.manifest import MODEL_FILE
 from signalserve.registry.answers import answered, commit
 from signalserve.registry.artefact import Artefact, Proof
 from signalserve.registry.entry import ModelRegistryEntry, Status
-from signalserve.registry.errors import ArtifactError, InvalidArgumentError
+from signalserve.registry.errors import ArtefactError, InvalidArgumentError
 from signalserve.registry.events import StatusChange
 from signalserve.registry.identifiers import check_name
 from signalserve.registry.lifecycle import Action, first_step
@@ -64,7 +64,7 @@ class Registration(Retention):
 
         Raises:
             InvalidArgumentError: a name can't be used, the id is taken, or the status is another.
-            ArtifactError: the folder is not whole.
+            ArtefactError: the folder is not whole.
             StorageError: nothing was registered.
         """
         first_step(status)
@@ -110,14 +110,14 @@ class Registration(Retention):
         keeps it, if its files still fit.
 
         Raises:
-            UnknownModelError, ArtifactError, StorageError: nothing changed.
+            UnknownModelError, ArtefactError, StorageError: nothing changed.
         """
         artefact = self.artefact(model_id)
         if artefact.digest:
             artefact.verify()
             return artefact.digest
         if artefact.entry.status == Status.FAILED:
-            raise ArtifactError(f"{model_id} is a failed training run: there is nothing to adopt")
+            raise ArtefactError(f"{model_id} is a failed training run: there is nothing to adopt")
         artefact.meta()
         proof = artefact.adopt()
         with self.store.transaction(Origin(actor, via, reason)) as transaction:
@@ -137,7 +137,7 @@ def _take_digest(
 ) -> tuple[str, dict[str, Any]]:
     folder = artefact.folder
     if not artefact.has(MODEL_FILE):
-        raise ArtifactError(
+        raise ArtefactError(
             f"{folder / MODEL_FILE} is missing: write the run directory before registering it"
         )
     if not artefact.has(META_FILE):
@@ -147,7 +147,7 @@ def _take_digest(
         fitted = model if model is not None else artefact.load()
         try:
             artefact.seal(fitted, reference)
-        except ArtifactError as error:
+        except ArtefactError as error:
             # registered all the same, as research code always could; it can't be promoted
             _log.warning("registry.not_servable", model_id=meta.model_id, why=str(error))
             return "", {"not_sealed": str(error)} | _tested(meta)

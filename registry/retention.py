@@ -22,7 +22,7 @@ from signalserve.common.key import Key
 from signalserve.common.moments import utc_now
 from signalserve.predictors.manifest import MODEL_FILE
 from signalserve.registry.entry import ModelRegistryEntry, Status, newest_first
-from signalserve.registry.errors import ArtifactError, InvalidArgumentError, NotAdoptedError
+from signalserve.registry.errors import ArtefactError, InvalidArgumentError, NotAdoptedError
 from signalserve.registry.parts import Parts
 from signalserve.registry.plans import plan_removal
 from signalserve.registry.runs import BUILDING_PREFIX, is_being_built
@@ -166,7 +166,7 @@ class Retention(Parts):
     def _verifies(self, state: RegistryState, model_id: str) -> bool:
         try:
             self.artefact_of(state, model_id).verify()
-        except (ArtifactError, NotAdoptedError):
+        except (ArtefactError, NotAdoptedError):
             return False
         return True
 
@@ -225,7 +225,7 @@ class Retention(Parts):
         for model_id, reason in why.items():
             try:
                 metadata = self.artefact_of(transaction.state, model_id).meta().to_dict()
-            except ArtifactError:
+            except ArtefactError:
                 metadata = None
             draft = plan_removal(
                 transaction.state, action, model_id, metadata=metadata, why=reason, protected=protected

@@ -166,7 +166,7 @@ def write_predictions(
                 writer.writerow([dataset.opened(bar), name, "" if np.isnan(value) else repr(value), known])
 
 
-def write_artifacts(folder: Path, model: Any, meta: ModelMetadata) -> None:
+def write_artefacts(folder: Path, model: Any, meta: ModelMetadata) -> None:
     """Write model.joblib, metrics.csv, feature_importances.csv and meta.json."""
     joblib.dump(model, folder / "model.joblib", compress=3)
     with (folder / "metrics.csv").open("w", newline="", encoding="utf-8") as file:

@@ -33,7 +33,7 @@ from signalserve.training.importances import feature_importances
 from signalserve.training.interrupts import uninterrupted
 from signalserve.training.leakage import check_no_lookahead, random_cuts
 from signalserve.training.progress import Report, quiet
-from signalserve.training.record import base_metadata, metadata_of, write_artifacts, write_predictions
+from signalserve.training.record import base_metadata, metadata_of, write_artefacts, write_predictions
 from signalserve.training.request import TrainRequest
 from signalserve.training.walk_forward import WalkForward, fit, measure, score, walk_forward
 
@@ -123,7 +123,7 @@ def _train(
     )
     meta = metadata_of(run, request, dataset, metrics, walk, trials, notes, importances)
     write_predictions(run.path / "oos_predictions.csv", dataset, walk, probability)
-    write_artifacts(run.path, model, meta)
+    write_artefacts(run.path, model, meta)
     # sealing adds the engine, and why it is not ONNX where it is not, to meta.json
     sealed = seal(run.path, meta, model, dataset.matrix[rows])
     meta = ModelMetadata.read(run.path / "meta.json")

@@ -16,7 +16,7 @@ from signalserve.features.pipeline import PIPELINE_VERSION, FeaturePipeline
 from signalserve.predictors.predictor import Predictor
 from signalserve.registry import Artefact, ModelMetadata, Registry, Status
 from signalserve.registry.entry import ModelRegistryEntry
-from signalserve.registry.errors import ArtifactError, WrongStatusError
+from signalserve.registry.errors import ArtefactError, WrongStatusError
 from signalserve.registry.state import RegistryState
 from signalserve.training.errors import TrainingError, TrainingRequestError
 
@@ -82,7 +82,7 @@ def open_scoring_model(
     """Open a model to score bars with.
 
     Raises:
-        UnknownModelError, WrongStatusError, NotAdoptedError, ArtifactError: there is none, or it may not be opened.
+        UnknownModelError, WrongStatusError, NotAdoptedError, ArtefactError: there is none, or it may not be opened.
         TrainingRequestError: its features are not those of a preset of ours.
     """
     artefact = registry.artefact_of(state, model_id)
@@ -97,7 +97,7 @@ def open_scoring_model(
 def _why_it_failed(artefact: Artefact) -> str:
     try:
         return str(artefact.meta().extra.get("error", "its folder does not say why"))
-    except ArtifactError as error:
+    except ArtefactError as error:
         return str(error)
 
 

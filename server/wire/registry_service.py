@@ -7,7 +7,7 @@ from typing import Any
 
 from signalserve.predictors.schema import schema_hash
 from signalserve.registry import Committed, Description, ModelRegistryEntry, Registry
-from signalserve.registry.errors import ArtifactError
+from signalserve.registry.errors import ArtefactError
 from signalserve.registry.plans import entry_of
 from signalserve.registry.queries import select
 from signalserve.registry.store import View
@@ -145,7 +145,7 @@ class RegistryService:
                 importances=artefact.importances(),
                 metadata_json=artefact.meta_text(),
             )
-        except ArtifactError as error:
+        except ArtefactError as error:
             model.problems.append(str(error))
             return registry_pb2.ModelDetails(model=model)
 

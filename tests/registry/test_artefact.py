@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from signalserve.registry import ModelMetadata, promote_model, register_model, validate_registry_entry
-from signalserve.registry.errors import ArtifactError, GateRefusedError
+from signalserve.registry.errors import ArtefactError, GateRefusedError
 from tests.registries import registry_at
 from tests.small_models import NAMES, register_copy, sealed_template
 
@@ -78,7 +78,7 @@ def test_a_model_is_loaded_from_the_very_bytes_that_were_checked(tmp_path: Path,
         assert registry_at(base).load("m").meta.model_id == "m"
     assert set(counts.values()) == {1}
     (base / "m" / "model.joblib").write_bytes(b"another")
-    with pytest.raises(ArtifactError, match=r"model\.joblib"):
+    with pytest.raises(ArtefactError, match=r"model\.joblib"):
         registry_at(base).load("m")
 
 
@@ -88,7 +88,7 @@ def test_a_sealed_folder_of_other_files_than_its_manifest_says_is_not_registered
     base = tmp_path / "registry"
     meta = sealed_copy(template, base, "m")
     (base / "m" / "model.joblib").write_bytes(b"another")
-    with pytest.raises(ArtifactError, match=r"model\.joblib"):
+    with pytest.raises(ArtefactError, match=r"model\.joblib"):
         register_model(meta, base)
     assert not registry_at(base).state.entries
 

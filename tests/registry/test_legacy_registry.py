@@ -27,7 +27,7 @@ from signalserve.registry import (
     verify_log,
 )
 from signalserve.registry.entry import COLUMNS
-from signalserve.registry.errors import ArtifactError, NotAdoptedError
+from signalserve.registry.errors import ArtefactError, NotAdoptedError
 from signalserve.registry.index import parse_index, render_index
 from tests.registries import gate_of, registry_at
 from tests.small_models import NAMES, fitted, rows, sealed_template, write_run
@@ -145,9 +145,9 @@ def test_a_swapped_folder_is_refused_by_the_log_even_with_a_manifest_of_its_own(
     other = sealed_template(tmp_path / "other", column=3)
     shutil.copytree(other, base / "model")
     meta.write(base / "model" / "meta.json")
-    with pytest.raises(ArtifactError, match="not the one that was registered"):
+    with pytest.raises(ArtefactError, match="not the one that was registered"):
         promote_model("model", base_dir=base, gate=gate_of())
-    with pytest.raises(ArtifactError):
+    with pytest.raises(ArtefactError):
         load_model_by_id(base, "model")
     joblib.dump(fitted(0), base / "model" / "model.joblib")
     assert not validate_registry_entry(base, list_models(base)[0])

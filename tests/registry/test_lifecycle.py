@@ -18,7 +18,7 @@ from signalserve.judging import Evidence, Measured
 from signalserve.judging.sharpe import ReturnMoments
 from signalserve.registry import Promotion, list_models, promote_model, verify_log
 from signalserve.registry.errors import (
-    ArtifactError,
+    ArtefactError,
     CallerError,
     InProductionError,
     InvalidArgumentError,
@@ -146,7 +146,7 @@ def test_stages_move_as_the_lifecycle_says(base: Path) -> None:
 
 def test_a_damaged_model_is_not_promoted_with_force_either(base: Path) -> None:
     (base / "d" / "golden.npz").unlink()
-    with pytest.raises(ArtifactError, match=r"golden\.npz"):
+    with pytest.raises(ArtefactError, match=r"golden\.npz"):
         registry_at(base).promote([Promotion("d")], force=True, reason="try")
     assert production(base) == "c"
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from signalserve.cli.main import app
 from signalserve.features.bars import read_bars
 from signalserve.registry import ModelMetadata, load_model_by_id, promote_model, register_model
-from signalserve.registry.errors import ArtifactError
+from signalserve.registry.errors import ArtefactError
 from signalserve.training.backtest import BacktestRequest, backtest
 from signalserve.training.errors import TrainingError, TrainingRequestError
 from signalserve.training.plots import calibration_groups
@@ -172,7 +172,7 @@ def test_metadata_that_was_edited_moves_no_training_span(
     shutil.copytree(trained[0], base)
     path = base / trained[1] / "meta.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"train_end": "2024-01-02T00:00:00+00:00"}))
-    with pytest.raises(ArtifactError, match="not the one that was registered"):
+    with pytest.raises(ArtefactError, match="not the one that was registered"):
         backtest(request((base, ""), bar_file, tmp_path))
 
 

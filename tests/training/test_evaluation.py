@@ -30,7 +30,7 @@ from signalserve.registry import (
     register_model,
     verify_log,
 )
-from signalserve.registry.errors import ArtifactError, GateRefusedError, WrongStatusError
+from signalserve.registry.errors import ArtefactError, GateRefusedError, WrongStatusError
 from signalserve.registry.events import EventLog
 from signalserve.registry.folder_store import open_store
 from signalserve.registry.state import RegistryState
@@ -235,7 +235,7 @@ def test_metadata_that_was_edited_is_no_ground_for_a_judgement(
         path = base / model_id / "meta.json"
         honest = path.read_text()
         path.write_text(json.dumps(json.loads(honest) | {"train_end": "2024-01-02T00:00:00+00:00"}))
-        with pytest.raises(ArtifactError, match=f"{model_id}.meta.json is not the one that was registered"):
+        with pytest.raises(ArtefactError, match=f"{model_id}.meta.json is not the one that was registered"):
             evaluate(gated, challenger, ohlcv=bars, base_dir=base)
         path.write_text(honest)
     assert evaluate(gated, challenger, ohlcv=bars, base_dir=base).tries == 2
@@ -249,7 +249,7 @@ def test_model_files_that_were_changed_are_not_evaluated(
         path = base / model_id / "model.onnx"
         honest = path.read_bytes()
         path.write_bytes(honest + b"\0")
-        with pytest.raises(ArtifactError, match=f"{model_id}.model.onnx is not the file that was registered"):
+        with pytest.raises(ArtefactError, match=f"{model_id}.model.onnx is not the file that was registered"):
             evaluate(gated, challenger, ohlcv=bars, base_dir=base)
         path.write_bytes(honest)
 
