@@ -153,7 +153,7 @@ FAILURES: list[tuple[str | None, dict[str, Any], dict[str, Any], str]] = [
     ("better", {"probability_better": 0.89}, {}, "0.890, and 0.9"),
     ("better", {"probability_better": None}, {}, "no better"),
     ("fresh", {"evaluated_at": ago(days=8)}, {}, "8.0 days old; run `signalserve evaluate challenger`"),
-    ("fresh", {"evaluated_at": ago(hours=-1)}, {}, "-1.0 hours old"),
+    ("fresh", {"evaluated_at": ago(days=-2)}, {}, "-2.0 days old"),
     ("recent_bars", {"window_end": ago(days=-2)}, {}, "-2.0 days old"),
     ("artefact", {"kind": "recipe"}, {}, "its evidence is on a recipe, not on these files"),
     ("same_artefacts", {}, {"digest": "0" * 64}, "challenger changed since the evaluation"),
