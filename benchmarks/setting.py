@@ -17,9 +17,10 @@ import psutil
 import xgboost
 from sklearn.ensemble import RandomForestClassifier
 
-from signalserve.registry import ModelMetadata, Promotion, register_model
+from signalserve.config import Settings
+from signalserve.judging import PromoteGate
+from signalserve.registry import ModelMetadata, Promotion, open_registry, register_model
 from signalserve.registry.artefact import seal
-from tests.registries import registry_at
 
 FEATURES = 40
 NAMES = [f"feature_{number}" for number in range(FEATURES)]
@@ -62,7 +63,9 @@ def register_copy(template: Path, base: Path, symbol: str, number: int, kind: st
 def registry_of(base: Path, template: Path, kind: str, symbols: list[str]) -> list[str]:
     """A registry with one production model a symbol."""
     ids = [register_copy(template, base, symbol, 1, kind) for symbol in symbols]
-    registry_at(base).promote([Promotion(model_id) for model_id in ids], reason="benchmark")
+    ungated = PromoteGate.of(Settings(promotion={"gate": "none"}))  # type: ignore[arg-type]
+    registry = open_registry(base, gate=ungated)
+    registry.promote([Promotion(model_id) for model_id in ids], reason="benchmark")
     return ids
 
 

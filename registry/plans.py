@@ -252,13 +252,15 @@ def _force_has_a_reason(what: str, reason: str, *, force: bool) -> None:
 
 
 def _one_a_key(keys: Sequence[Key]) -> None:
+    seen: set[Key] = set()
     for key in keys:
-        if keys.count(key) > 1:
+        if key in seen:
             raise InvalidArgumentError(
                 f"{key} is named more than once in one call",
                 reason="DUPLICATE_KEY",
                 metadata={"symbol": key.symbol, "timeframe": key.timeframe},
             )
+        seen.add(key)
 
 
 def _expected(promotion: Promotion, key: Key, current: str | None) -> None:

@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from signalserve import __version__
+
 _LIBRARIES = (
     "numpy",
     "pandas",
@@ -32,14 +34,14 @@ def library_versions() -> dict[str, str | None]:
 
 @cache
 def code_version() -> dict[str, Any]:
-    """`signalserve`: the installed version; `commit`: the source tree's, None where it is no git checkout.
+    """`signalserve`: its version; `commit`: the source tree's, None where it is no git checkout.
 
     `modified` says whether tracked files differ from that commit, None where that is not known.
     """
     commit = _git("rev-parse", "HEAD") if (_SOURCE / ".git").exists() else None
     changes = None if commit is None else _git("status", "--porcelain", "--untracked-files=no")
     return {
-        "signalserve": _version("signalserve"),
+        "signalserve": __version__,
         "commit": commit,
         "modified": None if changes is None else bool(changes),
     }

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Any
 
 import grpc
 
+from signalserve import __version__
 from signalserve.server.guard import Call, CallGuard, StreamCall
 from signalserve.server.question import Answer
 from signalserve.server.scorer import Scorer
@@ -32,7 +32,7 @@ class PredictionService:
         self._watcher = watcher
         self._guard = guard
         self._started = datetime.now(UTC)
-        self._version = version("signalserve")
+        self._version = __version__
 
     def Predict(  # noqa: N802 - the name is the method's on the wire
         self, request: prediction_pb2.PredictRequest, call: Call
