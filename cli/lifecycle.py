@@ -256,7 +256,8 @@ def _changes(event: AuditEvent) -> str:
         for change in event.changes
     ]
     if event.action == "evaluate":
-        failed = event.evidence.get("failed_verdicts", ())
+        # logs keep what was written: the name before was failed_rules
+        failed = event.evidence.get("failed_verdicts", event.evidence.get("failed_rules", ()))
         verdict = f"refused by {', '.join(failed)}" if failed else "passed"
         texts = texts or [str(event.evidence.get("challenger", ""))]
         texts[-1] += f" ({verdict})"

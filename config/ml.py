@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from signalserve.common.key import Key
 from signalserve.config.fields import Duration, PathTemplate, Section
@@ -44,6 +45,16 @@ class LabelSettings(Section):
     up_threshold: float = 0.002
     down_threshold: float = -0.002
     volatility_bars: int | None = Field(default=None, ge=2, le=10_000)
+
+    @classmethod
+    def read(cls, stored: Mapping[str, Any]) -> LabelSettings | None:
+        """A model's `label_config`; None where it is not ours: research code writes what it likes there."""
+        if not {"method", "horizon_bars"} <= set(stored):
+            return None
+        try:
+            return cls.model_validate(dict(stored))
+        except ValidationError:
+            return None
 
     @model_validator(mode="after")
     def _thresholds_fit_the_method(self) -> LabelSettings:
@@ -116,13 +127,6 @@ class MlSettings(Section):
         if jobs == 0:
             raise ValueError("must be -1 (a process a core) or at least 1")
         return jobs
-
-    def pin_for(self, symbol: str, timeframe: str) -> str | None:
-        """The model_id that the configuration pins for a key; None means `auto`."""
-        pinned = self.pins.get(f"{symbol}/{timeframe}")
-        if pinned is not None:
-            return pinned
-        return None if self.production_model == "auto" else self.production_model
 
     def pinned_ids(self) -> frozenset[str]:
         """Every model_id that the configuration pins; retention and clean never remove them."""

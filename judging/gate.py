@@ -92,7 +92,7 @@ class PromoteGate:
             {
                 **decision_record(state, entry, tuple(verdicts), force=force),
                 "tries": tries if record is not None else None,
-                "evidence_rules": "in force" if in_force else "none in force",
+                "evidence_verdicts": "in force" if in_force else "none in force",
                 "policy": self.policy.to_dict(),
                 "trading_rules": dict(self.rules) if self.rules is not None else None,
             },

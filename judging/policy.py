@@ -11,9 +11,9 @@ from typing import Any
 class Policy:
     """The bounds of the promote gate.
 
-    `gate`: `evidence`, or `none` for no rule but the quarantine. `min_probability`: P(challenger better) by the block
-    bootstrap. Drawdowns are shares of the high before (0.3 is 30 %). `min_deflated_sharpe` is the probability that
-    the Sharpe ratio is no luck of many tries; without a champion luck is the rival, and `min_probability` is asked
+    `gate`: `evidence`, or `none` for no verdict but the quarantine's. `min_probability`: P(challenger better) by the
+    block bootstrap. Drawdowns are shares of the high before (0.3 is 30 %). `min_deflated_sharpe` is the probability
+    that the Sharpe ratio is no luck of many tries; without a champion luck is the rival, and `min_probability` is asked
     for. `min_sharpe` is an annualised ratio, for a key without a champion. `max_data_age`: of the last bar that was
     judged on; None: not asked. `resamples`, `block_bars` (mean, None: estimated) and `seed` are the bootstrap's.
     """

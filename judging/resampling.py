@@ -51,8 +51,8 @@ def probability_better(
     )  # takes seconds, which who has no champion need not wait for
 
     length = _block_length(difference) if block_bars is None else max(1.0, block_bars)
-    bootstrap = StationaryBootstrap(length, difference, seed=np.random.default_rng(seed))
-    means = np.array([data[0][0].mean() for data in bootstrap.bootstrap(resamples)])
+    resampler = StationaryBootstrap(length, difference, seed=np.random.default_rng(seed))
+    means = np.array([data[0][0].mean() for data in resampler.bootstrap(resamples)])
     low, high = np.quantile(means, (0.05, 0.95))
     return Resampling(
         probability=float((means > 0.0).mean() + 0.5 * (means == 0.0).mean()),

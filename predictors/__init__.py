@@ -1,1 +1,1 @@
-"""From a fitted model to proven scores: compile, golden rows, open, predict. Imports nothing of ours."""
+"""From a fitted model to proven scores: compile, golden rows, open, predict. Imports `common` alone."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from signalserve.common.key import Key
 from signalserve.predictors.contents import MANIFEST_FILE, META_FILE, Contents
 from signalserve.predictors.errors import PredictorError
 from signalserve.predictors.manifest import (
@@ -73,6 +74,11 @@ class Description:
 
     def __bool__(self) -> bool:
         return not self.problems
+
+
+def second_row_text(key: Key, winner: str) -> str:
+    """What is wrong with a production row that loses against another of its key."""
+    return f"a second production row of {key}: {winner} counts"
 
 
 class Artefact:
@@ -227,7 +233,7 @@ class Artefact:
             thorough: check that the files are there and are what was registered.
             winner: the model that counts, where this one is a second production row of its key.
         """
-        problems = [f"a second production row of {self.entry.key}: {winner} counts"] if winner else []
+        problems = [second_row_text(self.entry.key, winner)] if winner else []
         warnings: list[str] = []
         engine = reason = ""
         failed = self.entry.status == Status.FAILED
@@ -325,7 +331,9 @@ class Artefacts:
     """Where the run directories of a registry lie."""
 
     def __init__(self, base_dir: Path | str) -> None:
-        self.base_dir = Path(base_dir)
+        """The folder may be relative: `base_dir` is where it is now, `stated` as it was named."""
+        self.stated = Path(base_dir)
+        self.base_dir = self.stated.resolve()
 
     def of(self, entry: ModelRegistryEntry, digest: str) -> Artefact:
         """A fresh look at an entry's files."""

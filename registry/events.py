@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,26 @@ LOG_FILE = "registry_events.jsonl"
 GENESIS = "0" * 64
 # what a line calls the changes; hashes cover it
 _CHANGES = "transitions"
+
+
+class Action(StrEnum):
+    """What an event is called, and what moves a model from status to status (`registry.lifecycle`)."""
+
+    REGISTER = "register"
+    ADOPT = "adopt"
+    EVALUATE = "evaluate"
+    CANDIDATE = "candidate"
+    RESTORE = "restore"
+    PROMOTE = "promote"
+    ROLLBACK = "rollback"
+    ARCHIVE = "archive"
+    CLEAN = "clean"
+    RETENTION = "retention"
+    DELETE_DIR = "delete_dir"
+    EXTERNAL_EDIT = "external_edit"
+    # steps that are part of one of the events above
+    SUPERSEDE = "supersede"
+    REMOVE = "remove"
 
 
 @dataclass(frozen=True)

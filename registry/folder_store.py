@@ -32,7 +32,7 @@ from signalserve.common.files import sha256_hex, write_atomically
 from signalserve.common.moments import utc_now
 from signalserve.registry.entry import ModelRegistryEntry
 from signalserve.registry.errors import RegistryBusyError, StorageError
-from signalserve.registry.events import GENESIS, LOG_FILE, Event, EventLog, StatusChange, json_safe
+from signalserve.registry.events import GENESIS, LOG_FILE, Action, Event, EventLog, StatusChange, json_safe
 from signalserve.registry.index import INDEX_FILE, Index, parse_index
 from signalserve.registry.state import Edits, RegistryState, difference
 from signalserve.registry.store import Draft, Origin, View, default_actor
@@ -116,9 +116,10 @@ class FolderStore:
         except OSError as error:
             raise StorageError(f"{self.base_dir}: {error.strerror or error}") from error
         try:
+            # readers of this process wait for a repair or a commit, never for the whole turn
             with self._mutex:
                 self._repair()
-                yield FolderTransaction(self, origin)
+            yield FolderTransaction(self, origin)
         finally:
             lock.release()
 
@@ -252,7 +253,8 @@ class FolderTransaction:
             StorageError: nothing was committed.
         """
         origin = replace(self.origin, request_id="") if follows else self.origin
-        return self._store._commit(draft, origin)
+        with self._store._mutex:
+            return self._store._commit(draft, origin)
 
 
 _stores: dict[Path, FolderStore] = {}
@@ -301,4 +303,4 @@ def _external_edit(state: RegistryState, edits: Edits) -> Draft:
     detail: dict[str, Any] = {"entries": [entry.to_row() for entry in edits.written]}
     if edits.raw_rows is not None:
         detail["raw_rows"] = list(edits.raw_rows)
-    return Draft("external_edit", tuple(changes), detail)
+    return Draft(Action.EXTERNAL_EDIT, tuple(changes), detail)

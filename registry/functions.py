@@ -14,7 +14,7 @@ import structlog
 
 from signalserve.registry.artefact import Artefacts, Description, LoadedModel
 from signalserve.registry.entry import ModelRegistryEntry
-from signalserve.registry.folder_store import DEFAULT_BASE_DIR, open_store
+from signalserve.registry.folder_store import DEFAULT_BASE_DIR
 from signalserve.registry.gate import Gate
 from signalserve.registry.metadata import ModelMetadata
 from signalserve.registry.registry import open_registry
@@ -41,6 +41,9 @@ def register_model(
 
     `max_models_per_symbol_tf`: how many to keep per symbol, timeframe and model_type; `max_models` is its old name.
     `pins`: model_ids that this keeps whatever their age.
+
+    Raises:
+        InvalidArgumentError, ArtefactError, StorageError: nothing was registered.
     """
     keep = max_models_per_symbol_tf if max_models_per_symbol_tf is not None else max_models
     return open_registry(base_dir, pins=pins).register(
@@ -57,8 +60,12 @@ def register_model(
 
 
 def load_registry(base_dir: Path | str = DEFAULT_BASE_DIR) -> list[ModelRegistryEntry]:
-    """Every entry, in the index's order. Rows that can't be read are warned about and left out."""
-    view = open_store(base_dir).view()
+    """Every entry, in the index's order. Rows that can't be read are warned about and left out.
+
+    Raises:
+        StorageError: the registry can't be read; likewise from every function below.
+    """
+    view = open_registry(base_dir).view()
     for row in view.unreadable:
         _log.warning("registry.row_skipped", line=row.line, why=row.why)
     return list(view.state.entries.values())
@@ -94,7 +101,11 @@ def get_latest_production_model(
 
 
 def load_model_by_id(base_dir: Path | str, model_id: str) -> LoadedModel:
-    """The fitted model and its metadata; see `Registry.load`."""
+    """The fitted model and its metadata; see `Registry.load`.
+
+    Raises:
+        UnknownModelError, ArtefactError: there is none, or it is not what was registered.
+    """
     return open_registry(base_dir).load(model_id)
 
 
@@ -106,7 +117,7 @@ def validate_registry_entry(
     `digest` None looks the digest up in the event log. Nothing is unpickled.
     """
     if digest is None:
-        digest = open_store(base_dir).view().state.digests.get(entry.model_id, "")
+        digest = open_registry(base_dir).state.digests.get(entry.model_id, "")
     return Artefacts(base_dir).of(entry, digest).describe(thorough=True)
 
 

@@ -16,6 +16,10 @@
     archive     success, candidate    archived
     archive     production            archived     a word that the key may be left with none, and a reason
     archive     archived              archived
+    adopt       success               success
+    adopt       candidate             candidate
+    adopt       production            production
+    adopt       archived              archived
     remove      any but production    (deleted)    neither pinned nor the rollback target
 
 1. A step that is not in the table does not exist: `step` refuses it, and says what there is instead.
@@ -29,7 +33,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from signalserve.registry.entry import ModelRegistryEntry, Status
 from signalserve.registry.errors import (
@@ -41,23 +44,9 @@ from signalserve.registry.errors import (
     QuarantinedError,
     WrongStatusError,
 )
-from signalserve.registry.events import StatusChange
+from signalserve.registry.events import Action, StatusChange
 from signalserve.registry.gate import Decision, Gate, NoGate
 from signalserve.registry.state import RegistryState
-
-
-class Action(StrEnum):
-    """What moves a model."""
-
-    REGISTER = "register"
-    EVALUATE = "evaluate"
-    CANDIDATE = "candidate"
-    RESTORE = "restore"
-    PROMOTE = "promote"
-    SUPERSEDE = "supersede"
-    ROLLBACK = "rollback"
-    ARCHIVE = "archive"
-    REMOVE = "remove"
 
 
 @dataclass
@@ -157,25 +146,24 @@ class Step:
     after: Status | None
     guards: tuple[Guard, ...] = ()
 
-    def take(self, case: Case) -> StatusChange:
+    def take(self, case: Case, digest: str = "") -> StatusChange:
         """Try the guards and give the change of status, which may be none (before and after are the same).
+
+        `digest` is the one that the step takes; where it takes none, the one that is known goes into the event.
 
         Raises:
             CallerError: a guard says no. What the gate says is left in `case.decision`.
         """
         for guard in self.guards:
             guard(case)
-        return self.change(case.state, case.entry)
-
-    def change(self, state: RegistryState, entry: ModelRegistryEntry, digest: str = "") -> StatusChange:
-        """The change of status that the step is, for the event."""
+        entry = case.entry
         return StatusChange(
             entry.symbol,
             entry.timeframe,
             entry.model_id,
             self.before.value if self.before is not None else None,
             self.after.value if self.after is not None else None,
-            digest or state.digests.get(entry.model_id, ""),
+            digest or case.state.digests.get(entry.model_id, ""),
         )
 
 
@@ -202,6 +190,7 @@ STEPS: tuple[Step, ...] = (
     Step(Action.ARCHIVE, _CANDIDATE, _ARCHIVED),
     Step(Action.ARCHIVE, _PRODUCTION, _ARCHIVED, (_may_leave_none,)),
     Step(Action.ARCHIVE, _ARCHIVED, _ARCHIVED),
+    *(Step(Action.ADOPT, status, status) for status in Status if status != _FAILED),
     *(Step(Action.REMOVE, status, None, (_not_protected,)) for status in Status if status != _PRODUCTION),
 )
 
@@ -215,6 +204,7 @@ _INSTEAD = {
     (Action.CANDIDATE, _FAILED): "only success and archived models become candidates",
     (Action.CANDIDATE, _PRODUCTION): "only success and archived models become candidates",
     (Action.PROMOTE, _FAILED): "a failed training run is never served",
+    (Action.ADOPT, _FAILED): "a failed training run has nothing to adopt",
     (Action.ARCHIVE, _FAILED): "it was never served and `registry clean` removes it",
 }
 

@@ -12,9 +12,8 @@ from signalserve.registry.answers import Committed, answered, commit, decide_and
 from signalserve.registry.artefact import Proof
 from signalserve.registry.entry import ModelRegistryEntry, Status
 from signalserve.registry.errors import ArtefactError, InvalidArgumentError, NotAdoptedError
-from signalserve.registry.events import json_safe
+from signalserve.registry.events import Action, json_safe
 from signalserve.registry.gate import Decision
-from signalserve.registry.lifecycle import Action
 from signalserve.registry.parts import Parts
 from signalserve.registry.plans import (
     Planned,

@@ -23,9 +23,9 @@ from signalserve.registry.errors import (
     UnknownKeyError,
     UnknownModelError,
 )
-from signalserve.registry.events import StatusChange
+from signalserve.registry.events import Action, StatusChange
 from signalserve.registry.gate import Decision, Gate
-from signalserve.registry.lifecycle import Action, Case, first_step, step
+from signalserve.registry.lifecycle import Case, first_step, step
 from signalserve.registry.state import RegistryState
 from signalserve.registry.store import Draft
 
@@ -76,11 +76,15 @@ def plan_register(
     state: RegistryState, entry: ModelRegistryEntry, digest: str, detail: Mapping[str, Any]
 ) -> Draft:
     """A new entry of status success or failed."""
-    first = first_step(entry.status)
-    first.take(Case(state, entry))
-    return Draft(
-        Action.REGISTER, (first.change(state, entry, digest),), {"entries": [entry.to_row()], **detail}
-    )
+    change = first_step(entry.status).take(Case(state, entry), digest)
+    return Draft(Action.REGISTER, (change,), {"entries": [entry.to_row()], **detail})
+
+
+def plan_adopt(state: RegistryState, model_id: str, digest: str, detail: Mapping[str, Any]) -> Draft:
+    """Take the digest of a model that has none; its status stays."""
+    entry = entry_of(state, model_id)
+    change = step(Action.ADOPT, entry).take(Case(state, entry), digest)
+    return Draft(Action.ADOPT, (change,), detail)
 
 
 def plan_promote(

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import structlog
 
 from signalserve.common.key import Key
-from signalserve.registry.artefact import Description, LoadedModel
+from signalserve.registry.artefact import Description, LoadedModel, second_row_text
 from signalserve.registry.entry import ModelRegistryEntry, Status, newest_first
 from signalserve.registry.events import Event
 from signalserve.registry.parts import Parts
@@ -43,8 +43,8 @@ def warnings_of(view: View, *, index: str) -> Iterator[str]:
     """What ops should mend, though everything goes on; `index` is what people call the index."""
     for other, served in view.state.conflicts().items():
         yield (
-            f"{other} is a second production row of {view.state.entries[other].key}: {served} counts; promote one "
-            "of them, which archives the other"
+            f"{other} is {second_row_text(view.state.entries[other].key, served)}; promote one of them, which "
+            "archives the other"
         )
     for row in view.unreadable:
         yield f"{index}, {row}; the row counts for nothing until it is mended"

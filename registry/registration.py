@@ -15,14 +15,14 @@ from signalserve.registry.answers import answered, commit
 from signalserve.registry.artefact import Artefact, Proof
 from signalserve.registry.entry import ModelRegistryEntry, Status
 from signalserve.registry.errors import ArtefactError, InvalidArgumentError
-from signalserve.registry.events import StatusChange
+from signalserve.registry.events import Action
 from signalserve.registry.identifiers import check_name
-from signalserve.registry.lifecycle import Action, first_step
+from signalserve.registry.lifecycle import first_step, step
 from signalserve.registry.metadata import ModelMetadata
-from signalserve.registry.plans import entry_of, plan_register
+from signalserve.registry.plans import entry_of, plan_adopt, plan_register
 from signalserve.registry.retention import Retention
 from signalserve.registry.state import RegistryState
-from signalserve.registry.store import Draft, Origin
+from signalserve.registry.store import Origin
 
 _log = structlog.get_logger("registry")
 
@@ -83,7 +83,7 @@ class Registration(Retention):
             timeframe=meta.timeframe,
             model_type=meta.model_type,
             created_at=meta.created_at or second_text(utc_now()),
-            path=str(self.artefacts.base_dir / meta.model_id),
+            path=str(self.artefacts.stated / meta.model_id),
             cum_return=meta.metric("cum_return") if good else math.nan,
             sharpe=meta.metric("sharpe") if good else math.nan,
             status=str(status),
@@ -116,16 +116,11 @@ class Registration(Retention):
         if artefact.digest:
             artefact.verify()
             return artefact.digest
-        if artefact.entry.status == Status.FAILED:
-            raise ArtefactError(f"{model_id} is a failed training run: there is nothing to adopt")
+        step(Action.ADOPT, artefact.entry)  # before anything is unpickled
         artefact.meta()
         proof = artefact.adopt()
         with self.store.transaction(Origin(actor, via, reason)) as transaction:
-            present = entry_of(transaction.state, model_id)
-            change = StatusChange(
-                present.symbol, present.timeframe, model_id, present.status, present.status, proof.digest
-            )
-            transaction.commit(Draft("adopt", (change,), _engine(proof)))
+            transaction.commit(plan_adopt(transaction.state, model_id, proof.digest, _engine(proof)))
         _log.info(
             "registry.adopted", model_id=model_id, engine=proof.manifest.engine, digest=proof.digest[:12]
         )
@@ -170,6 +165,6 @@ def _tested(meta: ModelMetadata) -> dict[str, Any]:
 
 def _registered(state: RegistryState, request_id: str, request: Any) -> ModelRegistryEntry | None:
     """What an earlier register of this request_id made; None where there was none."""
-    if answered(state, request_id, "register", request) is None:
+    if answered(state, request_id, Action.REGISTER, request) is None:
         return None
     return entry_of(state, state.requests[request_id].changes[0].model_id)

@@ -23,6 +23,7 @@ from signalserve.common.moments import utc_now
 from signalserve.predictors.manifest import MODEL_FILE
 from signalserve.registry.entry import ModelRegistryEntry, Status, newest_first
 from signalserve.registry.errors import ArtefactError, InvalidArgumentError, NotAdoptedError
+from signalserve.registry.events import Action
 from signalserve.registry.parts import Parts
 from signalserve.registry.plans import plan_removal
 from signalserve.registry.runs import BUILDING_PREFIX, is_being_built
@@ -132,9 +133,9 @@ class Retention(Parts):
             plan, stays = self._plan(transaction.state, selection, delete_dirs=delete_dirs)
             if confirmed is not None:
                 plan = plan.within(confirmed)
-            self._remove(transaction, "clean", plan.entries, stays)
+            self._remove(transaction, Action.CLEAN, plan.entries, stays)
             for folder in plan.folders:
-                transaction.commit(Draft("delete_dir", (), {"folder": folder.name}))
+                transaction.commit(Draft(Action.DELETE_DIR, (), {"folder": folder.name}))
                 shutil.rmtree(folder)
         return plan
 
@@ -148,7 +149,7 @@ class Retention(Parts):
         stays = {**self.protected(state, [newest.key]), newest.model_id: "the newest"}
         surplus = [entry for entry in surplus if entry.model_id not in stays and entry.is_dated]
         why = {entry.model_id: f"beyond the newest {keep}" for entry in surplus}
-        self._remove(transaction, "retention", why, stays)
+        self._remove(transaction, Action.RETENTION, why, stays)
         return list(why)
 
     def protected(self, state: RegistryState, keys: Collection[Key]) -> dict[str, str]:
@@ -220,7 +221,7 @@ class Retention(Parts):
         return tuple(found)
 
     def _remove(
-        self, transaction: Transaction, action: str, why: Mapping[str, str], protected: Mapping[str, str]
+        self, transaction: Transaction, action: Action, why: Mapping[str, str], protected: Mapping[str, str]
     ) -> None:
         for model_id, reason in why.items():
             try:

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from signalserve.common.key import Key
 from signalserve.common.moments import parse_moment
 from signalserve.registry.entry import ModelRegistryEntry, Status
-from signalserve.registry.events import Event
+from signalserve.registry.events import Action, Event
 from signalserve.registry.index import Index, render_index
 
 
@@ -149,7 +149,7 @@ class RegistryState:
             self._apply_change(event, change.model_id, Key(change.symbol, change.timeframe), change.after)
             if change.digest:
                 self.digests[change.model_id] = change.digest
-        if event.action == "evaluate" and event.evidence is not None:
+        if event.action == Action.EVALUATE and event.evidence is not None:
             self.take_evidence(event.evidence["challenger"], Key(*detail["key"]), event.evidence["evidence"])
         elif "tested" in detail:
             (made,) = event.changes
@@ -183,15 +183,15 @@ class RegistryState:
         if after == Status.ARCHIVED:
             self.evidence.pop(model_id, None)
         if after == Status.PRODUCTION:
-            if event.action == "rollback":
+            if event.action == Action.ROLLBACK:
                 while stack and stack[-1] != model_id:
                     stack = stack[:-1]
             elif not stack or stack[-1] != model_id:
                 stack = (*stack, model_id)
-            if event.action != "external_edit":
+            if event.action != Action.EXTERNAL_EDIT:
                 self.put_in_production[model_id] = event.revision
             self.quarantined.discard(model_id)
-        elif event.action in ("archive", "external_edit") and stack and stack[-1] == model_id:
+        elif event.action in (Action.ARCHIVE, Action.EXTERNAL_EDIT) and stack and stack[-1] == model_id:
             stack = stack[:-1]
         self.history[key] = stack
 

@@ -3,7 +3,7 @@
 The folder (`registry.folder_store`) is the first form. Another one keeps these rules:
 
 1. The events are the truth. A commit is durable when it returns, or it did not happen.
-2. `view` waits for no writer and changes nothing; what it gives stays as it is.
+2. `view` changes nothing, and waits for no writer's turn, at most for one commit of it; what it gives stays as it is.
 3. One transaction at a time: the state of a `Transaction` is the one that its commit builds on.
 4. `signature` differs whenever there may be something new to see, and costs next to nothing.
 """

@@ -17,7 +17,7 @@ from signalserve.server.question import Matrix, Question
 
 _SHOWN_NAMES = 20
 _KEPT_ORDERS = 4096
-# (model digest, names as sent) -> columns to take; None where names and model agree already
+# (schema hash of the model, names as sent) -> columns to take; None where names and model agree already
 _orders: dict[tuple[str, tuple[str, ...]], np.ndarray | None] = {}
 
 

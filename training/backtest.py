@@ -8,11 +8,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,9 +19,10 @@ from numpy.typing import NDArray
 from signalserve.common.key import Key
 from signalserve.common.moments import in_utc
 from signalserve.common.timeframe import bars_per_year
+from signalserve.config.ml import LabelSettings
 from signalserve.config.settings import Settings
 from signalserve.features.bars import Bars
-from signalserve.registry import open_registry
+from signalserve.registry import Registry, open_registry
 from signalserve.registry.errors import PreconditionError, UnknownKeyError
 from signalserve.trading.metrics import Metrics
 from signalserve.trading.rules import TradingRules
@@ -86,15 +85,20 @@ class BacktestRequest:
         )
 
 
-def backtest(request: BacktestRequest, report: Report = quiet) -> BacktestResult:
+def backtest(
+    request: BacktestRequest, report: Report = quiet, *, registry: Registry | None = None
+) -> BacktestResult:
     """Run a model over a span of bars and write trades, equity, metrics and a report.
+
+    `registry` has the model; None: that of `request.base_dir`.
 
     Raises:
         RegistryError: there is no such model, or it may not be opened.
         TrainingRequestError: the span touches the model's training span, or the model says too little of itself.
         TrainingError: the bars can't be read, or none is left.
     """
-    registry, key = open_registry(request.base_dir), Key(request.symbol, request.timeframe)
+    registry = open_registry(request.base_dir) if registry is None else registry
+    key = Key(request.symbol, request.timeframe)
     state = registry.state
     model_id = request.model_id or state.production(key)
     if model_id is None:
@@ -176,9 +180,8 @@ def _trained_text(trained: tuple[pd.Timestamp, pd.Timestamp] | None) -> str:
 
 
 def _classes(model: ScoringModel, bars: Bars) -> NDArray[np.float64]:
-    config: Mapping[str, Any] = model.meta.label_config or {}
-    labels = make_labels(bars, config)
-    return np.full(len(bars.frame), np.nan) if labels is None else labels.classes
+    label = LabelSettings.read(model.meta.label_config or {})
+    return np.full(len(bars.frame), np.nan) if label is None else make_labels(bars, label).classes
 
 
 def _utc(moment: datetime | None) -> pd.Timestamp | None:

@@ -7,7 +7,6 @@ before a span where there are some.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -69,8 +68,7 @@ def prepare(bars: Bars, pipeline: FeaturePipeline, request: TrainRequest) -> Dat
     """
     label = request.label
     split = split_bars(bars, pipeline.warmup_bars, request)
-    # label_config was checked with the request, so there are labels
-    labels = cast("Labels", make_labels(bars, label))
+    labels = make_labels(bars, label)
     matrix = np.ascontiguousarray(pipeline.transform(bars.frame).to_numpy())
     window = final_window(split.train, request.walk_forward, horizon=label.horizon_bars)
     dataset = Dataset(bars, pipeline.names, matrix, labels, split, window)

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from signalserve.common.moments import second_text, utc_now
 from signalserve.common.timeframe import bars_per_year, timeframe_seconds
+from signalserve.config.ml import LabelSettings
 from signalserve.config.settings import Settings
 from signalserve.features.bars import Bars
 from signalserve.judging import (
@@ -35,7 +36,8 @@ from signalserve.judging import (
     probability_better,
 )
 from signalserve.registry import Decision, ModelMetadata, Registry, Verdict, open_registry
-from signalserve.registry.errors import WrongStatusError
+from signalserve.registry.events import Action
+from signalserve.registry.lifecycle import step
 from signalserve.registry.plans import entry_of
 from signalserve.registry.state import RegistryState
 from signalserve.trading.rules import TradingRules
@@ -105,6 +107,7 @@ def evaluate(
     *,
     ohlcv: Path | str | None = None,
     base_dir: Path | str | None = None,
+    registry: Registry | None = None,
     report: Report = quiet,
     request_id: str = "",
     actor: str = "",
@@ -116,7 +119,8 @@ def evaluate(
         settings: rules, costs and the gate's bounds.
         model_id: the challenger.
         ohlcv: its bars; None: `data.ohlcv_path`.
-        base_dir: the registry; None: `ml.models_dir`.
+        base_dir: the registry's folder; None: `ml.models_dir`.
+        registry: the registry itself, where there is one already; its gate judges.
         report: is told each step as it starts.
         request_id: a job's own id: an evaluation that it has in the log already is the answer.
         actor: who evaluates, for the event log.
@@ -127,17 +131,15 @@ def evaluate(
         TrainingRequestError: a model says too little of itself to be measured.
         TrainingError: the bars can't be read, or none is left after the training spans.
     """
-    base = Path(base_dir) if base_dir is not None else settings.ml.models_dir
-    registry = open_registry(base, gate=PromoteGate.of(settings), pins=settings.ml.pinned_ids())
+    if registry is None:
+        base = Path(base_dir) if base_dir is not None else settings.ml.models_dir
+        registry = open_registry(base, gate=PromoteGate.of(settings), pins=settings.ml.pinned_ids())
     state = registry.state
     entry = entry_of(state, model_id)
     champion_id = state.production(entry.key)
-    if champion_id == model_id:
-        raise WrongStatusError(
-            f"{model_id} is in production: it is the champion that others are compared with"
-        )
     report(f"opening {model_id}")
     models = [_open(registry, state, model_id, settings)]
+    step(Action.EVALUATE, entry)  # a champion is not evaluated, and the table says why
     if champion_id is not None:
         models.append(_open(registry, state, champion_id, settings))
     configured = settings.data.ohlcv_file(entry.symbol, entry.timeframe)
@@ -208,10 +210,10 @@ def _measure(model: ScoringModel, bars: Bars, window: range, rules: TradingRules
 
 def _auc(meta: ModelMetadata, bars: Bars, window: range, probability: NDArray[np.float64]) -> float | None:
     """Area under the ROC curve by the model's own label; None where it has none of ours."""
-    labels = make_labels(bars, meta.label_config or {})
-    if labels is None:
+    label = LabelSettings.read(meta.label_config or {})
+    if label is None:
         return None
-    classes = labels.classes[window.start : window.stop]
+    classes = make_labels(bars, label).classes[window.start : window.stop]
     known = np.isfinite(classes) & np.isfinite(probability)
     value = classification_metrics(classes[known], probability[known])["auc"]
     return None if value is None else float(value)

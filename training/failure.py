@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import shutil
 
-from signalserve.config.settings import Settings
-from signalserve.registry import ModelMetadata, Status, new_run, open_registry
+from signalserve.registry import ModelMetadata, Registry, Status, new_run
 from signalserve.registry.errors import RegistryError
 from signalserve.registry.metadata import META_FILE
 
 
 def register_failure(
-    settings: Settings,
+    registry: Registry,
     symbol: str,
     timeframe: str,
     model_type: str,
     error: str,
     *,
+    keep: int | None,
     request_id: str,
     actor: str = "",
     via: str = "python",
 ) -> str | None:
-    """Register a failed training run, and give its model_id.
+    """Register a failed training run, and give its model_id; the newest `keep` runs of its kind stay.
 
     Where the request_id has registered a model already, that one is the answer. None: it can't be registered (a
     symbol that can be no folder's name, a registry that can't be written).
     """
-    base = settings.ml.models_dir
-    registry = open_registry(base, pins=settings.ml.pinned_ids())
+    base = registry.artefacts.base_dir
     earlier = registry.state.requests.get(request_id) if base.is_dir() else None
     if earlier is not None and earlier.changes:
         return earlier.changes[0].model_id
@@ -46,7 +45,7 @@ def register_failure(
             entry = registry.register(
                 meta,
                 Status.FAILED,
-                keep=settings.ml.max_models_per_symbol_tf,
+                keep=keep,
                 error=error,
                 request_id=request_id,
                 actor=actor,

@@ -26,16 +26,13 @@ Horizons count bars, so across a gap in the data they span more time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
-from signalserve.config.ml import LabelSettings
 from signalserve.features.bars import Bars
 
 Array = NDArray[np.float64]
@@ -62,18 +59,26 @@ class Labels:
         return np.isfinite(self.classes)
 
 
-def make_labels(bars: Bars, label: LabelSettings | Mapping[str, Any]) -> Labels | None:
-    """Label bars as a configuration says; None where it is a mapping that says nothing that we know.
+class LabelRule(Protocol):
+    """How a bar gets its class: the `ml.label` section of the configuration, or what has attributes of these names.
 
-    A mapping is a model's `label_config`: research code writes what it likes there.
+    `method` is fixed_horizon or triple_barrier; `volatility_bars` None takes the thresholds as they are.
     """
-    if not isinstance(label, LabelSettings):
-        if not {"method", "horizon_bars"} <= set(label):
-            return None
-        try:
-            label = LabelSettings.model_validate(dict(label))
-        except ValidationError:
-            return None
+
+    @property
+    def method(self) -> str: ...  # noqa: D102 - the class says what they are
+    @property
+    def horizon_bars(self) -> int: ...  # noqa: D102
+    @property
+    def up_threshold(self) -> float: ...  # noqa: D102
+    @property
+    def down_threshold(self) -> float: ...  # noqa: D102
+    @property
+    def volatility_bars(self) -> int | None: ...  # noqa: D102
+
+
+def make_labels(bars: Bars, label: LabelRule) -> Labels:
+    """Label bars by a rule."""
     frame = bars.frame
     close = frame["close"].to_numpy()
     if label.method == "fixed_horizon":

@@ -26,7 +26,7 @@ from signalserve.config.settings import ConfigError, Settings
 from signalserve.registry.events import json_safe
 from signalserve.training.backends import Backend, Inbox, Outcome
 from signalserve.training.plan import Job, Plan, plan_jobs
-from signalserve.training.retrain_job import JobResult, JobStatus, fail, run_job, sweep
+from signalserve.training.retrain_job import JobResult, JobStatus, fail, registry_of, run_job, sweep
 from signalserve.training.schedule import check_schedule, due_slot, next_slot, read_state, write_state
 
 RUNS_FILE = "runs.jsonl"
@@ -113,6 +113,7 @@ class Retrain:
         self._backend = backend
         self._actor, self._via = actor, via
         self._folder = self._settings.retrain.output_dir
+        self._registry = registry_of(self._settings)
 
     def once(self) -> list[JobResult]:
         """Run every policy now: for the slot that is due, or for this moment.
@@ -144,7 +145,7 @@ class Retrain:
 
     def _run_batch(self, slots: Sequence[Slot]) -> list[JobResult]:
         backend = self._backend or build_backend(self._settings.retrain)
-        sweep(self._settings)
+        sweep(self._settings, self._registry)
         plan = plan_jobs(self._settings, slots)
         state = read_state(self._folder)
         for policy, slot in slots:
@@ -160,7 +161,7 @@ class Retrain:
                 self._keep(result)
                 self._on_result(result)
         finally:
-            for name in sweep(self._settings):
+            for name in sweep(self._settings, self._registry):
                 _log.warning("retrain.removed_unregistered_run", folder=name)
         interrupted = {result.policy for result in results if result.status == JobStatus.INTERRUPTED}
         for policy, slot in slots:
@@ -176,7 +177,7 @@ class Retrain:
         if outcome.interrupted:
             return JobResult.of(job, JobStatus.INTERRUPTED, error="interrupted")
         # the worker is gone and took its account of the job with it
-        model_id = fail(self._settings, self._actor, self._via, job, outcome.error)
+        model_id = fail(self._settings, self._registry, self._actor, self._via, job, outcome.error)
         return JobResult.of(job, JobStatus.FAILED, model_id=model_id, error=outcome.error)
 
     def _keep(self, result: JobResult) -> None:

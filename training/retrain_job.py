@@ -21,7 +21,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from signalserve.common.files import write_atomically
@@ -107,15 +106,14 @@ class _Run:
     report: str | None = None
     note: str | None = None
 
-    @property
-    def base(self) -> Path:
-        return self.settings.ml.models_dir
-
     @cached_property
     def registry(self) -> Registry:
-        return open_registry(
-            self.base, gate=PromoteGate.of(self.settings), pins=self.settings.ml.pinned_ids()
-        )
+        return registry_of(self.settings)
+
+
+def registry_of(settings: Settings) -> Registry:
+    """The registry of a retrain, with the configuration's gate."""
+    return open_registry(settings.ml.models_dir, gate=PromoteGate.of(settings), pins=settings.ml.pinned_ids())
 
 
 def run_job(settings: Settings, actor: str, via: str, job: Job) -> JobResult:
@@ -157,7 +155,7 @@ def _steps(run: _Run) -> JobStatus:
     choice = BacktestRequest.from_settings(
         run.settings, run.job.symbol, run.job.timeframe, model_id=model_id, ohlcv=run.job.ohlcv
     )
-    result = backtest(choice)
+    result = backtest(choice, registry=run.registry)
     run.metrics, run.report = dict(result.metrics), str(result.folder)
     if run.registry.entry(model_id).status == Status.PRODUCTION:
         return JobStatus.PROMOTED
@@ -174,9 +172,9 @@ def _train(run: _Run) -> str:
     try:
         request = training_request(run.settings, run.job)
     except TrainingRequestError as error:
-        run.model_id = fail(run.settings, run.actor, run.via, run.job, str(error))
+        run.model_id = fail(run.settings, run.registry, run.actor, run.via, run.job, str(error))
         raise
-    return train(request, actor=run.actor, via=run.via).model_id
+    return train(request, registry=run.registry, actor=run.actor, via=run.via).model_id
 
 
 def training_request(settings: Settings, job: Job) -> TrainRequest:
@@ -206,14 +204,15 @@ def training_request(settings: Settings, job: Job) -> TrainRequest:
     )
 
 
-def fail(settings: Settings, actor: str, via: str, job: Job, error: str) -> str | None:
+def fail(settings: Settings, registry: Registry, actor: str, via: str, job: Job, error: str) -> str | None:
     """Leave a `failed` entry for a job that has registered nothing; gives its model_id, if there is one."""
     return register_failure(
-        settings,
+        registry,
         job.symbol,
         job.timeframe,
         job.model_type,
         error,
+        keep=settings.ml.max_models_per_symbol_tf,
         request_id=job.request_id,
         actor=actor,
         via=via,
@@ -240,6 +239,7 @@ def _evaluate(run: _Run, model_id: str) -> bool | None:
             settings,
             model_id,
             ohlcv=run.job.ohlcv,
+            registry=run.registry,
             request_id=request_id,
             actor=run.actor,
             via=run.via,
@@ -294,12 +294,12 @@ def _marker(settings: Settings, job: Job) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
-def sweep(settings: Settings) -> list[str]:
+def sweep(settings: Settings, registry: Registry) -> list[str]:
     """Remove the run directories that workers which died left unregistered; gives their names.
 
     Call it when no worker of a retrain runs.
     """
-    base = settings.ml.models_dir
+    base = registry.artefacts.base_dir
     removed: list[str] = []
     for marker in sorted((settings.retrain.output_dir / _RUNNING).glob("*.json")):
         try:
@@ -308,7 +308,7 @@ def sweep(settings: Settings) -> list[str]:
             started = str(lost["started"])
         except (OSError, KeyError, TypeError, ValueError):
             continue
-        known = open_registry(base).state.used_ids if base.is_dir() else set()
+        known = registry.state.used_ids if base.is_dir() else set()
         for folder in sorted(base.iterdir()) if base.is_dir() else ():
             model_id = folder.name.removeprefix(BUILDING_PREFIX)
             match = name.fullmatch(model_id)

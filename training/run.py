@@ -24,6 +24,7 @@ from signalserve.registry import ModelMetadata, Registry, Status, new_run, open_
 from signalserve.registry.artefact import seal
 from signalserve.registry.entry import ModelRegistryEntry
 from signalserve.registry.errors import RegistryError
+from signalserve.registry.events import Action
 from signalserve.registry.runs import RunDirectory
 from signalserve.trading.metrics import Metrics
 from signalserve.training.dataset import Dataset, prepare
@@ -55,7 +56,12 @@ class TrainResult:
 
 
 def train(
-    request: TrainRequest, *, report: Report = quiet, actor: str = "", via: str = "python"
+    request: TrainRequest,
+    *,
+    registry: Registry | None = None,
+    report: Report = quiet,
+    actor: str = "",
+    via: str = "python",
 ) -> TrainResult:
     """Walk forward over the earlier bars, fit one model on them, measure it on the later ones, register it.
 
@@ -64,6 +70,7 @@ def train(
 
     Args:
         request: what to train; `TrainRequest.from_settings` makes one.
+        registry: where the model is registered; None: that of `request.base_dir`.
         report: is told each step as it starts; `training.progress.steps` gives one for terminals.
         actor: who trains, for the event log; empty: user@host.
         via: cli, lab or python.
@@ -73,8 +80,8 @@ def train(
         TrainingError: the run failed; `model_id` names the `failed` entry that keeps the text.
     """
     request.check()
-    # training registers and promotes nothing, so it needs no gate
-    registry = open_registry(request.base_dir, pins=request.pins)
+    if registry is None:  # training registers and promotes nothing, so it needs no gate
+        registry = open_registry(request.base_dir, pins=request.pins)
     try:
         earlier = _answered(registry, request)
         if earlier is not None:
@@ -199,7 +206,7 @@ def _answered(registry: Registry, request: TrainRequest) -> TrainResult | None:
     change = event.changes[0] if event.changes else None
     if (
         change is None
-        or event.action != "register"
+        or event.action != Action.REGISTER
         or (change.symbol, change.timeframe)
         != (
             request.symbol,

@@ -18,14 +18,13 @@ drops every bar whose label has read a price of the test span, however far its l
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.model_selection import TimeSeriesSplit
 
-from signalserve.config.ml import WalkForwardSettings
 from signalserve.training.errors import TrainingError
 
 Positions = NDArray[np.intp]
@@ -110,9 +109,23 @@ def split_by_spans(
     return split
 
 
-def walk_forward_folds(
-    span: range, settings: WalkForwardSettings, *, horizon: int
-) -> tuple[tuple[range, range], ...]:
+class FoldRule(Protocol):
+    """How folds are cut: the `ml.walk_forward` section of the configuration, or what has attributes of these names.
+
+    `mode` is expanding or rolling; `train_bars` is the length of a rolling window, None as long as the first can be.
+    """
+
+    @property
+    def mode(self) -> str: ...  # noqa: D102 - the class says what they are
+    @property
+    def folds(self) -> int: ...  # noqa: D102
+    @property
+    def train_bars(self) -> int | None: ...  # noqa: D102
+    @property
+    def embargo_bars(self) -> int: ...  # noqa: D102
+
+
+def walk_forward_folds(span: range, settings: FoldRule, *, horizon: int) -> tuple[tuple[range, range], ...]:
     """(train, test) ranges of positions of each fold, in order of time; the tests tile the end of `span`.
 
     Rolling with no `train_bars`: every window is as long as the first one can be. With `train_bars` the test
@@ -142,7 +155,7 @@ def walk_forward_folds(
     )
 
 
-def final_window(span: range, settings: WalkForwardSettings, *, horizon: int) -> range:
+def final_window(span: range, settings: FoldRule, *, horizon: int) -> range:
     """The bars that the final model is fitted on: the whole span, or the last window of a rolling one."""
     if settings.mode == "expanding":
         return span

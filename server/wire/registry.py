@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from signalserve.common.key import Key
 from signalserve.registry import Committed, Description, ModelRegistryEntry, Promotion
-from signalserve.registry.events import Event
+from signalserve.registry.events import Action, Event
 from signalserve.server.errors import RequestError
 from signalserve.v1 import registry_pb2
 
@@ -134,7 +134,7 @@ def touches(event: Event, request: registry_pb2.ListEventsRequest) -> bool:
     if not (request.symbol or request.timeframe or request.model_id):
         return True
     subjects = [(change.symbol, change.timeframe, change.model_id) for change in event.changes]
-    if event.action == "evaluate" and event.evidence is not None:  # it may have moved nothing
+    if event.action == Action.EVALUATE and event.evidence is not None:  # it may have moved nothing
         subjects.append((*event.detail["key"], event.evidence["challenger"]))
     return any(
         (not request.symbol or symbol == request.symbol)

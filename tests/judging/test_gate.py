@@ -12,7 +12,7 @@ import pytest
 
 from signalserve.common.key import Key
 from signalserve.config.evidence import PromotionSettings
-from signalserve.judging import Evidence, Measured
+from signalserve.judging import Evidence, Measured, Policy, PromoteGate
 from signalserve.judging.sharpe import ReturnMoments
 from signalserve.registry import Promotion, Selection, promote_model, verify_log
 from signalserve.registry.errors import (
@@ -274,7 +274,7 @@ def test_a_model_without_evidence_is_refused_unless_the_gate_is_off(base: Path) 
     with pytest.raises(GateRefusedError, match="never evaluated; run `signalserve evaluate challenger`"):
         registry_at(base, policy=POLICY).promote([Promotion("challenger")])
     registry_at(base, policy=PromotionSettings(gate="none")).promote([Promotion("challenger")])
-    assert events(base)[-1].evidence["decisions"][0]["evidence_rules"] == "none in force"
+    assert events(base)[-1].evidence["decisions"][0]["evidence_verdicts"] == "none in force"
 
 
 def test_evidence_against_another_champion_does_not_count(base: Path) -> None:
@@ -438,3 +438,14 @@ def test_an_archived_model_is_promoted_by_force_alone(base: Path) -> None:
     registry_at(base, policy=POLICY).promote([Promotion("third")], force=True, reason="the others are worse")
     assert status(base, "third") == "production"
     assert verify_log(base).ok
+
+
+@pytest.mark.parametrize(("minutes", "fresh"), [(4, True), (6, False)])
+def test_two_clocks_may_differ_by_five_minutes_and_no_more(base: Path, minutes: int, fresh: bool) -> None:
+    now = datetime(2026, 4, 1, tzinfo=UTC)
+    found = evidence(base, evaluated_at=(now + timedelta(minutes=minutes)).isoformat())
+    state = registry_at(base).state.copy()
+    state.take_evidence("challenger", KEY, found.to_dict())
+    gate = PromoteGate(Policy.of(POLICY), None, clock=lambda: now)
+    failed = [verdict.name for verdict in gate.judge(state, state.entries["challenger"], force=False).failed]
+    assert failed == ([] if fresh else ["fresh"])

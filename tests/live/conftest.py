@@ -248,10 +248,6 @@ class Rig:
         while self.scorer.report().state != "connected":
             self.scorer.wait_late(0.02)
 
-    def wait_away(self) -> None:
-        while self.scorer.report().state == "connected":
-            self.scorer.wait_late(0.02)
-
 
 @pytest.fixture
 def make_rig(client: SignalClient) -> Iterator[Callable[..., Rig]]:

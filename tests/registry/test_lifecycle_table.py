@@ -9,11 +9,13 @@ import pytest
 from signalserve.registry import Promotion, Registry, Status, register_model
 from signalserve.registry import lifecycle as rules
 from signalserve.registry.errors import CallerError, InvalidArgumentError, NothingToRollBackToError
-from signalserve.registry.lifecycle import STEPS, Action
+from signalserve.registry.events import Action
+from signalserve.registry.lifecycle import STEPS
 from tests.registries import registry_at
 from tests.small_models import register_copy, sealed_template, write_run
 
 CALLS = {
+    Action.ADOPT: lambda registry: registry.adopt("m"),
     Action.PROMOTE: lambda registry: registry.promote([Promotion("m")]),
     Action.ARCHIVE: lambda registry: registry.archive(["m"], reason="test", allow_unserved=True),
     Action.CANDIDATE: lambda registry: registry.make_candidate("m"),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
+import threading
 from pathlib import Path
 
 from signalserve.registry import Promotion, load_registry, verify_log
 from signalserve.registry.events import EventLog
-from signalserve.registry.folder_store import FolderStore
+from signalserve.registry.folder_store import FolderStore, open_store
+from signalserve.registry.store import Origin
 from tests.registries import registry_at
 from tests.small_models import register_copy, sealed_template
 
@@ -48,3 +50,15 @@ def test_eight_processes_lose_no_row_and_no_event(tmp_path: Path) -> None:
     _, events = EventLog(base / "registry_events.jsonl").read_new()
     assert sum(event.action == "register" for event in events) == PROCESSES * EACH // 2
     assert sum(event.action == "promote" for event in events) == PROCESSES * EACH // 2
+
+
+def test_a_reader_does_not_wait_for_a_writer_of_its_own_process(tmp_path: Path) -> None:
+    base, template = tmp_path / "registry", sealed_template(tmp_path / "template")
+    register_copy(template, base, "m")
+    store = open_store(base)
+    seen: list[int] = []
+    with store.transaction(Origin(reason="a long turn")):
+        reader = threading.Thread(target=lambda: seen.append(store.view().state.revision))
+        reader.start()
+        reader.join(30)
+        assert seen == [1]

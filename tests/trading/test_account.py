@@ -50,11 +50,11 @@ def test_equity_is_what_a_ledger_of_cash_and_coins_says(path, fee_bps, slippage_
         if coins < 0.0 and cash + coins * close <= 0.0:
             trade(-coins, close)
             coins, cash = 0.0, 0.0
-        assert paper.mark(close) == pytest.approx(cash + coins * close, rel=1e-9, abs=1e-9)
+        assert paper.mark(close) == pytest.approx(cash + coins * close, rel=1e-12, abs=1e-12)
         assert paper.side == (coins > 0.0) - (coins < 0.0)
         assert paper.position == ("long" if coins > 0.0 else "short" if coins < 0.0 else "flat")
     assert len(paper.fills) == trades
-    assert sum(fill.cost for fill in paper.fills) == pytest.approx(spent, rel=1e-9, abs=1e-9)
+    assert sum(fill.cost for fill in paper.fills) == pytest.approx(spent, rel=1e-12, abs=1e-12)
 
 
 def test_the_same_scores_earn_on_paper_what_the_backtest_says():

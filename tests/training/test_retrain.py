@@ -25,7 +25,7 @@ from signalserve.training.backends import Inbox, Outcome
 from signalserve.training.plan import Plan
 from signalserve.training.preview import preview
 from signalserve.training.retrain import Retrain, RetrainBusyError, choose_policies, exclusive
-from signalserve.training.retrain_job import JobResult, JobStatus, run_job, sweep
+from signalserve.training.retrain_job import JobResult, JobStatus, registry_of, run_job, sweep
 from tests.registries import registry_at
 
 SLOT = datetime(2024, 5, 20, 3, tzinfo=UTC)
@@ -366,9 +366,9 @@ def test_a_champion_that_changes_between_evaluation_and_promote_stops_it(
     [first] = some.retrain().once()
     real = backtest_module.backtest
 
-    def meddling(*given: Any) -> Any:
+    def meddling(*given: Any, **more: Any) -> Any:
         registry_at(some.base).archive([str(first.model_id)], reason="bad night", allow_unserved=True)
-        return real(*given)
+        return real(*given, **more)
 
     monkeypatch.setattr(backtest_module, "backtest", meddling)
     [later] = some.retrain(now=datetime(2024, 5, 27, 3, tzinfo=UTC)).once()
@@ -392,9 +392,9 @@ def test_the_sweep_removes_what_a_dead_worker_built_and_nothing_else(world: Call
     )
     for name in (*lost, *others):
         (some.base / name).mkdir()
-    assert sorted(sweep(some.settings)) == sorted(lost)
+    assert sorted(sweep(some.settings, registry_of(some.settings))) == sorted(lost)
     assert {path.name for path in some.base.iterdir() if path.is_dir()} == {*others, result.model_id}
-    assert sweep(some.settings) == []
+    assert sweep(some.settings, registry_of(some.settings)) == []
 
 
 def test_a_bug_in_a_step_fails_its_job_with_the_steps_name(

@@ -161,11 +161,11 @@ def test_a_models_label_config_gives_its_labels_again_and_what_is_not_ours_gives
         method="triple_barrier", horizon_bars=12, up_threshold=2.0, down_threshold=-2.0, volatility_bars=50
     )
     own = make_labels(bars, settings)
-    again = make_labels(bars, settings.model_dump(mode="json", exclude_none=True))
-    assert own is not None
-    assert again is not None
+    stored = LabelSettings.read(settings.model_dump(mode="json", exclude_none=True))
+    assert stored is not None
+    again = make_labels(bars, stored)
     np.testing.assert_array_equal(own.classes, again.classes)
     share = pd.Series(own.classes).value_counts(normalize=True)
     assert 0.2 < share[1.0] < 0.8
     for strange in ({}, {"horizon_bars": 4}, {"method": "meta_labels", "horizon_bars": 4}):
-        assert make_labels(bars, strange) is None
+        assert LabelSettings.read(strange) is None

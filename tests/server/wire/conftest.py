@@ -97,31 +97,12 @@ class Registry:
         path = self.base / "registry_index.csv"
         path.write_text(change(path.read_text()))
 
-    def set_status(self, name: str, status: str) -> None:
-        """Write another status into a model's row by hand."""
-        model_id = self.ids[name]
-
-        def change(text: str) -> str:
-            lines = [
-                line.rpartition(",")[0] + f",{status}" if line.startswith(f"{model_id},") else line
-                for line in text.splitlines()
-            ]
-            return "\n".join(lines) + "\n"
-
-        self.edit_index(change)
-
     def damage(self, name: str, file: str = "model.onnx") -> None:
         """Flip one byte of a model's file."""
         path = self.base / self.ids[name] / file
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 0x01
         path.write_bytes(bytes(content))
-
-    def forget_digests(self) -> None:
-        """Make it a registry of the old form: no event log, no manifests."""
-        (self.base / "registry_events.jsonl").unlink()
-        for path in self.base.glob("*/manifest.json"):
-            path.unlink()
 
 
 @pytest.fixture(scope="session")
