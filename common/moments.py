@@ -11,12 +11,17 @@ def utc_now() -> datetime:
 
 
 def in_utc(moment: datetime) -> datetime:
-    """The same moment in UTC; a time without a zone is one.
+    """The same moment in UTC; a time without a zone is one. One at the calendar's very ends stays in its own zone.
 
     >>> in_utc(datetime(2026, 1, 1)).isoformat()
     '2026-01-01T00:00:00+00:00'
     """
-    return moment.astimezone(UTC) if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    if moment.tzinfo is None:
+        return moment.replace(tzinfo=UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:  # 9999-12-31 in New York has no day in UTC
+        return moment
 
 
 def parse_moment(text: str) -> datetime:

@@ -7,7 +7,8 @@ from datetime import timedelta
 from functools import lru_cache
 
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
-_TEXT = re.compile(r"([1-9][0-9]{0,3})([smhdw])")
+_TEXT = re.compile(r"([1-9][0-9]{0,5})([smhdw])")
+_LONGEST = 10_000 * _SECONDS["w"]  # what every library that counts nanoseconds can hold
 _SECONDS_PER_YEAR = 365 * 86_400
 
 
@@ -20,17 +21,18 @@ def timeframe_seconds(timeframe: str) -> int:
     """Length of one bar in seconds.
 
     Raises:
-        UnknownTimeframeError: the text is not a number from 1 to 9999 followed by s, m, h, d or w.
+        UnknownTimeframeError: the text is not a number without a leading zero followed by s, m, h, d or w.
 
     >>> timeframe_seconds("15m"), timeframe_seconds("4h")
     (900, 14400)
     """
     match = _TEXT.fullmatch(timeframe)
-    if match is None:
+    seconds = int(match[1]) * _SECONDS[match[2]] if match is not None else 0
+    if not 0 < seconds <= _LONGEST:
         raise UnknownTimeframeError(
             f"{timeframe!r} is no timeframe; write a number and s, m, h, d or w, such as 15m, 1h or 1d"
         )
-    return int(match[1]) * _SECONDS[match[2]]
+    return seconds
 
 
 def timeframe_delta(timeframe: str) -> timedelta:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any
 
+from pydantic import TypeAdapter
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -38,12 +40,11 @@ class Policy:
         return cls(**{item.name: getattr(section, item.name) for item in fields(cls)})
 
     def to_dict(self) -> dict[str, Any]:
-        """For the event: plain JSON values, ages in words."""
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
-        return {
-            name: span_text(value) if isinstance(value, timedelta) else value
-            for name, value in values.items()
-        }
+        """For the event: plain JSON values, ages as ISO 8601 durations (`P7D`)."""
+        return dict(_JSON.dump_python(self, mode="json"))
+
+
+_JSON = TypeAdapter(Policy)
 
 
 def span_text(span: timedelta) -> str:

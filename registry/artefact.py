@@ -248,23 +248,26 @@ class Artefact:
                     engine, reason = manifest.engine, manifest.engine_reason
                     if thorough:
                         verify_files(self._contents, self.digest)
-                        changed = changed_files(self._contents)
-                        warnings += [f"{name} was changed since registration" for name in changed]
+                        warnings += self._changed()
                 elif thorough:
                     warnings.append("legacy folder: no digest was taken; it is served once adopted")
             except PredictorError as error:
                 problems.append(f"{self.entry.model_id}: {error}")
         if not failed and not self.digest:
             engine, reason = "legacy", "no digest was taken; `signalserve registry adopt` takes one"
-        return Description(self.digest, engine, reason, tuple(problems), tuple(warnings))
+        return Description(
+            self.digest, engine, reason, tuple(dict.fromkeys(problems)), tuple(dict.fromkeys(warnings))
+        )
 
     def importances(self) -> list[tuple[str, float]]:
         """Feature importances: the CSV's, else those of meta.json; what can't be read is left out."""
         if not self.has(IMPORTANCES_FILE):
             stated = self.meta().feature_importances or {}
             return [(name, float(value)) for name, value in stated.items() if isinstance(value, int | float)]
-        with self._as_artefact_error():
+        try:
             text = self._contents.read(IMPORTANCES_FILE).decode("utf-8", errors="replace")
+        except PredictorError:
+            return []
         found: list[tuple[str, float]] = []
         for row in csv.DictReader(io.StringIO(text, newline="")):
             try:
@@ -280,6 +283,14 @@ class Artefact:
             self.meta()
         except ArtefactError as error:
             yield str(error)
+
+    def _changed(self) -> list[str]:
+        """Files that stop no model from serving, and are not what was registered."""
+        try:
+            changed = changed_files(self._contents)
+        except PredictorError as error:
+            return [str(error)]
+        return [f"{name} was changed since registration" for name in changed]
 
     def _needed(self) -> str:
         if not self.digest:

@@ -24,6 +24,7 @@ from signalserve.predictors.manifest import MODEL_FILE
 from signalserve.registry.entry import ModelRegistryEntry, Status, newest_first
 from signalserve.registry.errors import ArtefactError, InvalidArgumentError, NotAdoptedError
 from signalserve.registry.events import Action
+from signalserve.registry.metadata import META_FILE, ModelMetadata
 from signalserve.registry.parts import Parts
 from signalserve.registry.plans import plan_removal
 from signalserve.registry.runs import BUILDING_PREFIX, is_being_built
@@ -225,7 +226,9 @@ class Retention(Parts):
     ) -> None:
         for model_id, reason in why.items():
             try:
-                metadata = self.artefact_of(transaction.state, model_id).meta().to_dict()
+                # whatever it says, of another model too: this may be the last copy
+                folder = self.artefact_of(transaction.state, model_id).folder
+                metadata = ModelMetadata.read(folder / META_FILE).to_dict()
             except ArtefactError:
                 metadata = None
             draft = plan_removal(

@@ -18,7 +18,8 @@ from signalserve.features.synthetic import synthetic_bars
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("90s", 90), ("15m", 900), ("4h", 14_400), ("1d", 86_400), ("1w", 604_800)]
+    ("text", "seconds"),
+    [("90s", 90), ("15m", 900), ("4h", 14_400), ("1d", 86_400), ("1w", 604_800), ("86400s", 86_400)],
 )
 def test_a_length_is_a_number_and_its_unit(text: str, seconds: int) -> None:
     assert timeframe_seconds(text) == seconds
@@ -27,7 +28,8 @@ def test_a_length_is_a_number_and_its_unit(text: str, seconds: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "m", "0m", "15", "15M", "1.5h", "-1h", " 15m", "15 m", "99999m", "\uff115m"]
+    "text",
+    ["", "m", "0m", "15", "15M", "1.5h", "-1h", " 15m", "15 m", "1000000m", "99999w", "015m", "\uff115m"],
 )
 def test_anything_else_is_refused_by_name(text: str) -> None:
     with pytest.raises(UnknownTimeframeError, match="such as 15m, 1h or 1d"):
@@ -63,3 +65,9 @@ def test_a_moment_is_the_same_moment_in_utc_and_none_without_a_zone_is_utc(momen
     # by their Unix times: an hour that a zone's clocks skip or repeat equals none of another zone
     assert utc.timestamp() == (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     assert parse_moment(second_text(moment)) == utc.replace(microsecond=0)
+
+
+@pytest.mark.parametrize("text", ["9999-12-31T23:59:59-05:00", "0001-01-01T00:00:00+05:00"])
+def test_a_moment_at_the_ends_of_the_calendar_is_still_one(text: str) -> None:
+    assert parse_moment(text).isoformat() == text
+    assert parse_moment("0001-01-02") < parse_moment("9999-12-31T23:59:59-05:00")

@@ -12,7 +12,13 @@ from typing import Any
 
 import pytest
 
-from signalserve.registry import ModelMetadata, promote_model, register_model, validate_registry_entry
+from signalserve.registry import (
+    ModelMetadata,
+    Selection,
+    promote_model,
+    register_model,
+    validate_registry_entry,
+)
 from signalserve.registry.errors import ArtefactError, GateRefusedError
 from tests.registries import registry_at
 from tests.small_models import NAMES, register_copy, sealed_template
@@ -132,3 +138,27 @@ def test_a_description_says_digest_engine_problems_and_who_counts(tmp_path: Path
     assert not validate_registry_entry(base, view.state.entries["first"])
     # a listing looks at the manifest alone
     assert next(registry.descriptions(view, [view.state.entries["first"]]))
+
+
+def test_a_file_that_bears_no_load_and_cannot_be_read_is_a_warning(tmp_path: Path, template: Path) -> None:
+    base = tmp_path / "registry"
+    meta = sealed_copy(template, base, "m")
+    (base / "m" / "feature_importances.csv").write_text("feature,importance\na,1.0\n")
+    (base / "m" / "manifest.json").unlink()
+    register_model(meta, base)  # sealed anew, with the importances among its files
+    (base / "m" / "feature_importances.csv").unlink()
+    (base / "m" / "feature_importances.csv").mkdir()
+    found = validate_registry_entry(base, registry_at(base).entry("m"))
+    assert found
+    assert any("feature_importances.csv" in text for text in found.warnings)
+
+
+def test_what_is_cleaned_away_leaves_its_metadata_whatever_model_that_names(
+    tmp_path: Path, template: Path
+) -> None:
+    base = tmp_path / "registry"
+    register_copy(template, base, "m")
+    ModelMetadata("other", "BTCUSDT", "15m", "logreg").write(base / "m" / "meta.json")
+    registry = registry_at(base)
+    registry.clean(Selection(statuses=frozenset({"success"})))
+    assert registry.events()[-1].detail["removed"][0]["meta"]["model_id"] == "other"
