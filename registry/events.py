@@ -98,6 +98,20 @@ class Event:
     prev_hash: str = GENESIS
     hash: str = ""
 
+    def is_about(self, symbol: str = "", timeframe: str = "", model_id: str = "") -> bool:
+        """Whether the event is about what is named; an empty name stands for any."""
+        if not (symbol or timeframe or model_id):
+            return True
+        subjects = [(change.symbol, change.timeframe, change.model_id) for change in self.changes]
+        if self.action == Action.EVALUATE and self.evidence is not None:  # it may have moved nothing
+            subjects.append((*self.detail["key"], self.evidence["challenger"]))
+        return any(
+            (not symbol or symbol == of_symbol)
+            and (not timeframe or timeframe == of_timeframe)
+            and (not model_id or model_id == of_model)
+            for of_symbol, of_timeframe, of_model in subjects
+        )
+
     def body(self) -> dict[str, Any]:
         """All but `hash`, as plain JSON values."""
         values = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "hash"}

@@ -28,6 +28,7 @@ from signalserve.server.loader import Loader
 from signalserve.server.metrics import Gauges, ServerMetrics, metrics_endpoint
 from signalserve.server.named import NamedModels
 from signalserve.server.ports import PortTakenError, check_free, reserved_port
+from signalserve.server.registry_calls import RegistryCalls
 from signalserve.server.scorer import Scorer
 from signalserve.server.snapshot import ServingSnapshot, ServingState
 from signalserve.server.watcher import RegistryWatcher
@@ -130,7 +131,7 @@ async def running_server(settings: Settings, *, reuse_port: bool = False) -> Asy
         stack.callback(scorer.close)
         server = GrpcServer(
             PredictionService(scorer, state, watcher, guard),
-            RegistryService(registry, state, named, watcher, loader),
+            RegistryService(RegistryCalls(registry, state, named, watcher, loader)),
             guard,
             max_message_bytes=options.max_message_mb * 1024 * 1024,
             reuse_port=reuse_port,

@@ -69,6 +69,11 @@ class Call:
         self.counted = True
         self._counts.answered()
 
+    def ended_well(self) -> None:
+        """Count the whole call as answered, unless its items were counted."""
+        if not self.counted:
+            self.answered()
+
     def refused(self, code: str) -> None:
         """Count a refusal by the name of its status code; from any thread."""
         self.counted = True

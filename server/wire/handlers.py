@@ -62,8 +62,7 @@ def _unary(
         except Exception as error:  # noqa: BLE001 - status_of tells refusals from bugs
             await _abort(context, call, error)
         else:
-            if not call.counted:
-                call.answered()
+            call.ended_well()
             return answer
         finally:
             guard.end()

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from signalserve.common.key import Key
-from signalserve.registry import Committed, Description, ModelRegistryEntry, Promotion
-from signalserve.registry.events import Action, Event
+from signalserve.predictors.schema import schema_hash
+from signalserve.registry import Promotion
+from signalserve.registry.events import Event
 from signalserve.server.errors import RequestError
+from signalserve.server.registry_calls import Details, Listed, Outcome
 from signalserve.v1 import registry_pb2
 
 DEFAULT_PAGE, LARGEST_PAGE = 100, 1000
@@ -72,10 +73,9 @@ def page_of(
     return slice(start, stop), str(stop) if stop < total else ""
 
 
-def model_message(
-    entry: ModelRegistryEntry, found: Description, *, served: bool, quarantined: bool
-) -> registry_pb2.Model:
-    """An entry of the index, what its files are, and what else is known of its model."""
+def model_message(listed: Listed) -> registry_pb2.Model:
+    """A listed model."""
+    entry, found = listed.entry, listed.description
     model = registry_pb2.Model(
         model_id=entry.model_id,
         symbol=entry.symbol,
@@ -86,8 +86,8 @@ def model_message(
         digest=found.digest,
         engine=found.engine,
         engine_reason=found.engine_reason,
-        served=served,
-        quarantined=quarantined,
+        served=listed.served,
+        quarantined=listed.quarantined,
         problems=found.problems,
     )
     for name in ("cum_return", "sharpe"):
@@ -97,51 +97,33 @@ def model_message(
     return model
 
 
-def details_message(
-    model: registry_pb2.Model,
-    *,
-    feature_names: Sequence[str],
-    schema_hash: str,
-    importances: Iterable[tuple[str, float]],
-    metadata_json: str,
-) -> registry_pb2.ModelDetails:
+def details_message(details: Details) -> registry_pb2.ModelDetails:
     """A model with its metadata and importances."""
+    model = model_message(details.listed)
+    if details.problem:
+        model.problems.append(details.problem)
+    columns = details.meta.feature_cols if details.meta is not None else None
     return registry_pb2.ModelDetails(
         model=model,
-        feature_names=feature_names,
-        schema_hash=schema_hash,
+        feature_names=columns or (),
+        schema_hash=schema_hash(columns) if columns else "",
         importances=[
             registry_pb2.FeatureImportance(feature=feature, importance=importance)
-            for feature, importance in importances
+            for feature, importance in details.importances
         ],
-        metadata_json=metadata_json,
+        metadata_json=details.metadata_json,
     )
 
 
-def outcome_fields(committed: Committed, served_revision: int) -> dict[str, Any]:
+def outcome_fields(outcome: Outcome) -> dict[str, Any]:
     """What the answers to Promote, Rollback and Archive have in common."""
     return {
         "transitions": [
-            registry_pb2.Transition(**asdict(transition)) for transition in committed.transitions
+            registry_pb2.Transition(**asdict(transition)) for transition in outcome.committed.transitions
         ],
-        "registry_revision": committed.revision,
-        "served_revision": served_revision,
+        "registry_revision": outcome.committed.revision,
+        "served_revision": outcome.served_revision,
     }
-
-
-def touches(event: Event, request: registry_pb2.ListEventsRequest) -> bool:
-    """Whether an event is about what the request's filter names."""
-    if not (request.symbol or request.timeframe or request.model_id):
-        return True
-    subjects = [(change.symbol, change.timeframe, change.model_id) for change in event.changes]
-    if event.action == Action.EVALUATE and event.evidence is not None:  # it may have moved nothing
-        subjects.append((*event.detail["key"], event.evidence["challenger"]))
-    return any(
-        (not request.symbol or symbol == request.symbol)
-        and (not request.timeframe or timeframe == request.timeframe)
-        and (not request.model_id or model_id == request.model_id)
-        for symbol, timeframe, model_id in subjects
-    )
 
 
 def event_message(event: Event) -> registry_pb2.Event:

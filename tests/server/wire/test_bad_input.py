@@ -355,7 +355,7 @@ def test_a_fault_of_ours_is_internal_with_an_id_that_is_in_the_log_and_no_except
     def fault(*given: object, **named: object) -> None:
         raise RuntimeError("a secret of ours")
 
-    monkeypatch.setattr("signalserve.server.wire.registry_service.select", fault)
+    monkeypatch.setattr("signalserve.server.registry_calls.select", fault)
     with structlog.testing.capture_logs() as lines:
         error = refusal(server.registry.ListModels, registry_pb2.ListModelsRequest())
     assert (type(error), error.reason) == (InternalError, "INTERNAL_ERROR")

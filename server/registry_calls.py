@@ -1,0 +1,189 @@
+"""The registry as a running server has it: what may be asked of it, whichever protocol asks.
+
+1. All disk work is done in worker threads.
+2. A change is answered once this server serves it, or when its time is nearly up; the answer says which revision is
+   served. A key whose new model can't be loaded still serves what it served before.
+3. What a promote or rollback has opened to prove it is served as it is, and not opened again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from signalserve.common.key import Key
+from signalserve.registry import (
+    Committed,
+    Description,
+    ModelMetadata,
+    ModelRegistryEntry,
+    Promotion,
+    Registry,
+)
+from signalserve.registry.errors import ArtefactError
+from signalserve.registry.events import Event
+from signalserve.registry.plans import entry_of
+from signalserve.registry.queries import select
+from signalserve.registry.store import Origin, View
+from signalserve.server.loader import Loader
+from signalserve.server.named import NamedModels
+from signalserve.server.snapshot import ServingSnapshot, ServingState
+from signalserve.server.watcher import RegistryWatcher
+
+_LONGEST_WAIT = 60.0
+_TIME_TO_ANSWER = 0.2
+
+
+class Outcome(NamedTuple):
+    """What a change committed, and the revision that this server serves by now."""
+
+    committed: Committed
+    served_revision: int
+
+
+class Listed(NamedTuple):
+    """An entry of the index, what its files are, and what else is known of its model."""
+
+    entry: ModelRegistryEntry
+    description: Description
+    served: bool
+    quarantined: bool
+
+
+class Listing(NamedTuple):
+    """All entries that pass a filter, newest first, as of one view; `page` looks at the files of some."""
+
+    entries: Sequence[ModelRegistryEntry]
+    unreadable: Sequence[str]
+    page: Callable[[slice], list[Listed]]
+
+
+@dataclass(frozen=True)
+class Details:
+    """One model with its metadata and importances; `meta` is None where `problem` says why."""
+
+    listed: Listed
+    meta: ModelMetadata | None = None
+    metadata_json: str = ""
+    importances: Sequence[tuple[str, float]] = ()
+    problem: str = ""
+
+
+class RegistryCalls:
+    """Reads and changes of one server."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        state: ServingState,
+        named: NamedModels,
+        watcher: RegistryWatcher,
+        loader: Loader,
+    ) -> None:
+        self._registry = registry
+        self._state = state
+        self._named = named
+        self._watcher = watcher
+        self._loader = loader
+
+    async def promote(
+        self, promotions: Sequence[Promotion], origin: Origin, remaining: float | None, *, force: bool
+    ) -> Outcome:
+        """Promote; `remaining` is the time left in seconds, None for no limit.
+
+        Raises:
+            RegistryError: as `Registry.promote` says; nothing changed.
+        """
+        with self._loader.ahead() as keep:
+            committed = await asyncio.to_thread(
+                self._registry.promote, promotions, force=force, on_proof=keep, **asdict(origin)
+            )
+            return await self._outcome(committed, remaining)
+
+    async def rollback(self, keys: Sequence[Key], origin: Origin, remaining: float | None) -> Outcome:
+        """Roll back.
+
+        Raises:
+            RegistryError: as `Registry.rollback` says; nothing changed.
+        """
+        with self._loader.ahead() as keep:
+            committed = await asyncio.to_thread(
+                self._registry.rollback, keys, on_proof=keep, **asdict(origin)
+            )
+            return await self._outcome(committed, remaining)
+
+    async def archive(
+        self, model_ids: Sequence[str], origin: Origin, remaining: float | None, *, allow_unserved: bool
+    ) -> Outcome:
+        """Archive.
+
+        Raises:
+            RegistryError: as `Registry.archive` says; nothing changed.
+        """
+        committed = await asyncio.to_thread(
+            self._registry.archive, model_ids, allow_unserved=allow_unserved, **asdict(origin)
+        )
+        return await self._outcome(committed, remaining)
+
+    def listing(self, **filters: Any) -> Listing:
+        """The models that pass the filters of `registry.queries.select`; blocks.
+
+        Raises:
+            StorageError: the registry can't be read.
+        """
+        view = self._registry.view()
+        entries = select(view.state, **filters)
+        unreadable = [str(row) for row in view.unreadable]
+        return Listing(entries, unreadable, lambda which: self._listed(view, entries[which]))
+
+    def details(self, model_id: str) -> Details:
+        """One model; blocks.
+
+        Raises:
+            UnknownModelError, StorageError: there is none, or the registry can't be read.
+        """
+        view = self._registry.view()
+        (listed,) = self._listed(view, [entry_of(view.state, model_id)])
+        artefact = self._registry.artefact_of(view.state, model_id)
+        try:
+            return Details(listed, artefact.meta(), artefact.meta_text(), artefact.importances())
+        except ArtefactError as error:
+            return Details(listed, problem=str(error))
+
+    def events(self, symbol: str = "", timeframe: str = "", model_id: str = "") -> list[Event]:
+        """The events about what is named, all where nothing is, newest first; blocks.
+
+        Raises:
+            StorageError: the log can't be read.
+        """
+        events = reversed(self._registry.events())
+        return [event for event in events if event.is_about(symbol, timeframe, model_id)]
+
+    def _listed(self, view: View, entries: Sequence[ModelRegistryEntry]) -> list[Listed]:
+        named, serving = self._named.loaded(), self._state.snapshot.by_key
+        found = self._registry.descriptions(view, entries)
+        return [
+            Listed(
+                entry,
+                description,
+                served=entry.model_id in named
+                or ((model := serving.get(entry.key)) is not None and model.model_id == entry.model_id),
+                quarantined=entry.model_id in view.state.quarantined,
+            )
+            for entry, description in zip(entries, found, strict=True)
+        ]
+
+    async def _outcome(self, committed: Committed, remaining: float | None) -> Outcome:
+        seconds = (
+            _LONGEST_WAIT if remaining is None else min(_LONGEST_WAIT, max(0.0, remaining - _TIME_TO_ANSWER))
+        )
+        snapshot = await self._watcher.wait_for_revision(committed.revision, seconds)
+        return Outcome(committed, _served_revision(snapshot, committed))
+
+
+def _served_revision(snapshot: ServingSnapshot, committed: Committed) -> int:
+    failed = {failure.key for failure in snapshot.failures}
+    lagging = any((key.symbol, key.timeframe) in failed for key in committed.transitions)
+    return max(0, min(snapshot.revision, committed.revision - 1) if lagging else snapshot.revision)
