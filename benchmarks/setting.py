@@ -20,7 +20,7 @@ from sklearn.ensemble import RandomForestClassifier
 from signalserve.config import Settings
 from signalserve.judging import PromoteGate
 from signalserve.registry import ModelMetadata, Promotion, open_registry, register_model
-from signalserve.registry.artefact import seal
+from signalserve.registry.sealing import seal
 
 FEATURES = 40
 NAMES = [f"feature_{number}" for number in range(FEATURES)]

@@ -4,7 +4,8 @@
 """
 
 from signalserve.registry.answers import Committed
-from signalserve.registry.artefact import Artefact, Description, LoadedModel, Proof
+from signalserve.registry.artefact import Artefact, LoadedModel, Proof
+from signalserve.registry.description import Description
 from signalserve.registry.entry import ModelRegistryEntry, Status
 from signalserve.registry.functions import (
     get_latest_model,

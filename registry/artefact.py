@@ -11,14 +11,13 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from signalserve.common.key import Key
 from signalserve.predictors.contents import MANIFEST_FILE, META_FILE, Contents
 from signalserve.predictors.errors import PredictorError
 from signalserve.predictors.manifest import (
@@ -32,9 +31,11 @@ from signalserve.predictors.manifest import (
 )
 from signalserve.predictors.opening import open_predictor
 from signalserve.predictors.predictor import Predictor
+from signalserve.registry.description import Description, second_row_text
 from signalserve.registry.entry import ModelRegistryEntry, Status
 from signalserve.registry.errors import ArtefactError, NotAdoptedError
 from signalserve.registry.metadata import ModelMetadata
+from signalserve.registry.sealing import as_artefact_error, seal
 
 if TYPE_CHECKING:
     from signalserve.predictors.seal import Sealed
@@ -56,29 +57,6 @@ class Proof:
     digest: str
     manifest: Manifest
     predictor: Predictor | None
-
-
-@dataclass(frozen=True)
-class Description:
-    """What there is to say of an entry's files; false in a condition where they can't be used.
-
-    `engine` is `legacy` where no digest was ever taken, empty where there is nothing to serve. `problems` stop
-    the model from serving; `warnings` are what does not: an importance file that was edited, say.
-    """
-
-    digest: str = ""
-    engine: str = ""
-    engine_reason: str = ""
-    problems: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-    def __bool__(self) -> bool:
-        return not self.problems
-
-
-def second_row_text(key: Key, winner: str) -> str:
-    """What is wrong with a production row that loses against another of its key."""
-    return f"a second production row of {key}: {winner} counts"
 
 
 class Artefact:
@@ -298,44 +276,7 @@ class Artefact:
         return self.digest
 
     def _as_artefact_error(self) -> AbstractContextManager[None]:
-        return _as_artefact_error(self.entry.model_id)
-
-
-def seal(folder: Path, meta: ModelMetadata, model: Any, reference: np.ndarray | None = None) -> Sealed:
-    """Compile a model, write its golden rows and manifest, and say in meta.json which engine serves it.
-
-    Args:
-        folder: the run directory, under its hidden or its final name; everything else is in it already.
-        meta: what meta.json says.
-        model: the fitted model.
-        reference: training rows [rows, features] for the golden rows; None makes some up.
-
-    Raises:
-        ArtefactError: the model can't be served at all (more than two classes, say), or its columns are not named.
-    """
-    from signalserve.predictors.seal import seal_run_dir  # brings the converters, which a server never needs
-
-    if not meta.feature_cols:
-        raise ArtefactError(f"{meta.model_id}: {META_FILE} has no feature_cols, so nobody knows its columns")
-    with _as_artefact_error(meta.model_id):
-        return seal_run_dir(
-            folder,
-            model,
-            meta.feature_cols,
-            reference,
-            before_manifest=lambda compiled: meta.with_extra(
-                engine=compiled.engine, engine_reason=compiled.engine_reason
-            ).write(folder / META_FILE),
-        )
-
-
-@contextmanager
-def _as_artefact_error(model_id: str) -> Iterator[None]:
-    """Give a refusal of the predictors the registry's own type."""
-    try:
-        yield
-    except (PredictorError, OSError) as error:
-        raise ArtefactError(f"{model_id}: {error}", metadata={"model_id": model_id}) from error
+        return as_artefact_error(self.entry.model_id)
 
 
 class Artefacts:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import structlog
 
-from signalserve.registry.artefact import Artefacts, Description, LoadedModel
+from signalserve.registry.artefact import Artefacts, LoadedModel
+from signalserve.registry.description import Description
 from signalserve.registry.entry import ModelRegistryEntry
 from signalserve.registry.folder_store import DEFAULT_BASE_DIR
 from signalserve.registry.gate import Gate

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import structlog
 
 from signalserve.common.key import Key
-from signalserve.registry.artefact import Description, LoadedModel, second_row_text
+from signalserve.registry.artefact import LoadedModel
+from signalserve.registry.description import Description, second_row_text
 from signalserve.registry.entry import ModelRegistryEntry, Status, newest_first
 from signalserve.registry.events import Event
 from signalserve.registry.parts import Parts

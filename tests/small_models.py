@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from signalserve.registry import ModelMetadata, ModelRegistryEntry, register_model
-from signalserve.registry.artefact import seal
+from signalserve.registry.sealing import seal
 
 NAMES = ["a", "b", "c", "d", "e"]
 

@@ -21,11 +21,11 @@ from signalserve.features.bars import read_bars
 from signalserve.features.errors import FeatureError
 from signalserve.features.pipeline import FeaturePipeline
 from signalserve.registry import ModelMetadata, Registry, Status, new_run, open_registry
-from signalserve.registry.artefact import seal
 from signalserve.registry.entry import ModelRegistryEntry
 from signalserve.registry.errors import RegistryError
 from signalserve.registry.events import Action
 from signalserve.registry.runs import RunDirectory
+from signalserve.registry.sealing import seal
 from signalserve.trading.metrics import Metrics
 from signalserve.training.dataset import Dataset, prepare
 from signalserve.training.errors import TrainingError, TrainingRequestError

@@ -11,7 +11,7 @@ import pytest
 
 from signalserve.client import PredictionRequest
 from signalserve.registry import ModelMetadata, Promotion, new_run, register_model
-from signalserve.registry.artefact import seal
+from signalserve.registry.sealing import seal
 from tests.predictors.conftest import MODELS, NAMES, fitted, training_data
 from tests.predictors.test_models import native, threshold_rows
 from tests.registries import registry_at

@@ -1,0 +1,30 @@
+"""What there is to say of a model's files, for listings, pages and people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from signalserve.common.key import Key
+
+
+@dataclass(frozen=True)
+class Description:
+    """What there is to say of an entry's files; false in a condition where they can't be used.
+
+    `engine` is `legacy` where no digest was ever taken, empty where there is nothing to serve. `problems` stop
+    the model from serving; `warnings` are what does not: an importance file that was edited, say.
+    """
+
+    digest: str = ""
+    engine: str = ""
+    engine_reason: str = ""
+    problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return not self.problems
+
+
+def second_row_text(key: Key, winner: str) -> str:
+    """What is wrong with a production row that loses against another of its key."""
+    return f"a second production row of {key}: {winner} counts"
