@@ -15,12 +15,13 @@ from __future__ import annotations
 import queue
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
 import pandas as pd
 
+from signalserve.common.moments import in_utc
 from signalserve.features.bars import BarWarning, read_bars
 
 
@@ -127,4 +128,4 @@ def _bars(frame: pd.DataFrame) -> Iterator[Bar]:
     times = pd.DatetimeIndex(frame.index).to_pydatetime()
     columns = (frame[name].tolist() for name in ("open", "high", "low", "close", "volume"))
     for time, *numbers in zip(times, *columns, strict=True):
-        yield Bar(time.astimezone(UTC), *numbers)
+        yield Bar(in_utc(time), *numbers)

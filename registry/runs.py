@@ -12,12 +12,12 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import count
 from pathlib import Path
 
 from signalserve.common.files import sync_folder, sync_tree
-from signalserve.common.moments import second_text, utc_now
+from signalserve.common.moments import in_utc, second_text, utc_now
 from signalserve.registry.identifiers import check_name
 
 BUILDING_PREFIX = ".building-"
@@ -67,7 +67,7 @@ def new_run(
         check_name(what, value)
     base = Path(base_dir)
     base.mkdir(parents=True, exist_ok=True)
-    moment = clock().astimezone(UTC)
+    moment = in_utc(clock())
     stem = f"{symbol}_{timeframe}_{model_type}_{moment:%Y%m%d_%H%M%S}"
     run = _reserve(base, stem, second_text(moment))
     try:

@@ -12,12 +12,13 @@ import glob
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from fnmatch import fnmatchcase
 from hashlib import sha256
 from pathlib import Path
 from string import Formatter
 
+from signalserve.common.moments import in_utc
 from signalserve.common.timeframe import UnknownTimeframeError, timeframe_seconds
 from signalserve.config.evidence import RetrainPolicy
 from signalserve.config.settings import Settings
@@ -62,7 +63,7 @@ class Plan:
 
 def slot_text(slot: datetime) -> str:
     """A slot as ids and files write it: ISO 8601 to the second, in UTC."""
-    return slot.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return in_utc(slot).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def plan_jobs(settings: Settings, slots: Iterable[tuple[RetrainPolicy, datetime]]) -> Plan:

@@ -16,7 +16,9 @@ import xgboost
 from numpy.typing import NDArray
 
 from signalserve.features.pipeline import PIPELINE_VERSION
-from signalserve.registry.metadata import ModelMetadata
+from signalserve.predictors.manifest import MODEL_FILE
+from signalserve.registry.artefact import IMPORTANCES_FILE
+from signalserve.registry.metadata import META_FILE, ModelMetadata
 from signalserve.registry.runs import RunDirectory
 from signalserve.trading.metrics import Metrics
 from signalserve.training.dataset import Dataset
@@ -25,6 +27,8 @@ from signalserve.training.importances import write_importances
 from signalserve.training.provenance import code_version, library_versions
 from signalserve.training.request import TrainRequest
 from signalserve.training.walk_forward import WalkForward
+
+METRICS_FILE = "metrics.csv"
 
 
 def metadata_of(
@@ -48,8 +52,8 @@ def metadata_of(
         train_start=dataset.opened(dataset.split.train.start),
         train_end=dataset.opened(dataset.last_seen),
         metrics=dict(metrics),
-        model_path=str(run.final_path / "model.joblib"),
-        metrics_path=str(run.final_path / "metrics.csv"),
+        model_path=str(run.final_path / MODEL_FILE),
+        metrics_path=str(run.final_path / METRICS_FILE),
         feature_importances=importances,
         extra={
             "test_start": dataset.opened(test.start),
@@ -124,7 +128,7 @@ def base_metadata(
         created_at=run.created_at,
         feature_preset=request.preset,
         label_config=request.label.model_dump(mode="json", exclude_none=True),
-        meta_path=str(run.final_path / "meta.json"),
+        meta_path=str(run.final_path / META_FILE),
         pipeline_version=PIPELINE_VERSION,
         python_version=platform.python_version(),
         sklearn_version=sklearn.__version__,
@@ -168,12 +172,12 @@ def write_predictions(
 
 def write_artefacts(folder: Path, model: Any, meta: ModelMetadata) -> None:
     """Write model.joblib, metrics.csv, feature_importances.csv and meta.json."""
-    joblib.dump(model, folder / "model.joblib", compress=3)
-    with (folder / "metrics.csv").open("w", newline="", encoding="utf-8") as file:
+    joblib.dump(model, folder / MODEL_FILE, compress=3)
+    with (folder / METRICS_FILE).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["metric", "value"])
         writer.writerows(
             (name, "" if value is None else repr(value)) for name, value in (meta.metrics or {}).items()
         )
-    write_importances(folder / "feature_importances.csv", meta.feature_importances or {})
-    meta.write(folder / "meta.json")
+    write_importances(folder / IMPORTANCES_FILE, meta.feature_importances or {})
+    meta.write(folder / META_FILE)

@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import structlog
 from filelock import FileLock, Timeout
 
-from signalserve.common.moments import utc_now
+from signalserve.common.moments import in_utc, utc_now
 from signalserve.config.evidence import RetrainPolicy, RetrainSettings
 from signalserve.config.settings import ConfigError, Settings
 from signalserve.registry.events import json_safe
@@ -221,7 +221,7 @@ def due_slots(settings: Settings, policies: Sequence[RetrainPolicy], now: dateti
 def once_slots(settings: Settings, policies: Sequence[RetrainPolicy], now: datetime) -> list[Slot]:
     """For each policy the slot that is due, or this moment; writes nothing."""
     state = read_state(settings.retrain.output_dir)
-    moment = now.astimezone(UTC).replace(microsecond=0)
+    moment = in_utc(now).replace(microsecond=0)
     return [(policy, due_slot(policy, state.of(policy, now), now) or moment) for policy in policies]
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from signalserve.common.moments import parse_moment
 from signalserve.features.bars import read_bars
 from signalserve.features.errors import FeatureError
 from signalserve.features.pipeline import FeaturePipeline
@@ -24,6 +24,7 @@ from signalserve.registry import ModelMetadata, Registry, Status, new_run, open_
 from signalserve.registry.entry import ModelRegistryEntry
 from signalserve.registry.errors import RegistryError
 from signalserve.registry.events import Action
+from signalserve.registry.metadata import META_FILE
 from signalserve.registry.runs import RunDirectory
 from signalserve.registry.sealing import seal
 from signalserve.trading.metrics import Metrics
@@ -133,7 +134,7 @@ def _train(
     write_artefacts(run.path, model, meta)
     # sealing adds the engine, and why it is not ONNX where it is not, to meta.json
     sealed = seal(run.path, meta, model, dataset.matrix[rows])
-    meta = ModelMetadata.read(run.path / "meta.json")
+    meta = ModelMetadata.read(run.path / META_FILE)
     report("registering")
     with uninterrupted():
         path = run.commit()
@@ -154,7 +155,7 @@ def _walk(
         return request, walk_forward(dataset, request, report=report), Trials()
     search = grid_search(dataset, request, report=report)
     with uninterrupted():
-        file = write_results(search, request.base_dir, datetime.fromisoformat(run.created_at))
+        file = write_results(search, request.base_dir, parse_moment(run.created_at))
     best, walk = search.winner
     return best, walk, search.trials(file)
 
@@ -250,11 +251,11 @@ def _failed(
             for item in run.path.iterdir():
                 shutil.rmtree(item) if item.is_dir() else item.unlink()
             meta = base_metadata(run, request, extra={"error": text, "error_type": type(error).__name__})
-            meta.write(run.path / "meta.json")
+            meta.write(run.path / META_FILE)
             run.commit()
         else:
-            meta = ModelMetadata.read(run.final_path / "meta.json").with_extra(error=text)
-            meta.write(run.final_path / "meta.json")
+            meta = ModelMetadata.read(run.final_path / META_FILE).with_extra(error=text)
+            meta.write(run.final_path / META_FILE)
         entry = _register(registry, request, meta, actor, via, error=text)
         if entry.model_id != run.model_id:
             shutil.rmtree(run.final_path)

@@ -22,7 +22,7 @@ from typing import Any
 from cronsim import CronSim, CronSimError
 
 from signalserve.common.files import write_atomically
-from signalserve.common.moments import parse_moment
+from signalserve.common.moments import in_utc, parse_moment
 from signalserve.config.evidence import RetrainPolicy
 from signalserve.config.settings import ConfigError
 
@@ -170,7 +170,7 @@ def write_state(folder: Path, state: ScheduleState) -> None:
 
 def _ticks(policy: RetrainPolicy, cursor: datetime, *, reverse: bool = False) -> Iterator[datetime]:
     try:
-        ticks: Iterator[datetime] = CronSim(policy.schedule, cursor.astimezone(UTC), reverse=reverse)
+        ticks: Iterator[datetime] = CronSim(policy.schedule, in_utc(cursor), reverse=reverse)
     except CronSimError as error:
         raise ConfigError(
             f"retrain.policies: {policy.name}: schedule {policy.schedule!r} is no cron expression ({error});"
@@ -188,7 +188,7 @@ def _schedule(policy: RetrainPolicy) -> str:
 
 
 def _text(value: Any) -> Any:
-    return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value
+    return in_utc(value).isoformat() if isinstance(value, datetime) else value
 
 
 def _progress(item: Mapping[str, Any]) -> Progress:

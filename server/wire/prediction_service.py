@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import grpc
 
 from signalserve import __version__
+from signalserve.common.moments import utc_now
 from signalserve.server.guard import Call, CallGuard, StreamCall
 from signalserve.server.question import Answer
 from signalserve.server.scorer import Scorer
@@ -31,7 +31,7 @@ class PredictionService:
         self._state = state
         self._watcher = watcher
         self._guard = guard
-        self._started = datetime.now(UTC)
+        self._started = utc_now()
         self._version = __version__
 
     def Predict(  # noqa: N802 - the name is the method's on the wire
