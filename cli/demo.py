@@ -58,7 +58,7 @@ def demo(
     if (ohlcv is None) != (symbol is None):
         say_error("--ohlcv and --symbol go together: which symbol is in the file?")
         raise typer.Exit(USAGE)
-    settings = own_settings(load_settings(config), FOLDER)
+    settings = own_settings(load_settings(config), FOLDER, ohlcv)
     configure_logs(settings.logging.model_copy(update={"level": "warning"}))
     # these take a second to import, which --help need not wait for
     from signalserve.features.errors import FeatureError, NoBarFileError

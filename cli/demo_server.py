@@ -22,9 +22,16 @@ class ServerDidNotStartError(Exception):
     """The server ended, or was not ready in time; the text says where its log is."""
 
 
-def own_settings(settings: Settings, folder: Path) -> Settings:
-    """The settings with a registry and outputs below `folder`, and without pins, whose models are not there."""
+def own_settings(settings: Settings, folder: Path, ohlcv: Path | None = None) -> Settings:
+    """The settings with a registry and outputs below `folder`, and without pins, whose models are not there.
+
+    Bars are those of the file that was given, else the ones that the demo makes up in `folder`.
+    """
+    bars = f"{folder}/{{symbol}}_{{timeframe}}.csv"
+    if ohlcv is not None:
+        bars = str(ohlcv.resolve()).replace("{", "{{").replace("}", "}}")
     own = {
+        "data": {"ohlcv_path": bars},
         "ml": {"models_dir": folder / "ml_models", "production_model": "auto", "pins": {}},
         "backtest": {"output_dir": folder / "backtests"},
         "retrain": {"output_dir": folder / "retrain"},

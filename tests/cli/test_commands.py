@@ -200,6 +200,7 @@ def test_the_demo_runs_from_bars_to_signals_and_swaps_the_model(tmp_path: Path) 
     assert "serve --config outputs/demo/system.yml" in printed
     own = load_settings(tmp_path / "outputs/demo/system.yml")
     assert (own.ml.models_dir, own.ml.pins) == (Path("outputs/demo/ml_models"), {})
+    assert (tmp_path / own.data.ohlcv_file("SYNTHETIC", "15m")).is_file()
     again = started("demo", "--bars", "2", "--pace", "0", cwd=tmp_path).stdout
     assert "in production already" in again
 
