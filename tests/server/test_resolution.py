@@ -91,7 +91,11 @@ async def test_a_native_model_is_served_as_the_unpickle_policy_allows(tmp_path: 
 
     joblib.dump(model, base / "native" / "model.joblib")
     register_model(meta, base, model=model, reference=X, pins=())
-    promote_model("native", base_dir=base, gate=gate_of())
+    async with serving(base, security={"unpickle": "never"}) as (client, _):
+        result = await client.promote("native", reason="test")
+        assert (result.served, result.served_revision) == (False, result.registry_revision - 1)
+        await client.archive("native", "test", allow_unserved=True)
+    promote_model("native", base_dir=base, gate=gate_of(), force=True, reason="test")
     async with serving(base) as (client, _):
         score = (await client.predict("BTCUSDT", "15m", X[:1], feature_names=WIDE)).score
         assert abs(score - model.predict_proba(X[:1])[0, 1]) < 1e-6
