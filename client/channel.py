@@ -90,11 +90,15 @@ class Endpoint:
 
 @cache
 def caller() -> str:
-    """Return `user@host` of this process, in ASCII."""
+    """Return `1000(alice)@host` of this process, in ASCII: the user by its id, whatever LOGNAME and the like say."""
     try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
+        import pwd  # not everywhere
+
+        user = f"{os.getuid()}({pwd.getpwuid(os.getuid()).pw_name})"
+    except KeyError:  # a container's user may have no name
         user = str(os.getuid())
+    except ImportError:
+        user = getpass.getuser()
     return f"{user}@{platform.node()}".encode("ascii", "replace").decode()
 
 

@@ -59,7 +59,7 @@ class Registration(Retention):
             error: what went wrong, for a failed run.
             request_id: a job's own id: where it has registered a model already, that model's entry is the answer
                 and nothing changes.
-            actor: who registers; the default is user@host.
+            actor: who registers; the default is this process's user.
             via: cli, rpc, lab or python.
 
         Raises:

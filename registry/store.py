@@ -106,9 +106,13 @@ class Store(Protocol):
 
 
 def default_actor() -> str:
-    """`user@host` of this process."""
+    """`local:1000(alice)@host`: this process's user by its id, whatever LOGNAME and the like say."""
     try:
+        import pwd  # not everywhere
+
+        user = f"{os.getuid()}({pwd.getpwuid(os.getuid()).pw_name})"
+    except KeyError:  # a container's user may have no name
+        user = str(os.getuid())
+    except ImportError:
         user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        user = f"uid{os.getuid()}"
-    return f"{user}@{platform.node() or 'localhost'}"
+    return f"local:{user}@{platform.node() or 'localhost'}"

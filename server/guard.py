@@ -31,7 +31,7 @@ class Caller(NamedTuple):
     name: str = ""
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.address})" if self.name else self.address
+        return f"{self.name} (unverified, {self.address})" if self.name else self.address
 
 
 class Carrier(Protocol):

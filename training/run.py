@@ -73,7 +73,7 @@ def train(
         request: what to train; `TrainRequest.from_settings` makes one.
         registry: where the model is registered; None: that of `request.base_dir`.
         report: is told each step as it starts; `training.progress.steps` gives one for terminals.
-        actor: who trains, for the event log; empty: user@host.
+        actor: who trains, for the event log; empty: this process's user.
         via: cli, lab or python.
 
     Raises:

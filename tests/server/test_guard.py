@@ -67,7 +67,7 @@ def test_a_call_says_its_time_and_its_caller_who_is_looked_for_only_when_asked()
     call = Call(ServerMetrics().counts("Promote"), carrier, identify)
     assert call.remaining() == 1.5
     assert carrier.identified == 0
-    assert str(call.caller) == "ops (ipv4:10.0.0.7:4711)"
+    assert str(call.caller) == "ops (unverified, ipv4:10.0.0.7:4711)"
     assert str(Caller("ipv4:10.0.0.7:4711")) == "ipv4:10.0.0.7:4711"
 
 
