@@ -9,9 +9,7 @@ from typing import TypeAlias
 
 from ..v1 import prediction_pb2, registry_pb2
 from .encode import Features, encode_predict
-from .registry_values import (
-    status_value,
-)
+from .registry_values import status_value
 
 DEADLINE_MS = 250.0
 """Of a prediction, unless the client or the call says otherwise."""

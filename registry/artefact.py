@@ -3,7 +3,7 @@
 1. An `Artefact` is one look at one folder, for one operation: each file is read at most once while it lives.
 2. The digest that counts is the one that the log has. A folder's own manifest vouches for nothing until its owner
    adopts it, which is when a digest is taken.
-3. Nothing is built from a file before it is checked, and nothing is unpickled but by `load`, `open` and `seal`.
+3. Nothing is built from a file before it is checked, and nothing is unpickled but by `load` and `open`.
 """
 
 from __future__ import annotations
@@ -91,10 +91,10 @@ class Artefact:
         return meta
 
     def meta_text(self) -> str:
-        """meta.json as it stands.
+        """meta.json as it stands; what is no UTF-8 in it is replaced.
 
         Raises:
-            ArtefactError: missing, or no UTF-8.
+            ArtefactError: missing.
         """
         with self._as_artefact_error():
             return self._contents.read(META_FILE).decode("utf-8", errors="replace")
@@ -129,13 +129,8 @@ class Artefact:
     def prove(self) -> Proof:
         """As `verify`; a model with an ONNX form must also reproduce its golden rows now."""
         digest = self._needed()
-        predictor: Predictor | None = None
         with self._as_artefact_error():
-            manifest = expected_manifest(self._contents, digest)
-            if manifest.engine == "onnx":
-                predictor = open_predictor(self._contents, expected_digest=digest, unpickle="never")
-            verify_files(self._contents, digest)
-        return Proof(digest, manifest, predictor)
+            return self._proof(expected_manifest(self._contents, digest), digest, expected=digest)
 
     def adopt(self) -> Proof:
         """Take the digest of what lies there, on its owner's word, and prove it.
@@ -152,12 +147,8 @@ class Artefact:
             self.seal(self.load())
         with self._as_artefact_error():
             manifest, digest = read_manifest(self._contents)
-            predictor: Predictor | None = None
-            if manifest.engine == "onnx":
-                # no digest is expected: a sealed folder that came from elsewhere is looked at more closely
-                predictor = open_predictor(self._contents, unpickle="never")
-            verify_files(self._contents, digest)
-        return Proof(digest, manifest, predictor)
+            # no digest is expected: a sealed folder that came from elsewhere is looked at more closely
+            return self._proof(manifest, digest, expected=None)
 
     def open(self, *, unpickle: str) -> Predictor:
         """A proven predictor.
@@ -167,9 +158,8 @@ class Artefact:
             ArtefactError: the files are not what was registered, or the model does not give its golden scores.
         """
         if not self.digest and (unpickle != "always" or self.is_sealed):
-            raise NotAdoptedError(
-                self.entry.model_id
-            )  # a manifest that nobody registered vouches for nothing
+            # a manifest that nobody registered vouches for nothing
+            raise NotAdoptedError(self.entry.model_id)
         with self._as_artefact_error():
             if self.digest:
                 return open_predictor(self._contents, expected_digest=self.digest, unpickle=unpickle)
@@ -269,6 +259,13 @@ class Artefact:
         except PredictorError as error:
             return [str(error)]
         return [f"{name} was changed since registration" for name in changed]
+
+    def _proof(self, manifest: Manifest, digest: str, *, expected: str | None) -> Proof:
+        predictor: Predictor | None = None
+        if manifest.engine == "onnx":
+            predictor = open_predictor(self._contents, expected_digest=expected, unpickle="never")
+        verify_files(self._contents, digest)
+        return Proof(digest, manifest, predictor)
 
     def _needed(self) -> str:
         if not self.digest:
