@@ -68,7 +68,7 @@ $(PEER)/.installed: benchmarks/mlserver.txt
 pin: setup  ## renew the pinned versions (needs uv on the PATH)
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev --extra lab --extra bench --extra cluster \
 		--generate-hashes --no-emit-index-url --no-header --no-annotate -o constraints.txt pyproject.toml
-	uv pip compile --quiet --universal --python-version 3.11 --constraint constraints.txt \
+	uv pip compile --quiet --universal --python-version 3.11 --extra lab --constraint constraints.txt \
 		--no-emit-package nvidia-nccl-cu12 --no-emit-package nvidia-nccl-cu13 \
 		--generate-hashes --no-emit-index-url --no-header --no-annotate -o deploy/requirements.txt pyproject.toml
 	uv pip compile --quiet --universal --python-version 3.11 \
