@@ -198,6 +198,10 @@ class Backtests:
         folder = self.folder / backtest.name
         return (folder, *(signature(folder / name) for name in (METRICS_FILE, EQUITY_FILE, TRADES_FILE)))
 
+    def folder_signature(self) -> tuple[object, ...]:
+        """What changes when a backtest is written, replaced or deleted."""
+        return (signature(self.folder),)
+
     def _trades(self, backtest: Backtest) -> Found[list[Trade]]:
         rows = read_rows(self.folder / backtest.name / TRADES_FILE)
         if rows.value is None:

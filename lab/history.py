@@ -91,7 +91,7 @@ class Histories:
         self._trail = trail
         self._metrics: Kept[Mapping[str, Any]] = Kept(10_000)
 
-    def keys(self) -> tuple[Key, ...]:
+    def every_key(self) -> tuple[Key, ...]:
         """Every key that has or had a model, in order.
 
         Raises:

@@ -1,6 +1,8 @@
 """The gRPC server as the lab sees it: what it serves, or that it is away. No page ever fails because of it.
 
-The calls go out with the token of whoever asks; without one, with none.
+1. The calls go out with the token of whoever asks; without one, with none.
+2. A server that did not answer is not asked for its status again for `AWAY_SECONDS`, so that a page costs its wait once
+   and not each time. Calls that change something always go out.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
+from time import monotonic
 
 from signalserve.client import SignalClient, SignalServeError
 from signalserve.client.channel import TlsLike
@@ -18,6 +21,7 @@ from signalserve.lab.plain import text_of
 
 SERVING, NOT_READY, DRAINING, AWAY, REFUSED = "serving", "not_ready", "draining", "away", "refused"
 
+AWAY_SECONDS = 1.0
 _AWAY_CODES = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"})
 
 _token: ContextVar[str] = ContextVar("token", default="")
@@ -100,9 +104,13 @@ class ServerLink:
         self._tls = tls
         self._client: SignalClient | None = None
         self._lock = threading.Lock()
+        self._away: tuple[float, ServerState] | None = None
 
     def status(self, token: str = "") -> ServerState:
         """What it serves now, asked with a user's token; blocks at most for the deadline and raises nothing."""
+        away = self._away
+        if away is not None and monotonic() < away[0]:
+            return away[1]
         try:
             with self.client(token) as client:
                 found = client.status(deadline_ms=self._deadline_ms)
@@ -176,5 +184,7 @@ class ServerLink:
                 f"no answer from {self.target} ({text_of(error.message)}); start it with `signalserve serve`, or set "
                 "client.target to where it is. What is shown comes from the registry's files"
             )
-            return ServerState(self.target, AWAY, text)
+            state = ServerState(self.target, AWAY, text)
+            self._away = (monotonic() + AWAY_SECONDS, state)
+            return state
         return ServerState(self.target, REFUSED, f"{self.target} does not tell: {text_of(error)}")
