@@ -18,6 +18,16 @@ from signalserve.lab.api.problems import add_handlers
 from signalserve.lab.changes import Changes, Pace, Stopping
 from signalserve.lab.guard import Guard, allowed_hosts
 from signalserve.lab.identity import Identify, bearer
+from signalserve.lab.pages import actions as action_pages
+from signalserve.lab.pages import assets
+from signalserve.lab.pages import compare as compare_page
+from signalserve.lab.pages import events as event_pages
+from signalserve.lab.pages import history as history_pages
+from signalserve.lab.pages import live as live_page
+from signalserve.lab.pages import model as model_page
+from signalserve.lab.pages import models as models_page
+from signalserve.lab.pages import server as server_page
+from signalserve.lab.pages.errors import as_page, dress_errors
 from signalserve.lab.parts import Lab
 from signalserve.lab.server import ServerLink
 from signalserve.lab.serving import bound_socket, serve, told_by_signals
@@ -28,6 +38,17 @@ from signalserve.trading.rules import TradingRules
 _LONGEST_BODY = 1024 * 1024
 # a key is matched last: its two parts fit other routes' too
 _ROUTERS = (backtests, models, compare, history, events, live, server, actions, stream)
+_PAGES = (
+    models_page,
+    action_pages,
+    model_page,
+    compare_page,
+    history_pages,
+    live_page,
+    event_pages,
+    server_page,
+    assets,
+)
 
 
 def create_app(
@@ -68,10 +89,13 @@ def create_app(
     app.state.identify = identify
     app.state.changes = Changes(lab, stopping, pace)
     add_handlers(app)
-    for module in _ROUTERS:
+    dress_errors(app)
+    for module in (*_ROUTERS, *_PAGES):
         app.include_router(module.router)
     describe(app)
-    app.add_middleware(Guard, hosts=allowed_hosts(settings.lab.host, settings.lab.allowed_hosts))
+    app.add_middleware(
+        Guard, hosts=allowed_hosts(settings.lab.host, settings.lab.allowed_hosts), shown=as_page
+    )
     return app
 
 
