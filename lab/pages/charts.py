@@ -19,6 +19,8 @@ from signalserve.lab.overlay import Distribution
 from signalserve.lab.pages.formats import anything, title_of
 
 MOST_TRADES_DRAWN = 400
+# what people ask of a model before anything else
+_FIRST = ("sharpe", "cum_return", "auc", "max_drawdown", "probabilistic_sharpe", "log_loss", "brier")
 
 
 def importances_chart(found: Importances) -> dict[str, Any]:
@@ -93,10 +95,9 @@ def distribution_chart(found: Distribution) -> dict[str, Any]:
 
 def history_metrics(found: History) -> list[str]:
     """The metrics that the models of a key have, those that people ask for first at the front."""
-    first = ["sharpe", "cum_return", "auc", "max_drawdown", "probabilistic_sharpe", "log_loss", "brier"]
     known = {name for model in found.models for name, value in model.metrics.items() if value is not None}
     known |= {"sharpe", "cum_return"}
-    return [name for name in first if name in known] + sorted(known.difference(first))
+    return [name for name in _FIRST if name in known] + sorted(known.difference(_FIRST))
 
 
 def history_chart(found: History) -> dict[str, Any]:
@@ -143,7 +144,9 @@ def grid_chart(grid: Grid) -> dict[str, Any]:
     columns: list[tuple[str, str, list[Any]]] = [
         ("parameter", name, [row.params.get(name) for row in tried]) for name in grid.parameters
     ]
-    columns += [("metric", name, [row.metrics.get(name) for row in tried]) for name in grid.metrics]
+    metrics = [name for name in _FIRST if name in grid.metrics]
+    metrics += [name for name in grid.metrics if name not in _FIRST]
+    columns += [("metric", name, [row.metrics.get(name) for row in tried]) for name in metrics]
     axes = [_axis(kind, name, values) for kind, name, values in columns]
     return {"axes": [axis for axis in axes if axis is not None], "ranks": [row.rank for row in tried]}
 
@@ -152,7 +155,7 @@ def _axis(kind: str, name: str, values: Sequence[Any]) -> dict[str, Any] | None:
     """An axis; None where all rows have one and the same value, which tells nothing."""
     known = [value for value in values if value is not None]
     distinct = list(dict.fromkeys(known))
-    if len(distinct) < 2 and kind == "parameter":
+    if len(distinct) < 2:
         return None
     if all(isinstance(value, int | float) for value in known) and known:
         low, high = min(known), max(known)

@@ -8,26 +8,27 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from signalserve.lab.plain import json_bytes, moment, moment_text, number, plain
 
 NOTHING = "–"  # noqa: RUF001 - an en dash is meant
 _MINUS = "−"  # noqa: RUF001 - a minus sign is meant
 _NO_TIME = Markup("–")  # noqa: RUF001 - the same
+_CODE = re.compile(r"`([^`]+)`")
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 _SHARES = frozenset(
     {"cum_return", "buy_hold_return", "max_drawdown", "drawdown", "hit_rate", "exposure", "base_rate", "accuracy",
      "precision", "recall", "net_return", "importance", "mean_bar_return"}
 )  # fmt: skip
 _THREE = frozenset(
-    {"auc", "log_loss", "brier", "probabilistic_sharpe", "deflated_sharpe", "better", "probability_better",
-     "proba_entry", "proba_exit", "threshold", "probability"}
+    {"auc", "log_loss", "brier", "probabilistic_sharpe", "deflated_sharpe", "better", "probability_better"}
 )  # fmt: skip
 _NAMES = {
     "auc": "AUC",
@@ -36,6 +37,7 @@ _NAMES = {
     "cum_return": "Cumulative return",
     "log_loss": "Log loss",
     "max_drawdown": "Maximum drawdown",
+    "probabilistic_sharpe": "Probabilistic Sharpe",
     "sharpe": "Sharpe ratio",
     "sortino": "Sortino ratio",
 }
@@ -150,6 +152,11 @@ def aged(value: datetime | None) -> Markup:
     )
 
 
+def marked(text: str) -> Markup:
+    """A text whose `commands` are shown as code."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped
+
+
 def path_part(value: str) -> str:
     """A text as one part of a path, whatever it holds."""
     return quote(value, safe="")
@@ -175,6 +182,7 @@ FILTERS = {
     "decimal": decimal,
     "figure": figure,
     "json_data": json_data,
+    "marked": marked,
     "metric": metric,
     "path_part": path_part,
     "percent": percent,

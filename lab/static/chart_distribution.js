@@ -6,9 +6,8 @@ export function distribution({ data, colours, narrow }) {
   const line = (x, colour, dash) => ({
     type: "line", xref: "x", yref: "y domain", x0: x, x1: x, y0: 0, y1: 1, line: { color: colour, width: 1.5, dash },
   });
-  const label = (x, text, colour, y) => ({
-    x, xref: "x", y, yref: "y domain", text, showarrow: false, xanchor: "left", xshift: 5, font: { size: 11, color: colour },
-    bgcolor: colours.panel,
+  const label = (x, text, colour) => ({
+    x, xref: "x", y: 1, yref: "y domain", yanchor: "bottom", text, showarrow: false, font: { size: 11, color: colour },
   });
   const low = Math.min(data.edges[0], 0);
   const high = Math.max(data.edges.at(-1), 0);
@@ -26,6 +25,7 @@ export function distribution({ data, colours, narrow }) {
     ],
     layout: {
       showlegend: false,
+      margin: { l: narrow ? 46 : 62, r: narrow ? 8 : 16, t: 24, b: 44 },
       bargap: 0,
       hovermode: "closest",
       xaxis: axis(colours, "Mean difference (basis points a bar)", { range: [low - edge, high + edge], nticks: narrow ? 5 : 9 }),
@@ -38,7 +38,7 @@ export function distribution({ data, colours, narrow }) {
         line(0, colours.text, "solid"),
         line(data.observed, colours.s1, "dash"),
       ],
-      annotations: [label(data.observed, "observed", colours.s1, 0.97), label(0, "0", colours.text, 0.86)],
+      annotations: [label(data.observed, "observed", colours.s1), label(0, "no difference", colours.text)],
     },
   };
 }

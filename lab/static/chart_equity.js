@@ -3,6 +3,7 @@ import { axis, band, faded, short, timeAxis, valueAt } from "./chart_frame.js";
 
 export function equity({ data, colours, narrow }) {
   const { times, trades } = data;
+  const few = trades.length <= (narrow ? 30 : 80);
   const marks = (moment, price, name, symbol, colour) => ({
     type: "scatter",
     mode: "markers",
@@ -10,16 +11,16 @@ export function equity({ data, colours, narrow }) {
     x: trades.map((trade) => trade[moment]),
     y: trades.map((trade) => valueAt(times, data.equity, trade[moment] ?? "")),
     text: trades.map((trade) => `${trade.side} at ${trade[price]}`),
-    marker: { symbol, color: colour, size: narrow ? 6 : 8, line: { width: 1, color: colours.panel } },
+    marker: { symbol, color: colour, size: few ? 8 : 5, line: { width: few ? 1 : 0, color: colours.panel } },
     hovertemplate: "%{text}",
   });
   const curve = { type: "scatter", mode: "lines", x: times };
   return {
     traces: [
       { ...curve, name: "Buy and hold", y: data.buy_hold, line: { color: colours.hold, width: 1.2, dash: "dot" }, hovertemplate: "%{y:,.2f}" },
-      { ...curve, name: "Model", y: data.equity, line: { color: colours.s0, width: 1.8 }, hovertemplate: "%{y:,.2f}" },
       marks("entry", "entry_price", "Entry", "triangle-up", colours.good),
       marks("exit", "exit_price", "Exit", "triangle-down", colours.bad),
+      { ...curve, name: "Model", y: data.equity, line: { color: colours.s0, width: 1.8 }, hovertemplate: "%{y:,.2f}" },
       {
         ...curve, name: "Drawdown", y: data.drawdown, yaxis: "y2", fill: "tozeroy", showlegend: false,
         line: { color: colours.bad, width: 1 }, fillcolor: faded(colours.bad, 0.2), hovertemplate: "%{y:.2f}%",

@@ -30,7 +30,7 @@ export function grid({ data, colours, narrow }) {
     layout: {
       hovermode: "closest",
       showlegend: false,
-      margin: { l: narrow ? 34 : 56, r: narrow ? 34 : 56, t: 14, b: narrow ? 78 : 64 },
+      margin: { l: 60, r: narrow ? 34 : 56, t: 14, b: narrow ? 78 : 64 },
       xaxis: {
         range: [-0.25, axes.length - 0.75],
         tickvals: axes.map((_, at) => at),
@@ -47,7 +47,8 @@ export function grid({ data, colours, narrow }) {
       })),
       annotations: axes.flatMap((item, at) =>
         item.ticks.map(([place, text]) => ({
-          x: at, y: place, text: short(String(text), 14), showarrow: false, xanchor: "left", xshift: 7, yshift: 8,
+          x: at, y: place, text: short(String(text), 14), showarrow: false, yshift: 8,
+          xanchor: at === axes.length - 1 ? "right" : "left", xshift: at === axes.length - 1 ? -7 : 7,
           font: { size: 10, color: colours.dim }, bgcolor: faded(colours.panel, 0.75),
         })),
       ),

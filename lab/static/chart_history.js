@@ -33,9 +33,12 @@ export function history(view) {
       text: models.map((model) => `${model.id} (${model.status})`),
       marker: {
         color: colours[`s${place % 4}`],
-        size: 10,
-        symbol: models.map((model) => (model.status === "production" ? "star" : model.status === "deleted" ? "circle-open" : "circle")),
-        line: { width: 1, color: colours.panel },
+        size: models.map((model) => (model.status === "production" ? 14 : 9)),
+        symbol: models.map((model) => (model.status === "deleted" ? "circle-open" : "circle")),
+        line: {
+          width: models.map((model) => (model.status === "production" ? 2 : 1)),
+          color: models.map((model) => (model.status === "production" ? colours.text : colours.panel)),
+        },
       },
       hovertemplate: `%{text}<br>${metric.title} %{y:.4~g}${share ? "%" : ""}<extra></extra>`,
     };

@@ -42,7 +42,9 @@ export function live({ data, colours, narrow }) {
       yaxis: axis(colours, "Probability", { domain: [0.4, 1], nticks: 7, tickformat: ".2f" }),
       yaxis2: axis(colours, "Equity", { domain: [0, 0.31], nticks: 4, tickformat: ",.0f" }),
       shapes: [
-        ...data.bands.map(([start, end, side]) => band(start, end, faded(side === "long" ? colours.good : colours.bad, 0.13), "paper")),
+        ...["y domain", "y2 domain"].flatMap((place) =>
+          data.bands.map(([start, end, side]) => band(start, end, faded(side === "long" ? colours.good : colours.bad, 0.12), place)),
+        ),
         ...bounds.map(([value]) => level(value, colours.hold)),
         ...data.changes.map(([time]) => upright(time, colours.s3, "paper")),
       ],
