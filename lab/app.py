@@ -24,10 +24,8 @@ from signalserve.lab.serving import bound_socket, serve, told_by_signals
 from signalserve.registry import open_registry
 from signalserve.trading.rules import TradingRules
 
-# the longest request is an archive of a thousand models
-_LONGEST_BODY = 1024 * 1024
 # a key is matched last: its two parts fit other routes' too
-_ROUTERS = (backtests, models, compare, history, events, live, server, actions, stream)
+_MODULES = (backtests, models, compare, history, events, live, server, actions, stream)
 
 
 def create_app(
@@ -46,7 +44,7 @@ def create_app(
         pace: how the streams of changes behave.
     """
     lab = lab_of(settings)
-    stopping = stopping or Stopping()
+    stopping = Stopping() if stopping is None else stopping
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -61,16 +59,16 @@ def create_app(
         docs_url=None,  # it loads its scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,
-        max_body_size=_LONGEST_BODY,
         lifespan=life,
     )
     app.state.lab = lab
     app.state.identify = identify
     app.state.changes = Changes(lab, stopping, pace)
     add_handlers(app)
-    for module in _ROUTERS:
-        app.include_router(module.router)
-    describe(app)
+    routers = [module.router for module in _MODULES]
+    for router in routers:
+        app.include_router(router)
+    describe(app, routers)
     app.add_middleware(Guard, hosts=allowed_hosts(settings.lab.host, settings.lab.allowed_hosts))
     return app
 
