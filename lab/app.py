@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from functools import partial
@@ -35,7 +36,7 @@ def create_app(
     stopping: Stopping | None = None,
     pace: Pace | None = None,
 ) -> FastAPI:
-    """The application; nothing is read or made before the first request.
+    """The application; nothing is read before it starts, and nothing is ever made.
 
     Args:
         settings: the configuration.
@@ -49,7 +50,9 @@ def create_app(
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         with told_by_signals(stopping), closing(lab.server):
+            warming = asyncio.create_task(asyncio.to_thread(lab.warm))
             yield
+            await warming
 
     app = FastAPI(
         title="signalserve ML Lab",
