@@ -29,6 +29,9 @@ def describe(app: FastAPI, routers: Iterable[APIRouter]) -> None:
                 schemas.pop(unused, None)
             document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
             _put_examples(routers, document)
+            for methods in document["paths"].values():
+                if "post" in methods:
+                    methods["post"]["security"] = [{"token": []}]
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend the document
