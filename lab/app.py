@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from functools import partial
@@ -18,37 +19,16 @@ from signalserve.lab.api.problems import add_handlers
 from signalserve.lab.changes import Changes, Pace, Stopping
 from signalserve.lab.guard import Guard, allowed_hosts
 from signalserve.lab.identity import Identify, bearer
-from signalserve.lab.pages import actions as action_pages
-from signalserve.lab.pages import assets
-from signalserve.lab.pages import compare as compare_page
-from signalserve.lab.pages import events as event_pages
-from signalserve.lab.pages import history as history_pages
-from signalserve.lab.pages import live as live_page
-from signalserve.lab.pages import model as model_page
-from signalserve.lab.pages import models as models_page
-from signalserve.lab.pages import server as server_page
 from signalserve.lab.pages.errors import as_page, dress_errors
+from signalserve.lab.pages.routers import ROUTERS as PAGES
 from signalserve.lab.parts import Lab
 from signalserve.lab.server import ServerLink
 from signalserve.lab.serving import bound_socket, serve, told_by_signals
 from signalserve.registry import open_registry
 from signalserve.trading.rules import TradingRules
 
-# the longest request is an archive of a thousand models
-_LONGEST_BODY = 1024 * 1024
 # a key is matched last: its two parts fit other routes' too
-_ROUTERS = (backtests, models, compare, history, events, live, server, actions, stream)
-_PAGES = (
-    models_page,
-    action_pages,
-    model_page,
-    compare_page,
-    history_pages,
-    live_page,
-    event_pages,
-    server_page,
-    assets,
-)
+_MODULES = (backtests, models, compare, history, events, live, server, actions, stream)
 
 
 def create_app(
@@ -58,7 +38,7 @@ def create_app(
     stopping: Stopping | None = None,
     pace: Pace | None = None,
 ) -> FastAPI:
-    """The application; nothing is read or made before the first request.
+    """The application; nothing is read before it starts, and nothing is ever made.
 
     Args:
         settings: the configuration.
@@ -67,12 +47,14 @@ def create_app(
         pace: how the streams of changes behave.
     """
     lab = lab_of(settings)
-    stopping = stopping or Stopping()
+    stopping = Stopping() if stopping is None else stopping
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         with told_by_signals(stopping), closing(lab.server):
+            warming = asyncio.create_task(asyncio.to_thread(lab.warm))
             yield
+            await warming
 
     app = FastAPI(
         title="signalserve ML Lab",
@@ -82,7 +64,6 @@ def create_app(
         docs_url=None,  # it loads its scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,
-        max_body_size=_LONGEST_BODY,
         lifespan=life,
     )
     app.state.lab = lab
@@ -90,9 +71,10 @@ def create_app(
     app.state.changes = Changes(lab, stopping, pace)
     add_handlers(app)
     dress_errors(app)
-    for module in (*_ROUTERS, *_PAGES):
-        app.include_router(module.router)
-    describe(app)
+    routers = [module.router for module in _MODULES]
+    for router in (*routers, *PAGES):
+        app.include_router(router)
+    describe(app, routers)
     app.add_middleware(
         Guard, hosts=allowed_hosts(settings.lab.host, settings.lab.allowed_hosts), shown=as_page
     )
