@@ -11,8 +11,8 @@ from starlette.responses import Response
 from signalserve.common.key import MAX_LENGTH
 from signalserve.lab.api.asking import PageNumber, PerPage, Status, SymbolFilter, TheLab, TimeframeFilter
 from signalserve.lab.api.models import Order, Sort
-from signalserve.lab.catalogue import STATUSES
 from signalserve.lab.catalogue import Query as TableQuery
+from signalserve.lab.order import STATUSES
 from signalserve.lab.pages.rendering import rendered
 
 router = APIRouter(include_in_schema=False)
