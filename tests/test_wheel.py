@@ -24,7 +24,16 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_puts_nothing_but_signalserve_into_an_environment(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"signalserve"}
-    for inside in ("client/sync.py", "v1/rpc_status.py", "config/system.yml", "py.typed"):
+    for inside in (
+        "client/sync.py",
+        "v1/rpc_status.py",
+        "config/system.yml",
+        "py.typed",
+        "lab/templates/base.html.j2",
+        "lab/static/lab.css",
+        "lab/static/lab.js",
+        "lab/static/icon.svg",
+    ):
         assert f"signalserve/{inside}" in names
 
 

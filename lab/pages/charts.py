@@ -44,9 +44,8 @@ def equity_chart(series: Series) -> dict[str, Any]:
                 "entry": item.entry_time,
                 "exit": item.exit_time,
                 "side": item.side,
-                "entry_price": item.entry_price,
-                "exit_price": item.exit_price,
-                "pnl": item.pnl,
+                "entry_price": anything(item.entry_price),
+                "exit_price": anything(item.exit_price),
             }
             for item in series.trades[:MOST_TRADES_DRAWN]
         ],

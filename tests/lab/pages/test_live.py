@@ -58,4 +58,9 @@ def test_it_changes_at_each_bar_without_being_loaded_again(
                 go_on.release()
             thread.join()
     expect(page.locator("table.cards tr", has_text="SYNTH_15m")).to_contain_text("stopped")
+    # text and chart come of the same answer, and the page was never loaded again
+    drawn_to = page.evaluate("document.querySelector('figure[data-chart=live] .plot').data[0].x.at(-1)")
+    assert (
+        drawn_to[:16].replace("T", " ") == row.locator('[data-label="Last bar"]').inner_text().split("\n")[-1]
+    )
     assert page.evaluate("window.untouched")
