@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from signalserve.cli.connection import open_client
 from signalserve.cli.demo_server import ServerDidNotStartError, demo_server, own_settings, write_config
 from signalserve.cli.exits import FAILED, USAGE, say_error
 from signalserve.cli.options import ConfigOption
@@ -102,7 +103,7 @@ def _run(
         target = stack.enter_context(demo_server(settings, config, FOLDER / "server.log"))
         console.print(f"  gRPC on {target}; its log is in {FOLDER / 'server.log'}")
         console.print("  ML Lab, the web page, is not part of this release")
-        client = stack.enter_context(SignalClient(target, deadline_ms=settings.client.deadline_ms))
+        client = stack.enter_context(open_client(settings.client.model_copy(update={"target": target})))
         _step(5, "Live engine on paper: features -> gRPC -> strategy -> position")
         _replay(settings, client, replayed, key, second, bars, pace)
     console.print("server stopped")

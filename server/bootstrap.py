@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +17,9 @@ from typing import Any
 
 import structlog
 
+from signalserve.access.certificates import ServerTls, TlsPaths
+from signalserve.access.followed import Followed
+from signalserve.access.opening import ServerAccess, open_access
 from signalserve.common.key import Key
 from signalserve.config.logs import configure_logs
 from signalserve.config.settings import Settings
@@ -65,7 +69,9 @@ def run_server(settings: Settings, on_ready: Callable[[int], None] | None = None
 
     Raises:
         PortTakenError: the address can't be bound.
+        AccessSetupError: it may not be served like this, or a token file or certificate can't be used.
     """
+    _access(settings)  # a worker would refuse too, again and again
     if settings.server.workers == 1:
         run_loop(serve(settings, on_ready=on_ready))
         return 0
@@ -112,8 +118,10 @@ async def running_server(settings: Settings, *, reuse_port: bool = False) -> Asy
 
     Raises:
         PortTakenError: the address can't be bound.
+        AccessSetupError: it may not be served like this, or a token file or certificate can't be used.
     """
     options = settings.server
+    access = _access(settings)
     registry = open_registry(
         settings.ml.models_dir.resolve(), gate=PromoteGate.of(settings), pins=settings.ml.pinned_ids()
     )
@@ -125,26 +133,53 @@ async def running_server(settings: Settings, *, reuse_port: bool = False) -> Asy
     )
     scorer = Scorer(state, named, _scoring_limits(settings), metrics.seconds.observe)
     watcher = RegistryWatcher(registry.store, loader, state, named, options.poll_ms / 1000, metrics.swaps.inc)
-    guard = CallGuard(options.max_in_flight, metrics.counts)
+    guard = CallGuard(options.max_in_flight, metrics.counts, access.gatekeeper)
     metrics.follow(lambda: Gauges(state.snapshot, watcher.seen_revision, guard.in_flight, len(guard.streams)))
     async with AsyncExitStack() as stack:
         stack.callback(scorer.close)
         server = GrpcServer(
-            PredictionService(scorer, state, watcher, guard),
+            PredictionService(scorer, state, watcher, guard, access.warnings),
             RegistryService(RegistryCalls(registry, state, named, watcher, loader)),
             guard,
             max_message_bytes=options.max_message_mb * 1024 * 1024,
             reuse_port=reuse_port,
         )
-        port = _bind(server, options.host, options.port, reuse_port=reuse_port)
+        port = _bind(server, options.host, options.port, access.tls, reuse_port=reuse_port)
+        if options.health_port is not None:
+            _bind_health(server, options.host, options.health_port, reuse_port=reuse_port)
         await server.start()
-        metrics_port = stack.enter_context(_metrics(metrics, options.host, options.metrics_port))
-        _log.info("server.listening", address=f"{options.host}:{port}", registry=registry.store.location)
+        metrics_port = stack.enter_context(_metrics(metrics, options.metrics_host, options.metrics_port))
+        _log.info(
+            "server.listening",
+            address=f"{options.host}:{port}",
+            registry=registry.store.location,
+            tls=access.tls is not None,
+            tokens=access.gatekeeper is not None,
+        )
+        for warning in access.warnings():
+            _log.warning("server.access", warning=warning)
         running = RunningServer(port, state, named, scorer, watcher, guard, metrics_port)
         follower = asyncio.create_task(_follow(running, server), name="registry-watcher")
         stack.push_async_callback(_cancel, follower)
+        if access.followed:
+            turn = asyncio.create_task(_follow_access(access, guard, options.poll_ms / 1000), name="access")
+            stack.push_async_callback(_cancel, turn)
         stack.push_async_callback(server.drain, options.drain_seconds)
         yield running
+
+
+def _access(settings: Settings) -> ServerAccess:
+    security = settings.security
+    tls = None
+    if security.tls_cert is not None and security.tls_key is not None:
+        tls = TlsPaths(security.tls_cert, security.tls_key, security.tls_client_ca)
+    return open_access(
+        settings.server.host,
+        tls=tls,
+        token_file=security.token_file,
+        insecure=security.insecure,
+        what="anyone who reaches it could promote",
+    )
 
 
 def _scoring_limits(settings: Settings) -> ScoringLimits:
@@ -170,13 +205,26 @@ def _with_server(settings: Settings, **changes: Any) -> Settings:
     return settings.model_copy(update={"server": settings.server.model_copy(update=changes)})
 
 
-def _bind(server: GrpcServer, host: str, port: int, *, reuse_port: bool) -> int:
+def _bind(
+    server: GrpcServer, host: str, port: int, tls: Followed[ServerTls] | None, *, reuse_port: bool
+) -> int:
     if not reuse_port:  # gRPC would print a stack of its own before it refuses
         check_free(host, port)
     try:
-        return server.bind(host, port)
+        return server.bind(host, port, tls)
     except RuntimeError as error:
         raise PortTakenError(host, port) from error
+
+
+def _bind_health(server: GrpcServer, host: str, port: int, *, reuse_port: bool) -> None:
+    setting = "server.health_port"
+    if not reuse_port:
+        check_free(host, port, setting)
+    try:
+        bound = server.bind_health(host, port)
+    except RuntimeError as error:
+        raise PortTakenError(host, port, setting) from error
+    _log.info("health.listening", address=f"{host}:{bound}")
 
 
 @contextmanager
@@ -192,6 +240,16 @@ def _metrics(metrics: ServerMetrics, host: str, port: int | None) -> Iterator[in
             raise PortTakenError(host, port, "server.metrics_port") from error
         _log.info("metrics.listening", address=f"http://{host}:{bound}/metrics")
         yield bound
+
+
+async def _follow_access(access: ServerAccess, guard: CallGuard, seconds: float) -> None:
+    """Follow the token file and the certificates; in a thread of its own, so that no slow disk holds anything up."""
+    loop = asyncio.get_running_loop()
+    with ThreadPoolExecutor(1, "access") as reader:
+        while True:
+            await asyncio.sleep(seconds)
+            await loop.run_in_executor(reader, access.refresh)
+            guard.recheck()
 
 
 async def _follow(running: RunningServer, server: GrpcServer) -> None:

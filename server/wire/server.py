@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from types import SimpleNamespace
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
+from signalserve.access.certificates import ServerTls
+from signalserve.access.followed import Followed
+from signalserve.access.table import row_of
 from signalserve.server.guard import CallGuard
-from signalserve.server.wire.handlers import guarded
+from signalserve.server.wire.credentials import server_credentials
+from signalserve.server.wire.handlers import admitted, guarded
 from signalserve.server.wire.prediction_service import PredictionService
 from signalserve.server.wire.registry_service import RegistryService
 from signalserve.v1 import (
@@ -25,6 +30,7 @@ from signalserve.v1 import (
 
 _PREDICTION = prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"]
 _REGISTRY = registry_service_pb2.DESCRIPTOR.services_by_name["RegistryService"]
+_REFLECTION_INFO = f"/{reflection.SERVICE_NAME}/ServerReflectionInfo"
 SERVICES = (_PREDICTION.full_name, _REGISTRY.full_name)
 
 _LAST_ANSWERS_SECONDS = 0.25
@@ -43,11 +49,13 @@ class GrpcServer:
         reuse_port: bool,
     ) -> None:
         self._guard = guard
+        self._reuse_port = int(reuse_port)
+        self._probed: grpc.aio.Server | None = None
         self._server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", max_message_bytes),
-                ("grpc.so_reuseport", int(reuse_port)),
+                ("grpc.so_reuseport", self._reuse_port),
                 # a live engine keeps its stream open between bars: answer its pings instead of dropping it
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
@@ -61,22 +69,45 @@ class GrpcServer:
         )
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection(
-            (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
+        names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflected = reflection.aio.ReflectionServicer(names)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
+            SimpleNamespace(
+                ServerReflectionInfo=admitted(reflected.ServerReflectionInfo, guard, _REFLECTION_INFO)
+            ),
+            self._server,
         )
+        for method in health_pb2.DESCRIPTOR.services_by_name["Health"].methods:
+            if row_of(f"/{health.SERVICE_NAME}/{method.name}").roles is not None:
+                raise NotImplementedError(f"health's {method.name} is the library's own, and open to anybody")
 
-    def bind(self, host: str, port: int) -> int:
+    def bind(self, host: str, port: int, tls: Followed[ServerTls] | None = None) -> int:
         """Take the port; gives its number.
 
         Raises:
             RuntimeError: the address can't be bound.
         """
-        return self._server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        address = _address(host, port)
+        if tls is None:
+            return self._server.add_insecure_port(address)
+        return self._server.add_secure_port(address, server_credentials(tls))
+
+    def bind_health(self, host: str, port: int) -> int:
+        """Take a second port, without TLS, that answers health and nothing else; gives its number.
+
+        Raises:
+            RuntimeError: the address can't be bound.
+        """
+        self._probed = grpc.aio.server(options=[("grpc.so_reuseport", self._reuse_port)])
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._probed)
+        return self._probed.add_insecure_port(_address(host, port))
 
     async def start(self) -> None:
         """Answer calls; health says NOT_SERVING."""
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         await self._server.start()
+        if self._probed is not None:
+            await self._probed.start()
 
     async def ready(self) -> None:
         """Health says SERVING."""
@@ -92,7 +123,13 @@ class GrpcServer:
                 await self._guard.wait_until_empty()
         # what is open still has had its time, or is a health watch, which would hold the drain up to its end
         await self._server.stop(_LAST_ANSWERS_SECONDS)
+        if self._probed is not None:
+            await self._probed.stop(None)
 
     async def _set_health(self, status: int) -> None:
         for service in ("", *SERVICES):
             await self._health.set(service, status)
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
