@@ -67,10 +67,12 @@ def test_each_does_what_its_role_may_and_the_log_has_the_tokens_name(
     assert [(row["name"], row["state"]) for row in listed] == [("alice", "active"), ("rita", "active")]
     signalserve("token", "revoke", "alice", "--token-file", str(secrets / "tokens.json"))
     address, authority = reach[1], reach[3]
-    with SignalClient(address, token=secrets / "alice.token", tls=authority) as client:
-        with pytest.raises(Unauthenticated):
-            while True:  # the server looks at its file now and then
-                client.list_models(deadline_ms=20_000)
+    with (
+        SignalClient(address, token=secrets / "alice.token", tls=authority) as client,
+        pytest.raises(Unauthenticated),
+    ):
+        while True:  # the server looks at its file now and then
+            client.list_models(deadline_ms=20_000)
     assert "was revoked" in signalserve("models", *alice, code=6)
 
 
