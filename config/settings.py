@@ -85,6 +85,16 @@ class LiveSettings(Section):
     snapshot_dir: Path = Path("outputs/live")
 
 
+class LabSettings(Section):
+    """ML Lab: the HTTP API and the pages."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    workers: int = Field(default=1, ge=1, le=64)
+    allowed_hosts: tuple[str, ...] = ()
+    status_deadline_ms: int = Field(default=500, ge=1)
+
+
 class SecuritySettings(Section):
     """Who may call the server and the lab, and what the server may open."""
 
@@ -132,6 +142,7 @@ class Settings(BaseSettings):
     server: ServerSettings = ServerSettings()
     client: ClientSettings = ClientSettings()
     live: LiveSettings = LiveSettings()
+    lab: LabSettings = LabSettings()
     security: SecuritySettings = SecuritySettings()
     logging: LoggingSettings = LoggingSettings()
 

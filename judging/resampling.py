@@ -18,6 +18,14 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
+class Resamples:
+    """The means of a difference's resamples, float64 [resamples]; `block_bars` is the mean length of their blocks."""
+
+    means: NDArray[np.float64]
+    block_bars: float
+
+
+@dataclass(frozen=True)
 class Resampling:
     """What the resamples say of a difference per bar; `low` and `high` bound 90 % of their means."""
 
@@ -36,7 +44,18 @@ def probability_better(
     block_bars: float | None = None,
     seed: int = 42,
 ) -> Resampling:
-    """Resample a difference in per-bar returns, float64 [n], challenger minus champion.
+    """What the resamples of a difference in per-bar returns say, challenger minus champion; as `resample`."""
+    return summary_of(difference, resample(difference, resamples=resamples, block_bars=block_bars, seed=seed))
+
+
+def resample(
+    difference: NDArray[np.float64],
+    *,
+    resamples: int = 2_000,
+    block_bars: float | None = None,
+    seed: int = 42,
+) -> Resamples:
+    """Resample a difference in per-bar returns, float64 [n].
 
     Args:
         difference: n >= 2 finite numbers.
@@ -53,14 +72,20 @@ def probability_better(
     length = _block_length(difference) if block_bars is None else max(1.0, block_bars)
     resampler = StationaryBootstrap(length, difference, seed=np.random.default_rng(seed))
     means = np.array([data[0][0].mean() for data in resampler.bootstrap(resamples)])
+    return Resamples(means, length)
+
+
+def summary_of(difference: NDArray[np.float64], resampled: Resamples) -> Resampling:
+    """The share of resamples that are above zero, and the range that holds most of them."""
+    means = resampled.means
     low, high = np.quantile(means, (0.05, 0.95))
     return Resampling(
         probability=float((means > 0.0).mean() + 0.5 * (means == 0.0).mean()),
         mean=float(difference.mean()),
         low=float(low),
         high=float(high),
-        block_bars=length,
-        resamples=resamples,
+        block_bars=resampled.block_bars,
+        resamples=means.size,
     )
 
 

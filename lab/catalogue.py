@@ -1,0 +1,373 @@
+"""The registry as a table: filtered, sorted and cut into pages before any model's files are looked at.
+
+1. What orders and filters comes from the index and the log: the engine of every model is in the event that took its
+   digest. So the files of the page's rows alone are opened, whatever the registry's size.
+2. It is read as it stands: being written, empty, or not there, in which case nothing is made.
+3. What is broken stays in the table and says what is wrong.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from signalserve.common.timeframe import UnknownTimeframeError, timeframe_seconds
+from signalserve.lab.plain import number, text_of
+from signalserve.lab.trail import Trail
+from signalserve.registry import Artefact, ModelRegistryEntry, Registry, Status
+from signalserve.registry.errors import RegistryError
+from signalserve.registry.events import Event
+from signalserve.registry.plans import entry_of
+from signalserve.registry.queries import select, warnings_of
+from signalserve.registry.store import View
+
+SORTS = (
+    "created_at",
+    "model_id",
+    "symbol",
+    "timeframe",
+    "model_type",
+    "status",
+    "sharpe",
+    "cum_return",
+    "engine",
+    "served",
+)
+STATUSES = tuple(str(status) for status in Status)
+LONGEST_PAGE = 500
+MISSING, EMPTY, FILLED = "missing", "empty", "filled"
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is asked of the table; an empty text and an empty tuple stand for any.
+
+    `text` is looked for in model_id, symbol, timeframe, type and status, without case, every word of it. `sort` is one
+    of `SORTS`; what has no value comes last either way. `page` counts from 1.
+    """
+
+    symbol: str = ""
+    timeframe: str = ""
+    model_type: str = ""
+    statuses: tuple[str, ...] = ()
+    text: str = ""
+    sort: str = "created_at"
+    descending: bool = True
+    page: int = 1
+    per_page: int = 50
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model of the table.
+
+    `in_production`: it is what the registry has in production for its key. `served`: it answers for its key now; None
+    where the server does not say. `training_span`: `registered` where the metadata that name it are those whose digest
+    the log has, `declared` where only the file says so, `unknown` where nothing does. `problems` stop it from serving.
+    """
+
+    model_id: str
+    symbol: str
+    timeframe: str
+    model_type: str
+    status: str
+    created_at: datetime | None
+    cum_return: float | None
+    sharpe: float | None
+    digest: str
+    engine: str
+    engine_reason: str
+    quarantined: bool
+    in_production: bool
+    served: bool | None
+    training_span: str
+    problems: tuple[str, ...]
+
+    @property
+    def broken(self) -> bool:
+        """Whether its files can't be used."""
+        return bool(self.problems)
+
+
+@dataclass(frozen=True)
+class RegistryInfo:
+    """The registry behind a page. `state`: `missing` (no such folder), `empty`, `filled`; `text` says what to do."""
+
+    location: str
+    state: str
+    text: str
+    revision: int
+    models: int
+    warnings: tuple[str, ...] = ()
+    edited_outside: bool = False
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of the table; `total` models pass the filters. The choices are those of the whole registry."""
+
+    registry: RegistryInfo
+    rows: tuple[Row, ...]
+    total: int
+    page: int
+    pages: int
+    per_page: int
+    symbols: tuple[str, ...]
+    timeframes: tuple[str, ...]
+    model_types: tuple[str, ...]
+    counts: Mapping[str, int]
+
+
+class Engine(NamedTuple):
+    """The engine that serves a model, as its registration found; the reason says why no faster one."""
+
+    name: str
+    reason: str
+
+
+class Catalogue:
+    """The table, and the rows that other pages show."""
+
+    def __init__(self, registry: Registry, trail: Trail) -> None:
+        self._registry = registry
+        self._trail = trail
+
+    def page(self, query: Query, served: frozenset[str] | None = None) -> Page:
+        """The models that pass the filters, in order, one page of them. `served`: as `ServerState.served`.
+
+        A page beyond the last is the last one.
+
+        Raises:
+            StorageError: the registry can't be read.
+            ValueError: the query names another sort or status.
+        """
+        _check(query)
+        view = self._registry.view()
+        entries = list(view.state.entries.values())
+        engines = self._engines()
+        found = [entry for entry in entries if _passes(entry, query)]
+        found = _ordered(found, query, view, engines, served)
+        pages = max(1, math.ceil(len(found) / query.per_page))
+        page = min(query.page, pages)
+        start = (page - 1) * query.per_page
+        return Page(
+            registry=self.registry_info(view),
+            rows=tuple(self.rows(view, found[start : start + query.per_page], served)),
+            total=len(found),
+            page=page,
+            pages=pages,
+            per_page=query.per_page,
+            symbols=_choices(entry.symbol for entry in entries),
+            timeframes=_choices(entry.timeframe for entry in entries),
+            model_types=_choices(entry.model_type for entry in entries),
+            counts={status: sum(entry.status == status for entry in entries) for status in STATUSES},
+        )
+
+    def usable(self, symbol: str, timeframe: str, served: frozenset[str] | None = None) -> tuple[Row, ...]:
+        """A key's models of status success, candidate and production whose artefacts are valid, newest first.
+
+        Every file is hashed: that is what valid means.
+
+        Raises:
+            StorageError: the registry can't be read.
+        """
+        view = self._registry.view()
+        usable = (Status.SUCCESS, Status.CANDIDATE, Status.PRODUCTION)
+        entries = select(view.state, symbol=symbol, timeframe=timeframe, statuses=usable)
+        return tuple(row for row in self.rows(view, entries, served, thorough=True) if not row.problems)
+
+    def row(self, model_id: str, served: frozenset[str] | None = None) -> Row:
+        """One model's row.
+
+        Raises:
+            UnknownModelError, StorageError: there is none, or the registry can't be read.
+        """
+        view = self._registry.view()
+        (row,) = self.rows(view, [entry_of(view.state, model_id)], served)
+        return row
+
+    def rows(
+        self,
+        view: View,
+        entries: Sequence[ModelRegistryEntry],
+        served: frozenset[str] | None = None,
+        *,
+        thorough: bool = False,
+    ) -> list[Row]:
+        """The rows of some entries, as of a view; looks at their files."""
+        engines = self._engines()
+        productions = view.state.productions()
+        found = self._registry.descriptions(view, entries, thorough=thorough)
+        rows: list[Row] = []
+        for entry, description in zip(entries, found, strict=True):
+            artefact = self._registry.artefact_of(view.state, entry.model_id)
+            engine = engine_of(entry, view, engines)
+            rows.append(
+                Row(
+                    model_id=entry.model_id,
+                    symbol=entry.symbol,
+                    timeframe=entry.timeframe,
+                    model_type=text_of(entry.model_type),
+                    status=entry.status,
+                    created_at=entry.created if entry.is_dated else None,
+                    cum_return=number(entry.cum_return),
+                    sharpe=number(entry.sharpe),
+                    digest=description.digest,
+                    engine=description.engine or engine.name,
+                    engine_reason=text_of(description.engine_reason or engine.reason),
+                    quarantined=entry.model_id in view.state.quarantined,
+                    in_production=productions.get(entry.key) == entry.model_id,
+                    served=None if served is None else entry.model_id in served,
+                    training_span=_training_span(artefact),
+                    problems=tuple(map(text_of, description.problems)),
+                )
+            )
+        return rows
+
+    def registry_info(self, view: View | None = None) -> RegistryInfo:
+        """Where the registry is and what it holds.
+
+        Raises:
+            StorageError: the registry can't be read.
+        """
+        view = self._registry.view() if view is None else view
+        base = self._registry.artefacts.base_dir
+        count = len(view.state.entries)
+        if not base.is_dir():
+            state, text = (
+                MISSING,
+                f"{base} does not exist yet: `signalserve train` makes it with its first model",
+            )
+        elif not count:
+            state, text = EMPTY, f"{base} holds no model yet: `signalserve train` trains and registers one"
+        else:
+            state, text = FILLED, f"{count} model(s), revision {view.state.revision}"
+        return RegistryInfo(
+            location=str(base),
+            state=state,
+            text=text,
+            revision=view.state.revision,
+            models=count,
+            warnings=tuple(text_of(item) for item in warnings_of(view, index="registry_index.csv")),
+            edited_outside=view.edited_outside,
+        )
+
+    def _engines(self) -> Mapping[str, Engine]:
+        return self._trail.folded(engines_of)
+
+
+def engines_of(events: Iterable[Event]) -> dict[str, Engine]:
+    """The engine of every model whose digest was taken, as the log has it."""
+    found: dict[str, Engine] = {}
+    for event in events:
+        if "engine" in event.detail:
+            for change in event.changes:
+                found[change.model_id] = Engine(
+                    text_of(event.detail["engine"]), text_of(event.detail.get("engine_reason"))
+                )
+    return found
+
+
+def engine_of(entry: ModelRegistryEntry, view: View, engines: Mapping[str, Engine]) -> Engine:
+    """A model's engine without a look at its files; `legacy` where no digest was taken."""
+    if entry.status == Status.FAILED:
+        return Engine("", "")
+    if not view.state.digests.get(entry.model_id):
+        return Engine("legacy", "")
+    return engines.get(entry.model_id, Engine("", ""))
+
+
+def _training_span(artefact: Artefact) -> str:
+    try:
+        stated = artefact.meta().train_end
+    except RegistryError:
+        return "unknown"
+    if not stated:
+        return "unknown"
+    try:
+        artefact.proven_meta()
+    except RegistryError:
+        return "declared"
+    return "registered"
+
+
+def _check(query: Query) -> None:
+    if query.sort not in SORTS:
+        raise ValueError(f"sort {query.sort!r} is none of {', '.join(SORTS)}")
+    for status in query.statuses:
+        if status not in STATUSES:
+            raise ValueError(f"status {status!r} is none of {', '.join(STATUSES)}")
+    if query.page < 1 or not 1 <= query.per_page <= LONGEST_PAGE:
+        raise ValueError(f"pages count from 1 and hold 1 to {LONGEST_PAGE} models")
+
+
+def _passes(entry: ModelRegistryEntry, query: Query) -> bool:
+    if query.statuses and entry.status not in query.statuses:
+        return False
+    if query.symbol and entry.symbol != query.symbol:
+        return False
+    if query.timeframe and entry.timeframe != query.timeframe:
+        return False
+    if query.model_type and entry.model_type.casefold() != query.model_type.casefold():
+        return False
+    if not query.text.strip():
+        return True
+    text = f"{entry.model_id} {entry.symbol} {entry.timeframe} {entry.model_type} {entry.status}".casefold()
+    return all(word in text for word in query.text.casefold().split())
+
+
+def _ordered(
+    entries: list[ModelRegistryEntry],
+    query: Query,
+    view: View,
+    engines: Mapping[str, Engine],
+    served: frozenset[str] | None,
+) -> list[ModelRegistryEntry]:
+    """Sorted; equal ones newest first, then by name, so that pages neither repeat nor lose a row."""
+    value = _VALUES.get(query.sort)
+
+    def of(entry: ModelRegistryEntry) -> Any:
+        if query.sort == "engine":
+            return engine_of(entry, view, engines).name or None
+        if query.sort == "served":
+            return None if served is None else entry.model_id in served
+        return value(entry) if value is not None else None
+
+    newest = sorted(entries, key=lambda entry: entry.model_id)
+    newest.sort(key=lambda entry: entry.created, reverse=True)
+    if query.sort == "created_at" and query.descending:
+        return newest
+    valued = [(of(entry), entry) for entry in newest]
+    known = [item for item in valued if item[0] is not None]
+    known.sort(key=lambda item: item[0], reverse=query.descending)
+    return [entry for _, entry in known] + [entry for found, entry in valued if found is None]
+
+
+def _timeframe_order(entry: ModelRegistryEntry) -> Any:
+    return _length_of(entry.timeframe), entry.timeframe
+
+
+def _length_of(timeframe: str) -> float:
+    try:
+        return float(timeframe_seconds(timeframe))
+    except UnknownTimeframeError:
+        return math.inf
+
+
+_VALUES: Mapping[str, Callable[[ModelRegistryEntry], Any]] = {
+    "created_at": lambda entry: entry.created if entry.is_dated else None,
+    "model_id": lambda entry: entry.model_id,
+    "symbol": lambda entry: entry.symbol,
+    "timeframe": _timeframe_order,
+    "model_type": lambda entry: entry.model_type.casefold(),
+    "status": lambda entry: STATUSES.index(entry.status),
+    "sharpe": lambda entry: number(entry.sharpe),
+    "cum_return": lambda entry: number(entry.cum_return),
+}
+
+
+def _choices(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(map(text_of, values))))

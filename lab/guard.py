@@ -1,0 +1,88 @@
+"""What holds for every answer: the headers, the names that the lab answers to, and no text of a fault.
+
+1. A Host header that is none of the lab's names is refused: a page of another site that points its own name at this
+   machine (DNS rebinding) reaches nothing.
+2. Every answer carries the security headers, those of errors included.
+3. An error that nobody handled becomes a 500 with an incident id; what went wrong stands in the log alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from signalserve.lab.api.problems import incident, problem
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+
+
+def allowed_hosts(host: str, stated: Iterable[str]) -> frozenset[str] | None:
+    """The names that the lab answers to; None for any, which only an address beyond loopback has by default."""
+    names = frozenset(name.lower() for name in stated)
+    if names:
+        return None if "*" in names else names
+    return frozenset(LOOPBACK) if host in ("localhost", "::1") or host.startswith("127.") else None
+
+
+class Guard:
+    """The outermost layer of the application.
+
+    Args:
+        app: what it stands around.
+        hosts: as `allowed_hosts` gives them.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: frozenset[str] | None) -> None:
+        self._app = app
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or let the application."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def guarded(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        request = Request(scope, receive)
+        host = _name(Headers(scope=scope).get("host", ""))
+        if self._hosts is not None and host not in self._hosts:
+            # not request.url: it is made of the header that is refused
+            text = "this lab does not answer to that name; `lab.allowed_hosts` lists those that it does"
+            await problem(request, 400, "UNKNOWN_HOST", text)(scope, receive, guarded)
+            return
+        try:
+            await self._app(scope, receive, guarded)
+        except Exception as error:
+            answer = incident(request, error)
+            if started:  # half an answer is out; the connection's end says so
+                raise
+            await answer(scope, receive, guarded)
+
+
+def _name(host: str) -> str:
+    """The name in a Host header, without its port."""
+    name = host.strip().lower()
+    if name.startswith("["):
+        return name[: name.find("]") + 1]
+    return name.partition(":")[0]

@@ -1,0 +1,190 @@
+"""The gRPC server as the lab sees it: what it serves, or that it is away. No page ever fails because of it.
+
+1. The calls go out with the token of whoever asks; without one, with none.
+2. A server that did not answer is not asked for its status again for `AWAY_SECONDS`, so that a page costs its wait once
+   and not each time. Calls that change something always go out.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import datetime
+from time import monotonic
+
+from signalserve.client import SignalClient, SignalServeError
+from signalserve.client.channel import TlsLike
+from signalserve.lab.plain import text_of
+
+SERVING, NOT_READY, DRAINING, AWAY, REFUSED = "serving", "not_ready", "draining", "away", "refused"
+
+AWAY_SECONDS = 1.0
+_AWAY_CODES = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"})
+
+_token: ContextVar[str] = ContextVar("token", default="")
+
+
+@dataclass(frozen=True)
+class Serving:
+    """One key's model as the server has it loaded. `stale`: older than `ml.max_model_age`, since `stale_time`."""
+
+    symbol: str
+    timeframe: str
+    model_id: str
+    digest: str
+    engine: str
+    engine_reason: str
+    pinned: bool
+    stale: bool
+    stale_time: datetime | None
+
+
+@dataclass(frozen=True)
+class LoadFailure:
+    """A model that the server could not load; its key keeps what it had."""
+
+    symbol: str
+    timeframe: str
+    model_id: str
+    text: str
+    revision: int
+
+
+@dataclass(frozen=True)
+class ServerState:
+    """What the server at `target` says of itself.
+
+    `state`: `serving`, `not_ready` (some production model is not loaded yet), `draining`, `away` (no answer in time)
+    or `refused` (it answers, but not to this user); `text` says so in words, and what to do. `revision` is what it
+    serves, `seen_revision` what it has seen of the registry; both None where it did not answer.
+    """
+
+    target: str
+    state: str
+    text: str
+    revision: int | None = None
+    seen_revision: int | None = None
+    version: str = ""
+    process_id: int | None = None
+    started: datetime | None = None
+    models: tuple[Serving, ...] = ()
+    failures: tuple[LoadFailure, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def answers(self) -> bool:
+        """Whether it said what it serves."""
+        return self.revision is not None
+
+    def serves(self, model_id: str) -> bool | None:
+        """Whether a model answers for its key now; None where nobody knows."""
+        return any(item.model_id == model_id for item in self.models) if self.answers else None
+
+    @property
+    def served(self) -> frozenset[str] | None:
+        """The model_ids that answer for their keys; None where nobody knows."""
+        return frozenset(item.model_id for item in self.models) if self.answers else None
+
+
+class ServerLink:
+    """The way to one server; close it.
+
+    Args:
+        target: its address, as the client takes it.
+        deadline_ms: how long a page waits for the status.
+        tls: as the client takes it.
+    """
+
+    def __init__(self, target: str, *, deadline_ms: float = 500.0, tls: TlsLike = None) -> None:
+        self.target = target
+        self._deadline_ms = deadline_ms
+        self._tls = tls
+        self._client: SignalClient | None = None
+        self._lock = threading.Lock()
+        self._away: tuple[float, ServerState] | None = None
+
+    def status(self, token: str = "") -> ServerState:
+        """What it serves now, asked with a user's token; blocks at most for the deadline and raises nothing."""
+        away = self._away
+        if away is not None and monotonic() < away[0]:
+            return away[1]
+        try:
+            with self.client(token) as client:
+                found = client.status(deadline_ms=self._deadline_ms)
+        except SignalServeError as error:
+            return self._no_status(error)
+        except ValueError as error:  # the address is none
+            return ServerState(self.target, AWAY, f"client.target: {text_of(error)}")
+        state = DRAINING if found.draining else SERVING if found.ready else NOT_READY
+        texts = {
+            SERVING: f"serves {len(found.models)} model(s) of registry revision {found.registry_revision}",
+            NOT_READY: "is up, but not every production model is loaded yet; see its load errors",
+            DRAINING: "is about to stop: it finishes what it has and takes no new calls",
+        }
+        return ServerState(
+            target=self.target,
+            state=state,
+            text=texts[state],
+            revision=found.registry_revision,
+            seen_revision=found.seen_revision,
+            version=found.version,
+            process_id=found.process_id,
+            started=found.start_time,
+            models=tuple(
+                Serving(
+                    item.symbol,
+                    item.timeframe,
+                    item.model_id,
+                    item.model_digest,
+                    item.engine,
+                    item.engine_reason,
+                    item.pinned,
+                    item.stale,
+                    item.stale_time,
+                )
+                for item in found.models
+            ),
+            failures=tuple(
+                LoadFailure(item.symbol, item.timeframe, item.model_id, item.message, item.registry_revision)
+                for item in found.load_errors
+            ),
+            warnings=found.warnings,
+        )
+
+    @contextmanager
+    def client(self, token: str = "") -> Iterator[SignalClient]:
+        """The client, whose calls inside the block carry this token.
+
+        Raises:
+            ValueError: the address is none.
+        """
+        with self._lock:
+            if self._client is None:  # not before the first call: worker processes may be forked
+                self._client = SignalClient(self.target, token=_token.get, tls=self._tls)
+            client = self._client
+        reset = _token.set(token)
+        try:
+            yield client
+        finally:
+            _token.reset(reset)
+
+    def close(self) -> None:
+        """End the connections."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def _no_status(self, error: SignalServeError) -> ServerState:
+        if error.code.name in _AWAY_CODES:
+            text = (
+                f"no answer from {self.target} ({text_of(error.message)}); start it with `signalserve serve`, or set "
+                "client.target to where it is. What is shown comes from the registry's files"
+            )
+            state = ServerState(self.target, AWAY, text)
+            self._away = (monotonic() + AWAY_SECONDS, state)
+            return state
+        return ServerState(self.target, REFUSED, f"{self.target} does not tell: {text_of(error)}")
