@@ -2,8 +2,7 @@
 
 1. Only a refusal is slowed: who shows a good credential never waits for what others do.
 2. The pause doubles with each failure of an address and is forgotten after a quiet minute.
-3. At most so many refusals wait at once, so that nobody fills the memory with them; the others go out at once.
-4. The log has a line a second and address at most, with the count.
+3. The log has a line a second and address at most, with the count.
 """
 
 from __future__ import annotations

@@ -7,6 +7,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import structlog
 
 from signalserve.access.attempts import FailedAttempts
@@ -15,6 +18,10 @@ from signalserve.access.followed import Followed
 from signalserve.access.identity import Credential, Identity
 from signalserve.access.table import Row
 from signalserve.access.tokens import TokenBook
+from signalserve.common.moments import utc_now
+
+# so that nobody fills the memory with refusals that wait
+_MOST_HELD = 256
 
 _log = structlog.get_logger("access")
 
@@ -25,11 +32,17 @@ class Gatekeeper:
     def __init__(self, tokens: Followed[TokenBook]) -> None:
         self._tokens = tokens
         self.attempts = FailedAttempts()
+        self._held = 0
 
     @property
     def problem(self) -> str:
         """What is wrong with the token file, "" where nothing is."""
         return self._tokens.problem
+
+    def credentials(self) -> list[dict[str, Any]]:
+        """Who is known, without anything secret."""
+        now = utc_now()
+        return [{**entry.public(), "state": entry.state(now)} for entry in self._tokens.value.entries]
 
     def identify(self, credential: Credential) -> Identity:
         """Who shows this.
@@ -53,12 +66,25 @@ class Gatekeeper:
             raise _denied(row, identity)
         return identity
 
-    def turned_away(self, error: AccessError, row: Row, address: str) -> float:
-        """Log a refusal of `admit`; gives the seconds that it shall wait. `address` comes without its port."""
-        if isinstance(error, UnauthenticatedError):
-            return self.attempts.failed(address, row.operation, error.reason)
-        _log.warning("access.denied", address=address, **error.metadata)
-        return 0.0
+    async def turn_away(self, error: AccessError, row: Row, address: str, longest: float | None) -> None:
+        """Log a refusal of `admit`, and hold it back for a while where it is one of many.
+
+        `address` comes without its port. `longest`: seconds after which its caller has given up; None: never. Who
+        guesses shall wait, and who erred still learn why.
+        """
+        if not isinstance(error, UnauthenticatedError):
+            _log.warning("access.denied", address=address, **error.metadata)
+            return
+        pause = self.attempts.failed(address, row.operation, error.reason)
+        if longest is not None:
+            pause = min(pause, longest / 2)
+        if self._held >= _MOST_HELD:
+            return
+        self._held += 1
+        try:
+            await asyncio.sleep(pause)
+        finally:
+            self._held -= 1
 
     def still(self, row: Row, identity: Identity | None) -> None:
         """Check again whom `admit` let in before.

@@ -55,6 +55,35 @@ TABLE: tuple[Row, ...] = (
     Row(f"{_HEALTH}/List", ANYBODY),
     Row(f"{_HEALTH}/Watch", ANYBODY),
     Row("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", EITHER),
+    # ML Lab's routes, as they are written in its code
+    Row("GET /api/openapi.json", ANYBODY),
+    *(
+        Row(f"GET /api/ml/{path}", READING)
+        for path in (
+            "models",
+            "models/{model_id}",
+            "models/{model_id}/importance",
+            "models/{model_id}/proof",
+            "models/{model_id}/backtests",
+            "models/{model_id}/backtests/{name}",
+            "models/{symbol:path}/{timeframe}",
+            "compare",
+            "keys",
+            "history",
+            "events",
+            "events/chain",
+            "events/{revision}",
+            "live",
+            "live/{name}",
+            "server",
+            "stream",
+            "promote/preview",
+            "rollback/preview",
+            "archive/preview",
+        )
+    ),
+    *(Row(f"POST /api/ml/{change}", DECIDING) for change in ("promote", "rollback", "archive")),
+    Row("GET /api/ml/access", ADMINISTERING, "who has which token"),
 )
 _BY_OPERATION = {row.operation: row for row in TABLE}
 

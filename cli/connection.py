@@ -122,13 +122,18 @@ def reaches_server(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _reach(settings: ClientSettings) -> dict[str, Any]:
-    from signalserve.client import Tls
+    from signalserve.client.tls import tls_files
 
-    files = Tls(settings.tls_ca, settings.tls_cert, settings.tls_key, settings.tls_server_name)
     return {
         "target": settings.target,
         "token": settings.token_file,
-        "tls": files if settings.tls or files != Tls() else None,
+        "tls": tls_files(
+            settings.tls_ca,
+            settings.tls_cert,
+            settings.tls_key,
+            settings.tls_server_name,
+            always=settings.tls,
+        ),
         "insecure": settings.insecure,
     }
 

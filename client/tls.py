@@ -88,6 +88,19 @@ class FollowedTls:
         return True
 
 
+def tls_files(
+    ca: Path | None,
+    certificate: Path | None,
+    key: Path | None,
+    server_name: str | None,
+    *,
+    always: bool = False,
+) -> Tls | None:
+    """The files of a configuration; None, for plaintext, where it names none and TLS is not asked for `always`."""
+    files = Tls(ca, certificate, key, server_name)
+    return files if always or files != Tls() else None
+
+
 def tls_of(tls: TlsLike) -> Tls | None:
     """The files that were meant; None for plaintext."""
     if tls is None or tls is False:

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
+import ssl
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager, suppress
 from types import FrameType
 
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
+from signalserve.access.certificates import TlsPaths, read_tls
+from signalserve.access.errors import AccessSetupError
+from signalserve.access.followed import Followed
+from signalserve.access.opening import ServerAccess
 from signalserve.lab.changes import Stopping
 
 _SECONDS_TO_END = 5
+_LOOK_SECONDS = 1.0
 
 
-def configured(make_app: Callable[[], ASGIApp], workers: int) -> uvicorn.Config:
+def configured(make_app: Callable[[], ASGIApp], workers: int, tls: TlsPaths | None = None) -> uvicorn.Config:
     """How the application is served; `make_app` is called in each worker's process, so it can be pickled."""
     return uvicorn.Config(
         make_app,
@@ -28,12 +37,74 @@ def configured(make_app: Callable[[], ASGIApp], workers: int) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=_SECONDS_TO_END,
+        ssl_context_factory=None if tls is None else FollowedContext(tls),
     )
 
 
-def serve(make_app: Callable[[], ASGIApp], bound: socket.socket, workers: int) -> None:
+class FollowedContext:
+    """What uvicorn asks for its TLS: each handshake is shown the present certificate, read again as it changes."""
+
+    def __init__(self, paths: TlsPaths) -> None:
+        self._paths = paths
+
+    def __call__(self, config: uvicorn.Config, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+        """The context of a worker.
+
+        Raises:
+            AccessSetupError: the files can't be used.
+        """
+        del config, default
+        followed = Followed(self._paths.files, lambda: _context(self._paths))
+        first = followed.value
+        looked = time.monotonic()
+
+        def show(connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+            nonlocal looked
+            if time.monotonic() - looked >= _LOOK_SECONDS:
+                looked = time.monotonic()
+                followed.refresh()
+            connection.context = followed.value
+
+        first.sni_callback = show
+        return first
+
+
+def _context(paths: TlsPaths) -> ssl.SSLContext:
+    read_tls(paths)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(paths.certificate, paths.key)
+    except (OSError, ssl.SSLError) as error:
+        raise AccessSetupError(f"{paths.certificate} can't be used: {error}") from error
+    return context
+
+
+@asynccontextmanager
+async def following(access: ServerAccess, seconds: float) -> AsyncIterator[None]:
+    """Follow the token file for the length of the block, in a thread of its own."""
+
+    async def follow() -> None:
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(1, "access") as reader:
+            while True:
+                await asyncio.sleep(seconds)
+                await loop.run_in_executor(reader, access.refresh)
+
+    task = asyncio.create_task(follow(), name="access")
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def serve(
+    make_app: Callable[[], ASGIApp], bound: socket.socket, workers: int, tls: TlsPaths | None = None
+) -> None:
     """Serve on a bound socket, in this process or in several, until SIGTERM or SIGINT."""
-    config = configured(make_app, workers)
+    config = configured(make_app, workers, tls)
     if workers == 1:
         uvicorn.Server(config).run([bound])
     else:

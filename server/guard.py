@@ -28,7 +28,6 @@ T = TypeVar("T")
 # a message that is here is read in far less; one that waits for our answer takes a round trip
 _LAST_LOOK_SECONDS = 0.02
 _PATIENCE_SECONDS = 0.25
-_TURNED_AWAY = 256
 
 
 class Caller(NamedTuple):
@@ -107,27 +106,10 @@ class CallGuard:
         self._max_in_flight = max_in_flight
         self.counts = counts
         self.gatekeeper = gatekeeper
-        self._turned_away = 0
         self.in_flight = 0
         self.draining = False
         self.streams: set[StreamCall] = set()
         self._emptied = asyncio.Event()
-
-    async def turn_away(self, call: Call, row: Row, error: AccessError) -> None:
-        """Log an attempt that was refused, and hold its answer back for a while where it should be."""
-        if self.gatekeeper is None:
-            return
-        pause = self.gatekeeper.turned_away(error, row, call.caller.address)
-        if self._turned_away >= _TURNED_AWAY:
-            return
-        remaining = call.remaining()
-        if remaining is not None:  # who guesses shall wait, and who erred still learn why
-            pause = min(pause, remaining / 2)
-        self._turned_away += 1
-        try:
-            await asyncio.sleep(pause)
-        finally:
-            self._turned_away -= 1
 
     def recheck(self) -> None:
         """End the streams of those who may not call any more."""

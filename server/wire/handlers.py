@@ -142,7 +142,7 @@ async def _admit(guard: CallGuard, row: Row, call: Call, context: Context) -> No
     try:
         call.identity = guard.gatekeeper.admit(row, _credential(context))
     except AccessError as error:
-        await guard.turn_away(call, row, error)
+        await guard.gatekeeper.turn_away(error, row, call.caller.address, call.remaining())
         await _abort(context, call, error)
 
 
