@@ -33,6 +33,7 @@ class Commands(LazyGroup):
         "status": _in("lifecycle", "status"),
         "predict": _in("predict", "predict"),
         "live": _in("live", "live"),
+        "lab": _in("lab", "lab"),
         "health": _in("health", "health"),
         "demo": _in("demo", "demo"),
         "token": _in("token", "group", group=True),

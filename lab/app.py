@@ -83,10 +83,10 @@ def create_app(
     app.state.door = door_of(settings, access)
     app.state.changes = Changes(lab, stopping, pace)
     add_handlers(app)
+    check_rows([*app.routes, *(route for module in _ROUTERS for route in module.router.routes)])
     for module in _ROUTERS:
         app.include_router(module.router)
     describe(app)
-    check_rows(app)
     app.add_middleware(Guard, hosts=allowed_hosts(settings.lab.host, settings.lab.allowed_hosts))
     return app
 

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from fastapi import FastAPI
 from starlette.routing import BaseRoute, Mount, Route
 
 from signalserve.access.table import without_row
 
 
-def operations_of(app: FastAPI) -> list[str]:
-    """What the application answers, as the table writes it; a mounted folder as `GET /path/{path}`."""
-    return [operation for route in app.routes for operation in _operations(route)]
+def operations_of(routes: Iterable[BaseRoute]) -> list[str]:
+    """What the routes answer, as the table writes it; a mounted folder as `GET /path/{path}`."""
+    return [operation for route in routes for operation in _operations(route)]
 
 
-def check_rows(app: FastAPI) -> None:
-    """Refuse an application with a route that nobody said who may use.
+def check_rows(routes: Iterable[BaseRoute]) -> None:
+    """Refuse a route that nobody said who may use.
 
     Raises:
         KeyError: there is one.
     """
-    if missing := without_row(operations_of(app)):
+    if missing := without_row(operations_of(routes)):
         raise KeyError(f"no row in access/table.py for {', '.join(missing)}: who may do it?")
 
 
