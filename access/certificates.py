@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from signalserve.access.errors import AccessSetupError
+from signalserve.access.followed import read_regular
 from signalserve.common.moments import utc_now
 
 _ENDS_SOON = timedelta(days=14)
@@ -87,6 +88,6 @@ def read_tls(paths: TlsPaths) -> ServerTls:
 
 def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except OSError as error:
         raise AccessSetupError(f"{path} can't be read: {error.strerror or error}") from error

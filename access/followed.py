@@ -6,6 +6,8 @@ a bad one until the second is there.
 
 from __future__ import annotations
 
+import errno
+import stat
 import threading
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
@@ -16,6 +18,8 @@ import structlog
 from signalserve.access.errors import AccessSetupError
 
 T = TypeVar("T")
+
+_LARGEST = 16 * 1024 * 1024
 
 _log = structlog.get_logger("access")
 
@@ -59,6 +63,20 @@ class Followed(Generic[T]):
 
     def _look(self) -> Hashable:
         return tuple(_signature(path) for path in self._paths)
+
+
+def read_regular(path: Path) -> bytes:
+    """A file's content; what is no file, such as a pipe that would never end, is not opened.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "is no file", str(path))
+    if found.st_size > _LARGEST:
+        raise OSError(errno.EFBIG, f"is larger than {_LARGEST:,} bytes", str(path))
+    return path.read_bytes()
 
 
 def _signature(path: Path) -> Hashable:

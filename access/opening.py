@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,17 +28,30 @@ class ServerAccess:
     gatekeeper: Gatekeeper | None = None
     standing: tuple[str, ...] = field(default=())
 
-    @property
-    def followed(self) -> bool:
-        """Whether there is a file to follow."""
-        return self.tls is not None or self.gatekeeper is not None
-
     def refresh(self) -> None:
         """Read again what has changed. Blocks, and never raises."""
         if self.tls is not None:
             self.tls.refresh()
         if self.gatekeeper is not None:
             self.gatekeeper.refresh()
+
+    @contextmanager
+    def following(self, seconds: float) -> Iterator[None]:
+        """Look at the files every so many seconds, for the length of the block.
+
+        In a thread of its own that nobody waits for: a disk that hangs holds up neither a call nor the exit.
+        """
+        ended = threading.Event()
+
+        def follow() -> None:
+            while not ended.wait(seconds):
+                self.refresh()
+
+        threading.Thread(target=follow, name="access", daemon=True).start()
+        try:
+            yield
+        finally:
+            ended.set()
 
     def warnings(self) -> list[str]:
         """What is not as it should be, in words that say what to do."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from signalserve.access.errors import AccessSetupError
+from signalserve.access.followed import read_regular
 from signalserve.access.tokens import (
     Entry,
     TokenBook,
@@ -35,7 +36,7 @@ def read_tokens(path: Path) -> TokenBook:
         AccessSetupError: it is missing, can't be read, or is no token file.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(read_regular(path))
         if document["format"] != FORMAT:
             raise ValueError(f"its format is {document['format']!r}; this version reads {FORMAT}")
         return TokenBook(Entry.from_dict(values) for values in document["tokens"])
@@ -46,7 +47,7 @@ def read_tokens(path: Path) -> TokenBook:
         ) from error
     except OSError as error:
         raise AccessSetupError(f"{path} can't be read: {error.strerror or error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise AccessSetupError(f"{path} is no token file: {error}") from error
 
 

@@ -28,7 +28,7 @@ from signalserve.lab.identity import Doorkeeper, admitted
 from signalserve.lab.parts import Lab
 from signalserve.lab.rows import check_rows
 from signalserve.lab.server import ServerLink
-from signalserve.lab.serving import bound_socket, following, serve, told_by_signals
+from signalserve.lab.serving import bound_socket, serve, told_by_signals
 from signalserve.lab.sessions import Sessions, session_key
 from signalserve.registry import open_registry
 from signalserve.trading.rules import TradingRules
@@ -63,9 +63,12 @@ def create_app(
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
-        with told_by_signals(stopping), closing(lab.server):
-            async with following(access, settings.server.poll_ms / 1000):
-                yield
+        with (
+            told_by_signals(stopping),
+            closing(lab.server),
+            access.following(settings.server.poll_ms / 1000),
+        ):
+            yield
 
     app = FastAPI(
         title="signalserve ML Lab",

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import socket
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 import uvicorn
@@ -20,7 +18,6 @@ from uvicorn.supervisors import Multiprocess
 from signalserve.access.certificates import TlsPaths, read_tls
 from signalserve.access.errors import AccessSetupError
 from signalserve.access.followed import Followed
-from signalserve.access.opening import ServerAccess
 from signalserve.lab.changes import Stopping
 
 _SECONDS_TO_END = 5
@@ -78,26 +75,6 @@ def _context(paths: TlsPaths) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as error:
         raise AccessSetupError(f"{paths.certificate} can't be used: {error}") from error
     return context
-
-
-@asynccontextmanager
-async def following(access: ServerAccess, seconds: float) -> AsyncIterator[None]:
-    """Follow the token file for the length of the block, in a thread of its own."""
-
-    async def follow() -> None:
-        loop = asyncio.get_running_loop()
-        with ThreadPoolExecutor(1, "access") as reader:
-            while True:
-                await asyncio.sleep(seconds)
-                await loop.run_in_executor(reader, access.refresh)
-
-    task = asyncio.create_task(follow(), name="access")
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 def serve(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -161,9 +160,9 @@ async def running_server(settings: Settings, *, reuse_port: bool = False) -> Asy
         running = RunningServer(port, state, named, scorer, watcher, guard, metrics_port)
         follower = asyncio.create_task(_follow(running, server), name="registry-watcher")
         stack.push_async_callback(_cancel, follower)
-        if access.followed:
-            turn = asyncio.create_task(_follow_access(access, guard, options.poll_ms / 1000), name="access")
-            stack.push_async_callback(_cancel, turn)
+        stack.enter_context(access.following(options.poll_ms / 1000))
+        recheck = asyncio.create_task(_recheck(guard, options.poll_ms / 1000), name="access")
+        stack.push_async_callback(_cancel, recheck)
         stack.push_async_callback(server.drain, options.drain_seconds)
         yield running
 
@@ -242,14 +241,11 @@ def _metrics(metrics: ServerMetrics, host: str, port: int | None) -> Iterator[in
         yield bound
 
 
-async def _follow_access(access: ServerAccess, guard: CallGuard, seconds: float) -> None:
-    """Follow the token file and the certificates; in a thread of its own, so that no slow disk holds anything up."""
-    loop = asyncio.get_running_loop()
-    with ThreadPoolExecutor(1, "access") as reader:
-        while True:
-            await asyncio.sleep(seconds)
-            await loop.run_in_executor(reader, access.refresh)
-            guard.recheck()
+async def _recheck(guard: CallGuard, seconds: float) -> None:
+    """End the streams of those who may not call any more."""
+    while True:
+        await asyncio.sleep(seconds)
+        guard.recheck()
 
 
 async def _follow(running: RunningServer, server: GrpcServer) -> None:

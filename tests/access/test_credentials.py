@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,10 @@ async def test_a_broken_token_file_keeps_the_last_good_one_and_the_status_says_s
             secured.file.path.write_bytes(content)
             while (await client.status()).warnings:
                 pass
+        secured.file.path.unlink()
+        os.mkfifo(secured.file.path)  # who opens it waits for ever
+        while not any("is no file" in warning for warning in (await client.status()).warnings):
+            pass
         secured.file.path.unlink()
         while not any("no token file" in warning for warning in (await client.status()).warnings):
             pass
