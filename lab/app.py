@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from functools import partial
@@ -35,10 +36,8 @@ from signalserve.trading.rules import TradingRules
 
 _log = structlog.get_logger("lab")
 
-# the longest request is an archive of a thousand models
-_LONGEST_BODY = 1024 * 1024
 # a key is matched last: its two parts fit other routes' too
-_ROUTERS = (backtests, models, compare, history, events, live, server, actions, stream, access_api)
+_MODULES = (backtests, models, compare, history, events, live, server, actions, stream, access_api)
 
 
 def create_app(
@@ -47,7 +46,7 @@ def create_app(
     stopping: Stopping | None = None,
     pace: Pace | None = None,
 ) -> FastAPI:
-    """The application; nothing is read or made before the first request.
+    """The application; nothing is read before it starts, and nothing is ever made.
 
     Raises:
         AccessSetupError: the address may not be served like this, or a token file or certificate can't be used.
@@ -59,7 +58,7 @@ def create_app(
     """
     access = access_of(settings)
     lab = lab_of(settings)
-    stopping = stopping or Stopping()
+    stopping = Stopping() if stopping is None else stopping
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -68,7 +67,9 @@ def create_app(
             closing(lab.server),
             access.following(settings.server.poll_ms / 1000),
         ):
+            warming = asyncio.create_task(asyncio.to_thread(lab.warm))
             yield
+            await warming
 
     app = FastAPI(
         title="signalserve ML Lab",
@@ -78,7 +79,6 @@ def create_app(
         docs_url=None,  # it loads its scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,
-        max_body_size=_LONGEST_BODY,
         lifespan=life,
         dependencies=[Depends(admitted)],
     )
@@ -86,10 +86,11 @@ def create_app(
     app.state.door = door_of(settings, access)
     app.state.changes = Changes(lab, stopping, pace)
     add_handlers(app)
-    check_rows([*app.routes, *(route for module in _ROUTERS for route in module.router.routes)])
-    for module in _ROUTERS:
-        app.include_router(module.router)
-    describe(app)
+    routers = [module.router for module in _MODULES]
+    check_rows([*app.routes, *(route for router in routers for route in router.routes)])
+    for router in routers:
+        app.include_router(router)
+    describe(app, routers)
     app.add_middleware(Guard, hosts=allowed_hosts(settings.lab.host, settings.lab.allowed_hosts))
     return app
 

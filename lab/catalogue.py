@@ -12,14 +12,14 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
-from signalserve.common.timeframe import UnknownTimeframeError, timeframe_seconds
+from signalserve.lab.engines import Engine, engine_of, engines_of
+from signalserve.lab.order import STATUSES, VALUES, ordered
 from signalserve.lab.plain import number, text_of
 from signalserve.lab.trail import Trail
 from signalserve.registry import Artefact, ModelRegistryEntry, Registry, Status
 from signalserve.registry.errors import RegistryError
-from signalserve.registry.events import Event
 from signalserve.registry.plans import entry_of
 from signalserve.registry.queries import select, warnings_of
 from signalserve.registry.store import View
@@ -36,7 +36,6 @@ SORTS = (
     "engine",
     "served",
 )
-STATUSES = tuple(str(status) for status in Status)
 LONGEST_PAGE = 500
 MISSING, EMPTY, FILLED = "missing", "empty", "filled"
 
@@ -121,13 +120,6 @@ class Page:
     counts: Mapping[str, int]
 
 
-class Engine(NamedTuple):
-    """The engine that serves a model, as its registration found; the reason says why no faster one."""
-
-    name: str
-    reason: str
-
-
 class Catalogue:
     """The table, and the rows that other pages show."""
 
@@ -147,9 +139,8 @@ class Catalogue:
         _check(query)
         view = self._registry.view()
         entries = list(view.state.entries.values())
-        engines = self._engines()
         found = [entry for entry in entries if _passes(entry, query)]
-        found = _ordered(found, query, view, engines, served)
+        found = ordered(found, self._value_of(query.sort, view, served), descending=query.descending)
         pages = max(1, math.ceil(len(found) / query.per_page))
         page = min(query.page, pages)
         start = (page - 1) * query.per_page
@@ -255,29 +246,19 @@ class Catalogue:
             edited_outside=view.edited_outside,
         )
 
+    def _value_of(
+        self, sort: str, view: View, served: frozenset[str] | None
+    ) -> Callable[[ModelRegistryEntry], Any]:
+        """What a column sorts by; None where an entry has no value."""
+        if sort == "engine":
+            engines = self._engines()
+            return lambda entry: engine_of(entry, view, engines).name or None
+        if sort == "served":
+            return lambda entry: None if served is None else entry.model_id in served
+        return VALUES[sort]
+
     def _engines(self) -> Mapping[str, Engine]:
         return self._trail.folded(engines_of)
-
-
-def engines_of(events: Iterable[Event]) -> dict[str, Engine]:
-    """The engine of every model whose digest was taken, as the log has it."""
-    found: dict[str, Engine] = {}
-    for event in events:
-        if "engine" in event.detail:
-            for change in event.changes:
-                found[change.model_id] = Engine(
-                    text_of(event.detail["engine"]), text_of(event.detail.get("engine_reason"))
-                )
-    return found
-
-
-def engine_of(entry: ModelRegistryEntry, view: View, engines: Mapping[str, Engine]) -> Engine:
-    """A model's engine without a look at its files; `legacy` where no digest was taken."""
-    if entry.status == Status.FAILED:
-        return Engine("", "")
-    if not view.state.digests.get(entry.model_id):
-        return Engine("legacy", "")
-    return engines.get(entry.model_id, Engine("", ""))
 
 
 def _training_span(artefact: Artefact) -> str:
@@ -317,56 +298,6 @@ def _passes(entry: ModelRegistryEntry, query: Query) -> bool:
         return True
     text = f"{entry.model_id} {entry.symbol} {entry.timeframe} {entry.model_type} {entry.status}".casefold()
     return all(word in text for word in query.text.casefold().split())
-
-
-def _ordered(
-    entries: list[ModelRegistryEntry],
-    query: Query,
-    view: View,
-    engines: Mapping[str, Engine],
-    served: frozenset[str] | None,
-) -> list[ModelRegistryEntry]:
-    """Sorted; equal ones newest first, then by name, so that pages neither repeat nor lose a row."""
-    value = _VALUES.get(query.sort)
-
-    def of(entry: ModelRegistryEntry) -> Any:
-        if query.sort == "engine":
-            return engine_of(entry, view, engines).name or None
-        if query.sort == "served":
-            return None if served is None else entry.model_id in served
-        return value(entry) if value is not None else None
-
-    newest = sorted(entries, key=lambda entry: entry.model_id)
-    newest.sort(key=lambda entry: entry.created, reverse=True)
-    if query.sort == "created_at" and query.descending:
-        return newest
-    valued = [(of(entry), entry) for entry in newest]
-    known = [item for item in valued if item[0] is not None]
-    known.sort(key=lambda item: item[0], reverse=query.descending)
-    return [entry for _, entry in known] + [entry for found, entry in valued if found is None]
-
-
-def _timeframe_order(entry: ModelRegistryEntry) -> Any:
-    return _length_of(entry.timeframe), entry.timeframe
-
-
-def _length_of(timeframe: str) -> float:
-    try:
-        return float(timeframe_seconds(timeframe))
-    except UnknownTimeframeError:
-        return math.inf
-
-
-_VALUES: Mapping[str, Callable[[ModelRegistryEntry], Any]] = {
-    "created_at": lambda entry: entry.created if entry.is_dated else None,
-    "model_id": lambda entry: entry.model_id,
-    "symbol": lambda entry: entry.symbol,
-    "timeframe": _timeframe_order,
-    "model_type": lambda entry: entry.model_type.casefold(),
-    "status": lambda entry: STATUSES.index(entry.status),
-    "sharpe": lambda entry: number(entry.sharpe),
-    "cum_return": lambda entry: number(entry.cum_return),
-}
 
 
 def _choices(values: Iterable[str]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import asyncio
 import hashlib
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from signalserve.lab.parts import Lab
@@ -87,7 +87,11 @@ class Changes:
         """
         loop = asyncio.get_running_loop()
         pace = self._pace
-        with self.place():
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self.place())
+            except TooManyError:  # another was quicker since there was room
+                return
             seen = await asyncio.to_thread(self._look)
             before = _parts(last_id)
             end = loop.time() + pace.longest_seconds

@@ -3,7 +3,8 @@
 1. A Host header that is none of the lab's names is refused: a page of another site that points its own name at this
    machine (DNS rebinding) reaches nothing.
 2. Every answer carries the security headers, those of errors included.
-3. An error that nobody handled becomes a 500 with an incident id; what went wrong stands in the log alone.
+3. A request says how long it is, and is not longer than `LONGEST_BODY`: an archive of a thousand models fits.
+4. An error that nobody handled becomes a 500 with an incident id; what went wrong stands in the log alone.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from signalserve.lab.api.problems import incident, problem
@@ -25,6 +27,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
+LONGEST_BODY = 1024 * 1024
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -71,13 +74,31 @@ class Guard:
             text = "this lab does not answer to that name; `lab.allowed_hosts` lists those that it does"
             await problem(request, 400, "UNKNOWN_HOST", text)(scope, receive, guarded)
             return
+        refused = _too_long(request)
+        if refused is not None:
+            await refused(scope, receive, guarded)
+            return
         try:
             await self._app(scope, receive, guarded)
+        except ClientDisconnect:
+            return  # nobody is left to answer
         except Exception as error:
             answer = incident(request, error)
             if started:  # half an answer is out; the connection's end says so
                 raise
             await answer(scope, receive, guarded)
+
+
+def _too_long(request: Request) -> Response | None:
+    """The refusal of a body that is too long, or that does not say how long it is."""
+    length = request.headers.get("content-length", "")
+    if not length:
+        if "transfer-encoding" not in request.headers:
+            return None
+        return problem(request, 411, "LENGTH_REQUIRED", "say how long the request is: send Content-Length")
+    if length.isdecimal() and int(length) <= LONGEST_BODY:
+        return None
+    return problem(request, 413, "REQUEST_TOO_LONG", f"a request has at most {LONGEST_BODY} bytes")
 
 
 def _name(host: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from signalserve.lab.preview import Previews
 from signalserve.lab.server import ServerLink
 from signalserve.lab.trail import Trail
 from signalserve.registry import Registry
+from signalserve.registry.errors import StorageError
 from signalserve.trading.rules import TradingRules
 
 
@@ -25,6 +27,7 @@ class Lab:
     """The read models, each of which says what it answers. None of them writes anything."""
 
     registry: Registry
+    trail: Trail
     catalogue: Catalogue
     models: Models
     backtests: Backtests
@@ -34,6 +37,12 @@ class Lab:
     live: LiveEngines
     previews: Previews
     server: ServerLink
+
+    def warm(self) -> None:
+        """Read the registry once, so that the first page need not; one that can't be read is the pages' to say."""
+        with suppress(StorageError):
+            self.registry.view()
+            self.trail.events()
 
     @classmethod
     def of(
@@ -64,6 +73,7 @@ class Lab:
         live = LiveEngines(snapshot_dir, thresholds)
         return cls(
             registry=registry,
+            trail=trail,
             catalogue=catalogue,
             models=Models(registry, trail, catalogue, audit, thresholds),
             backtests=backtests,

@@ -80,12 +80,18 @@ def _context(paths: TlsPaths) -> ssl.SSLContext:
 def serve(
     make_app: Callable[[], ASGIApp], bound: socket.socket, workers: int, tls: TlsPaths | None = None
 ) -> None:
-    """Serve on a bound socket, in this process or in several, until SIGTERM or SIGINT."""
+    """Serve on a bound socket, in this process or in several, until SIGTERM or SIGINT; then return."""
     config = configured(make_app, workers, tls)
-    if workers == 1:
-        uvicorn.Server(config).run([bound])
-    else:
+    if workers > 1:
         Multiprocess(config, [bound]).run()
+        return
+    # uvicorn sends itself the signal again once all is over, to whoever handled it before
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        uvicorn.Server(config).run([bound])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

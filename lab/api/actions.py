@@ -31,7 +31,7 @@ def _changed(what: str) -> dict[int | str, dict[str, Any]]:
     content = {"application/json": {"example": examples.DONE}}
     return {
         200: {"model": Done, "description": what, "content": content},
-        **errors_of(400, 403, 404, 409, 413, 429, 501, 502, 504),
+        **errors_of(400, 403, 404, 409, 411, 413, 429, 501, 502, 504),
     }
 
 

@@ -72,6 +72,7 @@ _ERRORS = {
     403: "Who asks may not do this.",
     404: "There is no such thing.",
     409: "The registry refuses; `reason` and `metadata` say why, with the numbers.",
+    411: "The request does not say how long it is.",
     413: "The request is too long.",
     422: "The request can't be read; `violations` says where.",
     429: "Too much is asked for at once; `Retry-After` says when to come again.",

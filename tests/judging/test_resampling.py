@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from signalserve.judging.resampling import probability_better
+from signalserve.judging.resampling import probability_better, resample, summary_of
 
 
 def autoregressive(bars: int, seed: int, phi: float = 0.4) -> np.ndarray:
@@ -32,6 +32,16 @@ def test_one_seed_gives_one_answer_and_another_seed_another() -> None:
     series = autoregressive(500, 2)
     assert probability_better(series, seed=1) == probability_better(series, seed=1)
     assert probability_better(series, seed=1).probability != probability_better(series, seed=2).probability
+
+
+def test_the_summary_is_that_of_the_means_that_can_be_drawn() -> None:
+    series = autoregressive(500, 3)
+    drawn = resample(series, resamples=400, seed=5)
+    assert drawn.means.shape == (400,)
+    found = summary_of(series, drawn)
+    assert found == probability_better(series, resamples=400, seed=5)
+    assert (found.low, found.high) == tuple(np.quantile(drawn.means, (0.05, 0.95)))
+    assert found.probability == (drawn.means > 0.0).mean()
 
 
 def test_without_skill_the_probability_passes_a_bound_as_often_as_the_bound_allows() -> None:

@@ -30,7 +30,7 @@ def test_a_model_says_where_it_comes_from_how_it_was_measured_and_what_was_decid
     assert len(provenance["data_sha256"]) == 64
     assert provenance["train_end"].endswith("Z")
     assert provenance["libraries"]["scikit-learn"]
-    assert [fold["fold"] if "fold" in fold else fold["number"] for fold in found["folds"]] == [1, 2]
+    assert [fold["number"] for fold in found["folds"]] == [1, 2]
     assert found["metrics"]["auc"] == found["metadata"]["metrics"]["auc"]
     assert len(found["features"]) == 40
     evaluation = found["evaluation"]
