@@ -35,7 +35,18 @@ class FailedAttempts:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._records: OrderedDict[str, _Record] = OrderedDict()
+        self._denied: dict[str, float] = {}
         self.total = 0
+
+    def denied(self, who: str) -> bool:
+        """Whether a refusal of somebody known, for want of a role, is to be logged now."""
+        now = self._clock()
+        if now - self._denied.get(who, float("-inf")) < _LOG_SECONDS:
+            return False
+        if len(self._denied) >= _ADDRESSES:
+            self._denied.clear()
+        self._denied[who] = now
+        return True
 
     def failed(self, address: str, operation: str, reason: str) -> float:
         """Remember a failure; gives the seconds that its refusal waits."""

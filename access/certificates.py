@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
@@ -18,6 +19,7 @@ from signalserve.access.errors import AccessSetupError
 from signalserve.access.followed import read_regular
 from signalserve.common.moments import utc_now
 
+_LEAST_RSA_BITS = 2048
 _ENDS_SOON = timedelta(days=14)
 
 
@@ -71,12 +73,22 @@ def read_tls(paths: TlsPaths) -> ServerTls:
         raise AccessSetupError(f"{paths.key} is encrypted; a server needs one without a password") from error
     except (ValueError, UnsupportedAlgorithm) as error:
         raise AccessSetupError(f"{paths.key} is no PEM private key") from error
-    leaf = chain[0]
+    leaf, now = chain[0], utc_now()
     form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
-    if leaf.public_key().public_bytes(*form) != private.public_key().public_bytes(*form):
+    try:
+        fits = leaf.public_key().public_bytes(*form) == private.public_key().public_bytes(*form)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise AccessSetupError(f"{paths.certificate} has a key that can't be used: {error}") from error
+    if not fits:
         raise AccessSetupError(f"{paths.key} is not the key of {paths.certificate}")
-    if leaf.not_valid_after_utc <= utc_now():
+    if not _is_usable(private):
+        raise AccessSetupError(
+            f"{paths.key} is of a kind that not every client takes: make it EC P-256, P-384 or RSA"
+        )
+    if leaf.not_valid_after_utc <= now:
         raise AccessSetupError(f"{paths.certificate} ended at {leaf.not_valid_after_utc:%Y-%m-%d %H:%M}Z")
+    if leaf.not_valid_before_utc > now:
+        raise AccessSetupError(f"{paths.certificate} begins at {leaf.not_valid_before_utc:%Y-%m-%d %H:%M}Z")
     client_ca = None if paths.client_ca is None else _content(paths.client_ca)
     if client_ca is not None:
         try:
@@ -84,6 +96,13 @@ def read_tls(paths: TlsPaths) -> ServerTls:
         except ValueError as error:
             raise AccessSetupError(f"{paths.client_ca} is no PEM certificate") from error
     return ServerTls(certificate, key, client_ca, leaf.not_valid_after_utc)
+
+
+def _is_usable(key: object) -> bool:
+    """Whether gRPC shows such a key, and its clients take it."""
+    if isinstance(key, rsa.RSAPrivateKey):
+        return key.key_size >= _LEAST_RSA_BITS
+    return isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1)
 
 
 def _content(path: Path) -> bytes:

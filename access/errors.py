@@ -29,7 +29,11 @@ class PermissionDeniedError(AccessError):
 
 
 class AccessSetupError(AccessError):
-    """A token file, certificate or setting can't be used."""
+    """A token file, certificate or setting can't be used.
 
-    def __init__(self, message: str) -> None:
-        super().__init__("ACCESS_SETUP", message)
+    `fact` is the text without the advice for who starts something.
+    """
+
+    def __init__(self, fact: str, advice: str = "") -> None:
+        super().__init__("ACCESS_SETUP", f"{fact}; {advice}" if advice else fact)
+        self.fact = fact

@@ -73,7 +73,8 @@ class Gatekeeper:
         guesses shall wait, and who erred still learn why.
         """
         if not isinstance(error, UnauthenticatedError):
-            _log.warning("access.denied", address=address, **error.metadata)
+            if self.attempts.denied(f"{address} {error.metadata.get('name')}"):
+                _log.warning("access.denied", address=address, **error.metadata)
             return
         pause = self.attempts.failed(address, row.operation, error.reason)
         if longest is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 
 
@@ -23,7 +24,7 @@ class Role(StrEnum):
 class Credential:
     """What a call shows: a bearer token, a client certificate (PEM) that TLS has verified, or neither."""
 
-    token: str = ""
+    token: str = field(default="", repr=False)
     certificate: bytes = b""
 
 
@@ -31,9 +32,11 @@ class Credential:
 class Identity:
     """Somebody known: the name that the audit log keeps, and their roles.
 
-    `credential_id` is the token's or certificate's number in the token file, never a secret.
+    `credential_id` is the token's or certificate's number in the token file, never a secret; `until` a certificate's
+    last moment.
     """
 
     name: str
     roles: frozenset[Role]
     credential_id: str
+    until: datetime | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,13 +28,6 @@ class ServerAccess:
     gatekeeper: Gatekeeper | None = None
     standing: tuple[str, ...] = field(default=())
 
-    def refresh(self) -> None:
-        """Read again what has changed. Blocks, and never raises."""
-        if self.tls is not None:
-            self.tls.refresh()
-        if self.gatekeeper is not None:
-            self.gatekeeper.refresh()
-
     @contextmanager
     def following(self, seconds: float) -> Iterator[None]:
         """Look at the files every so many seconds, for the length of the block.
@@ -43,11 +36,13 @@ class ServerAccess:
         """
         ended = threading.Event()
 
-        def follow() -> None:
+        def follow(refresh: Callable[[], bool]) -> None:
             while not ended.wait(seconds):
-                self.refresh()
+                refresh()
 
-        threading.Thread(target=follow, name="access", daemon=True).start()
+        for followed in (self.tls, self.gatekeeper):  # one does not wait for the other's disk
+            if followed is not None:
+                threading.Thread(target=follow, args=(followed.refresh,), name="access", daemon=True).start()
         try:
             yield
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -42,8 +43,8 @@ def read_tokens(path: Path) -> TokenBook:
         return TokenBook(Entry.from_dict(values) for values in document["tokens"])
     except FileNotFoundError as error:
         raise AccessSetupError(
-            f"there is no token file {path}; `signalserve token create --token-file {path} --role ops --name NAME` "
-            "makes one"
+            f"there is no token file {path}",
+            f"`signalserve token create --token-file {path} --role ops --name NAME` makes one",
         ) from error
     except OSError as error:
         raise AccessSetupError(f"{path} can't be read: {error.strerror or error}") from error
@@ -55,7 +56,8 @@ class TokenFile:
     """Creates and revokes what the file holds."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        # a link's target is replaced, and not the link
+        self.path = Path(os.path.realpath(path))
 
     def create(
         self, name: str, roles: Iterable[str], *, expires_at: datetime | None = None
@@ -85,7 +87,9 @@ class TokenFile:
         try:
             text = subject_named(subject)
         except ValueError as error:
-            raise AccessSetupError(f"{subject!r} is no subject; one reads like CN=engine-1,O=desk") from error
+            raise AccessSetupError(
+                f"{subject!r} is no subject ({error}); one reads like CN=engine-1,O=desk"
+            ) from error
         return self._add(name, roles, expires_at, lambda entry: replace(entry, subject=text))
 
     def revoke(self, id_or_name: str) -> list[Entry]:
@@ -143,7 +147,9 @@ class TokenFile:
             lock.release()
 
     def _write(self, entries: Iterable[Entry]) -> None:
-        document = {"format": FORMAT, "tokens": [entry.to_dict() for entry in entries]}
+        rows = [entry.to_dict() for entry in entries]
+        TokenBook(Entry.from_dict(row) for row in rows)  # nothing is written that can't be read again
+        document = {"format": FORMAT, "tokens": rows}
         try:
             write_atomically(self.path, (json.dumps(document, indent=2) + "\n").encode(), private=True)
         except OSError as error:

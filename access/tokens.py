@@ -26,6 +26,7 @@ from signalserve.access.identity import Credential, Identity, Role
 from signalserve.common.moments import parse_moment, second_text, utc_now
 
 _TOKEN = re.compile(r"sst_(?P<id>[0-9a-f]{8})_(?P<secret>[A-Za-z0-9_-]{43})")
+_HEX = re.compile(r"[0-9a-f]{2,}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 
@@ -92,7 +93,9 @@ class Entry:
         if bool(texts["subject"]) == bool(texts["salt"] and texts["hash"]):
             raise ValueError("it has a salt and a hash, or a subject")
         if texts["subject"]:
-            _subject(texts["subject"])
+            subject_named(texts["subject"])
+        elif not (_HEX.fullmatch(texts["salt"]) and _HEX.fullmatch(texts["hash"])):
+            raise ValueError("salt and hash are hexadecimal")
         return cls(
             id=values["id"],
             name=checked_name(values["name"]),
@@ -138,8 +141,14 @@ class TokenBook:
 
     def holds(self, identity: Identity) -> bool:
         """Whether an identity that was given out before still stands, with the same roles."""
-        entry = self._by_id.get(identity.credential_id)
-        return entry is not None and entry.state(utc_now()) == "active" and entry.identity == identity
+        entry, now = self._by_id.get(identity.credential_id), utc_now()
+        if identity.until is not None and identity.until <= now:
+            return False
+        return (
+            entry is not None
+            and entry.state(now) == "active"
+            and replace(entry.identity, until=identity.until) == identity
+        )
 
     def _of_token(self, token: str) -> Identity:
         found = _TOKEN.fullmatch(token)
@@ -154,12 +163,16 @@ class TokenBook:
         return entry.identity
 
     def _of_certificate(self, certificate: bytes) -> Identity:
-        subject = subject_of(certificate)
+        subject, ends = shown_by(certificate)
         entries = self._subjects.get(subject, [])
         now = utc_now()
+        if ends <= now:  # TLS has looked when the connection began
+            raise UnauthenticatedError(
+                "CERTIFICATE_EXPIRED", f"the client certificate ended at {ends:%Y-%m-%d %H:%M}Z"
+            )
         for entry in entries:
             if entry.state(now) == "active":
-                return entry.identity
+                return replace(entry.identity, until=ends)
         text = subject.rfc4514_string()
         reason = f"CERTIFICATE_{entries[-1].state(now).upper()}" if entries else "CERTIFICATE_UNKNOWN"
         raise UnauthenticatedError(
@@ -205,17 +218,20 @@ def subject_named(text: str) -> str:
     Raises:
         ValueError: it is no subject.
     """
-    return _subject(text).rfc4514_string()
+    if not (written := _subject(text).rfc4514_string()):
+        raise ValueError("it is empty")
+    return written
 
 
 @lru_cache(maxsize=1024)
-def subject_of(certificate: bytes) -> x509.Name:
-    """The subject of a certificate, PEM.
+def shown_by(certificate: bytes) -> tuple[x509.Name, datetime]:
+    """The subject of a certificate (PEM) and its last moment.
 
     Raises:
         ValueError: it is none.
     """
-    return x509.load_pem_x509_certificate(certificate).subject
+    known = x509.load_pem_x509_certificate(certificate)
+    return known.subject, known.not_valid_after_utc
 
 
 def _subject(text: str) -> x509.Name:

@@ -72,7 +72,7 @@ class Connection:
             if item.name != "config" and (value := getattr(self, item.name)) is not None
         }
         if self.tls is False:
-            given |= {"tls_ca": None, "tls_cert": None, "tls_key": None}
+            given |= dict.fromkeys(("tls_ca", "tls_cert", "tls_key", "tls_server_name"))
         return settings.model_copy(update={"client": settings.client.model_copy(update=given)})
 
     def open(self) -> SignalClient:

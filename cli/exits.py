@@ -95,12 +95,20 @@ def _server_text(error: SignalServeError) -> str:
     text = str(error)
     if not isinstance(error, Unavailable | DeadlineExceeded) or error.reason:
         return text
+    return with_way(text)
+
+
+def with_way(text: str) -> str:
+    """What kept a call from its server, and what to try."""
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return f"{text}; the server's certificate is of no authority that is trusted here: --tls-ca names one"
     if "WRONG_VERSION_NUMBER" in text:
         return f"{text}; the server does not speak TLS, or another program has the port"
     if "Socket closed" in text:
-        return f"{text}; does the server speak TLS? --tls-ca or --tls turns it on"
+        return (
+            f"{text}; does the server speak TLS (--tls-ca or --tls), or ask for a certificate of yours (--tls-cert and "
+            "--tls-key)?"
+        )
     return f"{text}; is `signalserve serve` running there? --target names another address"
 
 

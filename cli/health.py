@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from signalserve.cli.connection import Connection, open_endpoint, reaches_server
-from signalserve.cli.exits import FAILED, SERVER_AWAY, say_error
+from signalserve.cli.exits import FAILED, SERVER_AWAY, say_error, with_way
 from signalserve.cli.output import console
 
 
@@ -35,7 +35,7 @@ def health(
         try:
             answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=seconds)
         except grpc.RpcError as error:
-            say_error(f"{address}: {error.details()}")
+            say_error(f"{address}: {with_way(error.details() or 'no answer')}")
             raise typer.Exit(SERVER_AWAY) from None
     status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
     console.print(status)

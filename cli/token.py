@@ -70,7 +70,10 @@ def create(
             say_error("give one of --certificate and --subject, and no --out: there is no token to write")
             raise typer.Exit(USAGE)
         entry = file.admit_certificate(
-            name, roles, subject or _subject_in(certificate or Path()), expires_at=ends
+            name,
+            roles,
+            _subject_in(certificate) if certificate is not None else subject or "",
+            expires_at=ends,
         )
         console.print(
             f"certificates of {entry.subject} are {_described(entry)}", soft_wrap=True, markup=False
@@ -163,10 +166,10 @@ def _ends(expires: str | None) -> datetime | None:
 
 
 def _subject_in(certificate: Path) -> str:
-    from signalserve.access.tokens import subject_of
+    from signalserve.access.tokens import shown_by
 
     try:
-        return subject_of(certificate.read_bytes()).rfc4514_string()
+        return shown_by(certificate.read_bytes())[0].rfc4514_string()
     except OSError as error:
         say_error(f"{certificate} can't be read: {error.strerror}")
     except ValueError:

@@ -183,7 +183,8 @@ class AsyncSignalClient(BaseClient[grpc.aio.Channel]):
 
     async def close(self) -> None:
         """Close the connections; calls and streams under way end with Cancelled. May be called twice."""
-        self._closed = True
+        with self._renewing:  # none is made afterwards
+            self._closed = True
         for channel in (*self._superseded, self._channel):
             await channel.close()
 

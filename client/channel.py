@@ -14,6 +14,7 @@ Nothing is repeated past the call's deadline. The pauses double and carry gRPC's
 """
 
 import getpass
+import ipaddress
 import json
 import os
 import platform
@@ -35,7 +36,8 @@ MAX_RECEIVE_BYTES = 64 * 1024 * 1024
 ACTOR_HEADER = "signalserve-actor"
 VIA_HEADER = "signalserve-via"
 _PORTS = re.compile(r":(\d+)(?=,|$)")
-_LOCAL = re.compile(r"(localhost|127(\.\d+){3}|\[?::1\]?)(:\d+)?")
+# a name server that the target names may say that anything is here
+_SCHEME = re.compile(r"^(ipv4:|ipv6:|dns:(///)?)")
 
 Metadata: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -55,7 +57,7 @@ class Endpoint:
 
     def metadata(self, *, change: bool = False) -> Metadata:
         """Return the metadata of one call; of a change with the caller's name, for the audit log."""
-        token = self.token().strip() if self.token else ""
+        token = (self.token() or "").strip() if self.token else ""
         signed: Metadata = (("authorization", f"Bearer {token}"),) if token else ()
         if not change:
             return signed
@@ -93,8 +95,11 @@ def endpoint(
         if not 0 < int(port) <= 65535:
             raise ValueError(f"target {target!r}: {port} is no port; they go from 1 to 65535")
     options = channel_options()
-    files, source = tls_of(tls), token_source(token)
-    if source is not None and files is None and not insecure and not _is_local(target):
+    files, source, local = tls_of(tls), token_source(token), _is_local(target)
+    if files is None or local:
+        # http_proxy would have the calls, and the token with them, for another machine to read
+        options += (("grpc.enable_http_proxy", 0),)
+    if source is not None and files is None and not insecure and not local:
         raise ValueError(
             f"the token would go to {target} without TLS, for everybody on the way to read: give tls, "
             "or insecure=True where something else encrypts"
@@ -108,8 +113,18 @@ def _is_local(target: str) -> bool:
     """Whether every address of the target is this machine's own."""
     if target.startswith(("unix:", "unix-abstract:")):
         return True
-    names = re.sub(r"^(ipv4:|ipv6:|dns:(//[^/]*/)?)", "", target).split(",")
-    return all(_LOCAL.fullmatch(name) for name in names)
+    return all(_is_loopback(address) for address in _SCHEME.sub("", target).split(","))
+
+
+def _is_loopback(address: str) -> bool:
+    if address.startswith("["):
+        host = address[1:].partition("]")[0]
+    else:
+        host = address if address.count(":") > 1 else address.partition(":")[0]
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def channel_options() -> tuple[tuple[str, Any], ...]:

@@ -37,14 +37,17 @@ class Tls:
         """
         if (self.certificate is None) != (self.key is None):
             raise ValueError("a client certificate and its key go together: give both or none")
+        before = self.signature()
         ca, key, certificate = (_read(path) for path in (self.ca, self.key, self.certificate))
-        # gRPC checks nothing before its first handshake, and then only says that the server is away
+        # gRPC checks nothing before its first handshake, then only says that the server is away, or aborts the process
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         if self.ca is not None:
             _check(self.ca, lambda: context.load_verify_locations(self.ca))
         if self.certificate is not None and self.key is not None:
             own, own_key = self.certificate, self.key
             _check(own, lambda: context.load_cert_chain(own, own_key, password=_no_password))
+        if self.signature() != before:  # what was checked is not what was read
+            raise ValueError("the TLS files are being replaced")
         return grpc.ssl_channel_credentials(ca, key, certificate)
 
     def signature(self) -> Hashable:
@@ -122,7 +125,12 @@ def _no_password() -> str:
 
 
 def _read(path: Path | str | None) -> bytes | None:
-    return None if path is None else Path(path).read_bytes()
+    if path is None:
+        return None
+    content = Path(path).read_bytes()
+    if not content.strip():
+        raise ValueError(f"{path} is empty")
+    return content
 
 
 def _signature(path: Path | str | None) -> Hashable:

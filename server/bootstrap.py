@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import structlog
 
 from signalserve.access.certificates import ServerTls, TlsPaths
+from signalserve.access.errors import AccessSetupError
+from signalserve.access.exposure import is_loopback
 from signalserve.access.followed import Followed
 from signalserve.access.opening import ServerAccess, open_access
 from signalserve.common.key import Key
@@ -89,7 +92,11 @@ def _run_worker(settings: Settings, number: int, tell_ready: Callable[[], None])
     if settings.server.metrics_port:  # 0 takes a free port in each
         settings = _with_server(settings, metrics_port=settings.server.metrics_port + number)
     configure_logs(settings.logging)
-    run_loop(serve(settings, reuse_port=True, on_ready=lambda _: tell_ready()))
+    try:
+        run_loop(serve(settings, reuse_port=True, on_ready=lambda _: tell_ready()))
+    except AccessSetupError as error:  # files that went bad since the others started
+        _log.error("worker.can_not_start", why=error.fact)
+        sys.exit(1)
 
 
 async def serve(
@@ -142,6 +149,7 @@ async def running_server(settings: Settings, *, reuse_port: bool = False) -> Asy
             guard,
             max_message_bytes=options.max_message_mb * 1024 * 1024,
             reuse_port=reuse_port,
+            takes_certificates=settings.security.tls_client_ca is not None,
         )
         port = _bind(server, options.host, options.port, access.tls, reuse_port=reuse_port)
         if options.health_port is not None:
@@ -172,13 +180,18 @@ def _access(settings: Settings) -> ServerAccess:
     tls = None
     if security.tls_cert is not None and security.tls_key is not None:
         tls = TlsPaths(security.tls_cert, security.tls_key, security.tls_client_ca)
-    return open_access(
+    access = open_access(
         settings.server.host,
         tls=tls,
         token_file=security.token_file,
         insecure=security.insecure,
         what="anyone who reaches it could promote",
     )
+    metrics = settings.server
+    if metrics.metrics_port is not None and not is_loopback(metrics.metrics_host):
+        text = f"server.metrics_host is {metrics.metrics_host}: anyone who reaches it reads the metrics"
+        access = replace(access, standing=(*access.standing, text))
+    return access
 
 
 def _scoring_limits(settings: Settings) -> ScoringLimits:

@@ -196,7 +196,9 @@ class StreamCall(Call):
         return self._guard.draining or self.ended_by is not None
 
     def end(self, error: AccessError) -> None:
-        """Take no more of the stream's requests; it ends with this error."""
+        """Take no more of the stream's requests; it ends with this error, or when told again if its peer reads none."""
+        if self.ended_by is not None and self._task is not None:
+            self._task.cancel()
         self.ended_by = error
         self.wake_if_idle()
 

@@ -6,6 +6,7 @@ import ipaddress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -36,11 +37,14 @@ class Authority:
         self._name = x509.Name.from_rfc4514_string(name)
         self.certificate = _pem(_signed(self._name, self._name, self._key, self._key, ca=True))
 
-    def sign(self, subject: str, *, days: float = 30.0) -> Pair:
+    def sign(
+        self, subject: str, *, days: float = 30.0, begins_in_days: float = -60.0, key: Any = None
+    ) -> Pair:
         """A certificate of the subject that ends after so many days; below 0 it has ended."""
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = key or ec.generate_private_key(ec.SECP256R1())
         name = x509.Name.from_rfc4514_string(subject)
-        return Pair(_pem(_signed(name, self._name, key, self._key, days=days)), _key_pem(key))
+        signed = _signed(name, self._name, key, self._key, days=days, begins_in_days=begins_in_days)
+        return Pair(_pem(signed), _key_pem(key))
 
     def write(self, path: Path) -> Path:
         """Write the authority's own certificate."""
@@ -52,11 +56,12 @@ class Authority:
 def _signed(
     subject: x509.Name,
     issuer: x509.Name,
-    key: ec.EllipticCurvePrivateKey,
+    key: Any,
     signer: ec.EllipticCurvePrivateKey,
     *,
     ca: bool = False,
     days: float = 30.0,
+    begins_in_days: float = -60.0,
 ) -> x509.Certificate:
     now = datetime.now(UTC)
     builder = (
@@ -65,7 +70,7 @@ def _signed(
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=60))
+        .not_valid_before(now + timedelta(days=begins_in_days))
         .not_valid_after(now + timedelta(days=days))
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
     )
@@ -82,6 +87,6 @@ def _pem(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def _key_pem(key: Any) -> bytes:
     form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     return key.private_bytes(serialization.Encoding.PEM, *form)

@@ -6,7 +6,7 @@ each call in two coroutines more.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
@@ -54,7 +54,7 @@ def admitted(
     row, counts = row_of(operation), guard.counts(operation.rpartition("/")[2])
 
     async def handle(requests: Any, context: Context) -> AsyncIterator[Any]:
-        await _admit(guard, row, Call(counts, context, _identify), context)
+        await _admit(guard, row, Call(counts, context, identify), context)
         async for answer in behaviour(requests, context):
             yield answer
 
@@ -74,17 +74,17 @@ def _unary(
     asks = guard.gatekeeper is not None
 
     async def handle(request: Any, context: Context) -> Any:
-        call = Call(counts, context, _identify)
+        call = Call(counts, context, identify)
         if asks:
             await _admit(guard, row, call, context)
         try:
             guard.begin()
         except ServingError as error:
-            await _abort(context, call, error)
+            await abort(context, call, error)
         try:
             answer = await behaviour(request, call)
         except Exception as error:  # noqa: BLE001 - status_of tells refusals from bugs
-            await _abort(context, call, error)
+            await abort(context, call, error)
         else:
             call.ended_well()
             return answer
@@ -103,13 +103,13 @@ def _stream(
     reads: bool,
 ) -> Callable[[Any, Context], AsyncIterator[Any]]:
     async def handle(request: Any, context: Context) -> AsyncIterator[Any]:
-        call = StreamCall(guard, counts, context, _identify)
+        call = StreamCall(guard, counts, context, identify)
         call.row = row
         await _admit(guard, row, call, context)
         try:
             guard.open(call)
         except ServingError as error:
-            await _abort(context, call, error)
+            await abort(context, call, error)
         try:
             async for answer in behaviour(context.read if reads else request, call):
                 yield answer
@@ -118,14 +118,15 @@ def _stream(
             if guard.draining:
                 raise draining()
         except Exception as error:  # noqa: BLE001 - as for a unary call
-            await _abort(context, call, error)
+            await abort(context, call, error)
         finally:
             guard.close(call)
 
     return handle
 
 
-async def _abort(context: Context, call: Call, error: Exception) -> NoReturn:
+async def abort(context: Context, call: Call, error: Exception) -> NoReturn:
+    """End a call with an error."""
     status = refusal(call, error)
     await context.abort(
         code_of(status),
@@ -143,23 +144,30 @@ async def _admit(guard: CallGuard, row: Row, call: Call, context: Context) -> No
         call.identity = guard.gatekeeper.admit(row, _credential(context))
     except AccessError as error:
         await guard.gatekeeper.turn_away(error, row, call.caller.address, call.remaining())
-        await _abort(context, call, error)
+        await abort(context, call, error)
+
+
+def bearer_of(metadata: Iterable[tuple[str, str | bytes]] | None) -> str:
+    """The bearer token of a call's metadata; empty for none."""
+    scheme, _, token = _header(metadata, "authorization").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def _credential(context: Context) -> Credential:
-    scheme, _, token = _header(context, "authorization").partition(" ")
-    if token and scheme.lower() == "bearer":
-        return Credential(token.strip())
+    if token := bearer_of(context.invocation_metadata()):
+        return Credential(token)
     return Credential(certificate=next(iter(context.auth_context().get("x509_pem_cert", ())), b""))
 
 
-def _identify(context: Context) -> Caller:
-    via = _header(context, VIA_HEADER)
+def identify(context: Context) -> Caller:
+    """Where a call comes from, and what it says of itself."""
+    metadata = context.invocation_metadata()
+    via = _header(metadata, VIA_HEADER)
     # `ipv4:127.0.0.1:40000`: the port is another one with each connection
     address = context.peer().rpartition(":")[0] or context.peer()
-    return Caller(address, _header(context, ACTOR_HEADER), via=via if via in _VIAS else "")
+    return Caller(address, _header(metadata, ACTOR_HEADER), via=via if via in _VIAS else "")
 
 
-def _header(context: Context, name: str) -> str:
-    value = next((value for key, value in context.invocation_metadata() or () if key == name), "")
+def _header(metadata: Iterable[tuple[str, str | bytes]] | None, name: str) -> str:
+    value = next((value for key, value in metadata or () if key == name), "")
     return value if isinstance(value, str) else ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from types import SimpleNamespace
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -18,6 +19,7 @@ from signalserve.access.followed import Followed
 from signalserve.access.table import row_of
 from signalserve.server.guard import CallGuard
 from signalserve.server.wire.credentials import server_credentials
+from signalserve.server.wire.doorway import Doorway
 from signalserve.server.wire.handlers import admitted, guarded
 from signalserve.server.wire.prediction_service import PredictionService
 from signalserve.server.wire.registry_service import RegistryService
@@ -47,7 +49,9 @@ class GrpcServer:
         *,
         max_message_bytes: int,
         reuse_port: bool,
+        takes_certificates: bool = False,
     ) -> None:
+        """`takes_certificates`: clients may be known by theirs, and need no token."""
         self._guard = guard
         self._reuse_port = int(reuse_port)
         self._probed: grpc.aio.Server | None = None
@@ -61,21 +65,25 @@ class GrpcServer:
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
             ],
         )
+        handlers: Any = self._server
+        if guard.gatekeeper is not None:
+            handlers = Doorway(guard, guard.gatekeeper, takes_certificates=takes_certificates)
+            self._server.add_generic_rpc_handlers((handlers,))
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            guarded(prediction, _PREDICTION, guard), self._server
+            guarded(prediction, _PREDICTION, guard), handlers
         )
         registry_service_pb2_grpc.add_RegistryServiceServicer_to_server(
-            guarded(registry, _REGISTRY, guard), self._server
+            guarded(registry, _REGISTRY, guard), handlers
         )
         self._health = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, handlers)
         names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflected = reflection.aio.ReflectionServicer(names)
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
             SimpleNamespace(
                 ServerReflectionInfo=admitted(reflected.ServerReflectionInfo, guard, _REFLECTION_INFO)
             ),
-            self._server,
+            handlers,
         )
         for method in health_pb2.DESCRIPTOR.services_by_name["Health"].methods:
             if row_of(f"/{health.SERVICE_NAME}/{method.name}").roles is not None:

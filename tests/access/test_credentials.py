@@ -335,3 +335,64 @@ async def test_the_health_port_answers_without_tls_and_answers_nothing_else(
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await channel.unary_unary("/signalserve.v1.RegistryService/Promote")(b"", timeout=60)
         assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_who_may_not_call_is_refused_before_the_message_is_read(securing: Securing) -> None:
+    """A message that is never finished: a handler that read it first would wait for its rest."""
+    async with (
+        securing() as secured,
+        grpc.aio.secure_channel(
+            secured.target, grpc.ssl_channel_credentials((secured.folder / "ca.crt").read_bytes())
+        ) as channel,
+    ):
+        for operation in (
+            "PredictionService/Predict",
+            "RegistryService/Promote",
+            "PredictionService/PredictStream",
+        ):
+            call = channel.stream_stream(f"/signalserve.v1.{operation}")(
+                metadata=(("authorization", "Bearer wrong"),), timeout=60
+            )
+            assert await call.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_client_certificate_that_has_ended_is_refused_on_a_connection_that_is_open(
+    securing: Securing,
+) -> None:
+    async with securing(mutual=True) as secured:
+        short = secured.authority.sign("CN=short", days=3 / 86_400).write(secured.folder, "short")
+        secured.file.admit_certificate("short", ["read"], "CN=short")
+        async with secured.client(None, Tls(secured.folder / "ca.crt", *short)) as client:
+            watch = client.watch_status()
+            reasons: set[str] = set()
+            while "CERTIFICATE_EXPIRED" not in reasons:
+                try:
+                    await client.list_models()
+                except Unauthenticated as error:
+                    reasons.add(error.reason)
+            with pytest.raises(Unauthenticated):
+                while True:
+                    await anext(watch)
+
+
+async def test_a_token_file_that_could_not_be_read_for_a_while_is_read_when_it_can(
+    securing: Securing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with securing() as secured, secured.as_role(Role.READ) as client:
+        original = os.open
+
+        def out_of_files(path: Any, *rest: Any, **more: Any) -> int:
+            if Path(path) == secured.file.path:
+                raise OSError(24, "Too many open files", str(path))
+            return original(path, *rest, **more)
+
+        secured.file.revoke("the-ops")
+        monkeypatch.setattr(os, "open", out_of_files)
+        secured.file.path.touch()
+        while not any("Too many open files" in warning for warning in (await client.status()).warnings):
+            pass
+        monkeypatch.setattr(os, "open", original)
+        async with secured.as_role(Role.OPS) as revoked:
+            assert (await until_refused(revoked)).reason == "TOKEN_REVOKED"
+        while (await client.status()).warnings:
+            pass

@@ -8,18 +8,25 @@ import stat
 from datetime import timedelta
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
 from signalserve.access.attempts import FailedAttempts
+from signalserve.access.certificates import TlsPaths, read_tls
 from signalserve.access.errors import AccessSetupError, UnauthenticatedError
 from signalserve.access.exposure import is_loopback
+from signalserve.access.followed import Followed
 from signalserve.access.identity import Credential, Role
 from signalserve.access.token_file import TokenFile, read_tokens
 from signalserve.access.tokens import Entry
+from signalserve.client import Tls
+from signalserve.client.channel import endpoint
 from signalserve.common.moments import utc_now
+from tests.authority import Authority
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,20}", fullmatch=True)
 ROLES = st.lists(st.sampled_from(list(Role)), min_size=1, unique=True)
@@ -190,3 +197,86 @@ def test_a_file_that_may_not_be_read_is_named(file: TokenFile) -> None:
     file.path.chmod(0)
     with pytest.raises(AccessSetupError, match="can't be read: Permission denied"):
         read_tokens(file.path)
+
+
+def test_a_certificate_without_a_subject_makes_no_entry_and_the_file_stays_whole(file: TokenFile) -> None:
+    file.create("a", ["read"])
+    with pytest.raises(AccessSetupError, match="is no subject"):
+        file.admit_certificate("spiffe", ["predict"], "")
+    assert len(read_tokens(file.path).entries) == 1
+
+
+def test_a_link_to_the_file_stays_a_link(file: TokenFile, tmp_path: Path) -> None:
+    file.create("a", ["read"])
+    link = tmp_path / "link.json"
+    link.symlink_to(file.path)
+    TokenFile(link).revoke("a")
+    assert link.is_symlink()
+    assert read_tokens(file.path).entries[0].revoked_at is not None
+
+
+@pytest.mark.parametrize("read", [RecursionError("deep"), ValueError("odd"), AccessSetupError("bad")])
+def test_whatever_a_read_meets_the_next_good_file_is_taken(tmp_path: Path, read: Exception) -> None:
+    path = tmp_path / "followed"
+    path.write_text("one")
+
+    def value() -> str:
+        if (text := path.read_text()) == "bad":
+            raise read
+        return text
+
+    followed = Followed([path], value)
+    path.write_text("bad")
+    assert not followed.refresh()
+    assert "stays in force" in followed.problem
+    assert followed.value == "one"
+    path.write_text("two")
+    assert followed.refresh()
+    assert (followed.value, followed.problem) == ("two", "")
+
+
+@pytest.mark.parametrize("kind", ["secp256k1", "secp521r1", "rsa1024", "ed25519", "future"])
+def test_a_certificate_that_clients_could_not_use_is_refused(tmp_path: Path, kind: str) -> None:
+    keys: dict[str, Any] = {
+        "secp256k1": lambda: ec.generate_private_key(ec.SECP256K1()),
+        "secp521r1": lambda: ec.generate_private_key(ec.SECP521R1()),
+        "rsa1024": lambda: rsa.generate_private_key(65537, 1024),  # noqa: S505 - what is refused
+        "ed25519": ed25519.Ed25519PrivateKey.generate,
+        "future": lambda: ec.generate_private_key(ec.SECP256R1()),
+    }
+    pair = Authority().sign("CN=a", key=keys[kind](), begins_in_days=2.0 if kind == "future" else -60.0)
+    with pytest.raises(AccessSetupError, match="begins at" if kind == "future" else "not every client takes"):
+        read_tls(TlsPaths(*pair.write(tmp_path, "a")))
+
+
+def test_certificate_files_that_are_half_written_give_no_credentials(tmp_path: Path) -> None:
+    authority = Authority()
+    certificate, key = authority.sign("CN=a").write(tmp_path, "a")
+    whole = Tls(authority.write(tmp_path / "ca.crt"), certificate, key)
+    whole.credentials()
+    for path in (certificate, key, tmp_path / "ca.crt"):
+        content = path.read_bytes()
+        for part in (b"", b"\n", content[: len(content) // 2]):
+            path.write_bytes(part)
+            with pytest.raises(ValueError, match=path.name if not part.strip() else None):
+                whole.credentials()
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("target", "local"),
+    [
+        ("localhost:1", True), ("127.0.0.1:1", True), ("dns:///localhost:1", True), ("[::1]:1", True),
+        ("ipv4:127.0.0.1:1,127.0.0.2:1", True), ("unix:/tmp/s", True), ("ipv6:[::1]:1", True),
+        ("ipv4:127.0.0.1:1,10.0.0.1:1", False), ("dns://8.8.8.8/localhost:1", False), ("127.999.0.1:1", False),
+        ("localhost.evil.example:1", False), ("localhost@evil.example:1", False), ("[::ffff:10.0.0.1]:1", False),
+        ("10.0.0.1:1", False), ("models.desk:1", False), ("127.\u0660.0.1:1", False),
+    ],
+)  # fmt: skip
+def test_a_token_goes_to_another_machine_over_tls_alone(target: str, local: bool) -> None:
+    if local:
+        assert ("grpc.enable_http_proxy", 0) in endpoint(target, "sst_x").options
+    else:
+        with pytest.raises(ValueError, match="without TLS"):
+            endpoint(target, "sst_x")
+        endpoint(target, "sst_x", insecure=True)
