@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from signalserve.common.moments import utc_now
 from signalserve.common.timeframe import UnknownTimeframeError, timeframe_delta
 from signalserve.lab.files import listed, read_object, signature
 from signalserve.lab.plain import mapping, moment, number, text_of
@@ -113,10 +114,6 @@ class LiveEngine:
         return mine and self.pinned_model_id is None and self.state in (RUNNING, STALE)
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 class LiveEngines:
     """The engines of one snapshot folder.
 
@@ -127,7 +124,7 @@ class LiveEngines:
     """
 
     def __init__(
-        self, folder: Path | str, thresholds: tuple[float, float], *, clock: Callable[[], datetime] = _now
+        self, folder: Path | str, thresholds: tuple[float, float], *, clock: Callable[[], datetime] = utc_now
     ) -> None:
         self.folder = Path(folder)
         self._thresholds = thresholds
