@@ -84,6 +84,34 @@ TABLE: tuple[Row, ...] = (
     ),
     *(Row(f"POST /api/ml/{change}", DECIDING) for change in ("promote", "rollback", "archive")),
     Row("GET /api/ml/access", ADMINISTERING, "who has which token"),
+    *(
+        Row(f"GET {path}", READING)
+        for path in (
+            "/",
+            "/models/{model_id}",
+            "/compare",
+            "/history",
+            "/history/{symbol:path}/{timeframe}",
+            "/live",
+            "/events",
+            "/events/{revision}",
+            "/server",
+            "/models/{model_id}/promote",
+            "/rollback",
+            "/archive",
+        )
+    ),
+    *(Row(f"POST {path}", DECIDING) for path in ("/models/{model_id}/promote", "/rollback", "/archive")),
+    *(
+        Row(operation, ANYBODY)
+        for operation in (
+            "GET /login",
+            "POST /login",
+            "POST /logout",
+            "GET /static/{digest}/{name}",
+            "GET /static/plotly-{release}.js",
+        )
+    ),
 )
 _BY_OPERATION = {row.operation: row for row in TABLE}
 

@@ -26,6 +26,8 @@ from signalserve.lab.api.problems import add_handlers
 from signalserve.lab.changes import Changes, Pace, Stopping
 from signalserve.lab.guard import Guard, allowed_hosts
 from signalserve.lab.identity import Doorkeeper, admitted
+from signalserve.lab.pages.errors import as_page, dress_errors
+from signalserve.lab.pages.routers import ROUTERS as PAGES
 from signalserve.lab.parts import Lab
 from signalserve.lab.rows import check_rows
 from signalserve.lab.server import ServerLink
@@ -86,12 +88,15 @@ def create_app(
     app.state.door = door_of(settings, access)
     app.state.changes = Changes(lab, stopping, pace)
     add_handlers(app)
+    dress_errors(app)
     routers = [module.router for module in _MODULES]
-    check_rows([*app.routes, *(route for router in routers for route in router.routes)])
-    for router in routers:
+    check_rows([*app.routes, *(route for router in (*routers, *PAGES) for route in router.routes)])
+    for router in (*routers, *PAGES):
         app.include_router(router)
     describe(app, routers)
-    app.add_middleware(Guard, hosts=allowed_hosts(settings.lab.host, settings.lab.allowed_hosts))
+    app.add_middleware(
+        Guard, hosts=allowed_hosts(settings.lab.host, settings.lab.allowed_hosts), shown=as_page
+    )
     return app
 
 

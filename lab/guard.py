@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
@@ -45,11 +45,18 @@ class Guard:
     Args:
         app: what it stands around.
         hosts: as `allowed_hosts` gives them.
+        shown: what becomes of an error's answer, such as a page for whoever reads HTML.
     """
 
-    def __init__(self, app: ASGIApp, hosts: frozenset[str] | None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        hosts: frozenset[str] | None,
+        shown: Callable[[Request, Response], Response] = lambda request, answer: answer,
+    ) -> None:
         self._app = app
         self._hosts = hosts
+        self._shown = shown
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or let the application."""
@@ -83,7 +90,7 @@ class Guard:
         except ClientDisconnect:
             return  # nobody is left to answer
         except Exception as error:
-            answer = incident(request, error)
+            answer = self._shown(request, incident(request, error))
             if started:  # half an answer is out; the connection's end says so
                 raise
             await answer(scope, receive, guarded)

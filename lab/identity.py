@@ -96,6 +96,16 @@ class Doorkeeper:
             raise
         return user
 
+    def seen(self, request: Request) -> User:
+        """Who asks, whether or not they may; a visitor where that can't be told."""
+        known: User | None = getattr(request.state, "user", None)
+        if known is not None:
+            return known
+        try:
+            return self._identify(request)
+        except AccessError:
+            return self._visitor
+
     async def login(self, request: Request, operation: str, token: str) -> Session:
         """A session for who has the token.
 

@@ -72,7 +72,7 @@ def test_two_workers_give_the_same_etag(base: Path, tmp_path: Path, open_lab: Op
 @pytest.mark.parametrize(
     ("method", "path", "status", "reason"),
     [
-        ("GET", "/", 404, "NOT_FOUND"),
+        ("GET", "/nowhere", 404, "NOT_FOUND"),
         ("GET", "/api/ml/nothing", 404, "NOT_FOUND"),
         ("GET", f"{MODELS}/", 404, "NOT_FOUND"),
         ("DELETE", MODELS, 405, "METHOD_NOT_ALLOWED"),

@@ -1,0 +1,105 @@
+"""Every page opens, in light and dark, on a desk and on a phone, without a fault that the browser sees."""
+
+from __future__ import annotations
+
+import pytest
+from axe_core_python.base import AXE_FILE_PATH
+from playwright.sync_api import Browser, Page, expect
+
+from tests.lab.pages.conftest import PAGES, Visit, World, drawn
+
+NO_SCROLL = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+PHONE = {"width": 390, "height": 844}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_opens_without_a_fault_and_draws_its_charts(world: World, visit: Visit, name: str) -> None:
+    page = drawn(visit(world.lab, world.paths()[name]))
+    expect(page.locator("h1")).to_be_visible()
+    assert page.evaluate(NO_SCROLL)
+    # in the other colours the charts are drawn anew
+    page.locator("#theme-toggle").click()
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    page.set_viewport_size(PHONE)
+    page.wait_for_function(NO_SCROLL)  # the charts follow a moment later
+    page.reload()
+    assert drawn(page).evaluate(NO_SCROLL), "it scrolls sideways at 390 pixels"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_has_no_serious_barrier_in_light_and_dark(world: World, browser: Browser, name: str) -> None:
+    with browser.new_context(base_url=world.lab.address, bypass_csp=True) as context:
+        page = context.new_page()
+        for colours in ("light", "dark"):
+            page.emulate_media(color_scheme=colours, reduced_motion="reduce")  # type: ignore[arg-type]
+            page.goto(world.paths()[name])
+            drawn(page)
+            page.add_script_tag(path=AXE_FILE_PATH)
+            assert barriers(page) == [], colours
+
+
+def barriers(page: Page) -> list[str]:
+    """What axe finds that is serious or worse: the rule, and where."""
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    return [
+        f"{item['id']}: {node['html'][:160]} {node.get('failureSummary', '')[:200]}"
+        for item in found["violations"]
+        if item["impact"] in ("serious", "critical")
+        for node in item["nodes"]
+    ]
+
+
+def test_the_chosen_colours_stay_and_are_there_before_anything_is_painted(world: World, visit: Visit) -> None:
+    page = visit(world.lab, "/", color_scheme="light")
+    page.locator("#theme-toggle").click()
+    page.goto("/events")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    # the script that sets it stands before every style and blocks
+    scripts = page.locator("head script").evaluate_all("(all) => all.map((one) => one.src)")
+    assert scripts[0].endswith("theme.js")
+
+
+def test_the_keyboard_reaches_the_content_first(world: World, visit: Visit) -> None:
+    page = visit(world.lab, "/")
+    page.keyboard.press("Tab")
+    expect(page.locator(".skip")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_be_focused()
+
+
+def test_a_dialog_traps_the_focus_and_closes_with_escape(world: World, visit: Visit) -> None:
+    page = visit(world.lab, f"/models/{world.challenger}")
+    page.get_by_role("link", name="Promote …").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_be_visible()
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        assert page.evaluate(
+            "document.activeElement === document.body || !!document.activeElement.closest('dialog')"
+        )
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+
+
+def test_importances_show_twenty_and_all_on_demand(world: World, visit: Visit) -> None:
+    page = drawn(visit(world.lab, f"/models/{world.challenger}"))
+    figure = page.locator("figure[data-chart=importances]")
+    expect(figure.locator(".bars .point")).to_have_count(20)
+    figure.get_by_role("button", name="Show all").click()
+    expect(figure.locator(".bars .point")).to_have_count(40)
+
+
+def test_the_history_shows_another_metric(world: World, visit: Visit) -> None:
+    page = drawn(visit(world.lab, "/history/SYNTH/15m"))
+    figure = page.locator("figure[data-chart=history]")
+    figure.get_by_label("Metric").select_option("auc")
+    expect(figure.locator(".g-ytitle")).to_have_text("AUC")
+
+
+def test_a_name_that_is_html_is_shown_as_it_is(world: World, visit: Visit) -> None:
+    page = visit(world.lab, "/?text=onerror")
+    link = page.get_by_role("link", name="<img src=x onerror=alert(1)>")
+    expect(link).to_have_count(1)
+    link.click()
+    expect(page.locator("h1")).to_have_text("<img src=x onerror=alert(1)>")
+    assert page.locator("main img").count() == 0
