@@ -14,7 +14,7 @@ PEER := build/mlserver
 
 .PHONY: help
 help:  ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: $(STAMP)  ## make .venv with everything that is pinned in constraints.txt
@@ -38,6 +38,10 @@ lab: setup  ## open ML Lab, the web pages, on the configured registry; CONFIG=fi
 .PHONY: test
 test: setup  ## run every test
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+.PHONY: screenshots
+screenshots: setup  ## photograph every page of a running lab into outputs/screenshots; LAB=address
+	$(BIN)/python -m tests.lab.pages.screenshots $(or $(LAB),http://127.0.0.1:8080) outputs/screenshots
 
 .PHONY: check
 check: setup  ## format, lint, types, import directions, protos

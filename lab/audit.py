@@ -19,7 +19,8 @@ from signalserve.lab.trail import Trail
 from signalserve.lab.verdicts import Rule, failed_names, recorded_rules
 from signalserve.registry import Registry, verify_log
 from signalserve.registry.errors import StorageError
-from signalserve.registry.events import Action, Event
+from signalserve.registry.events import LOG_FILE, Action, Event
+from signalserve.registry.index import INDEX_FILE
 
 LONGEST_PAGE = 500
 ACTIONS = tuple(str(action) for action in Action if action not in (Action.SUPERSEDE, Action.REMOVE))
@@ -197,7 +198,9 @@ class Audit:
         head = events[-1].hash if events and report.events == len(events) else ""
         problems, notes = tuple(map(text_of, report.problems)), tuple(map(text_of, report.notes))
         if not report.events:
-            if problems and self._registry.artefacts.base_dir.is_dir():
+            base = self._registry.artefacts.base_dir
+            # a folder with neither a log nor an index holds no registry yet, which is nothing broken
+            if problems and any((base / name).exists() for name in (LOG_FILE, INDEX_FILE)):
                 return Chain(BROKEN, "the log is no whole chain", 0, "", problems, notes)
             return Chain(NO_LOG, "no event was written yet", 0, "", (), notes or problems)
         if problems:

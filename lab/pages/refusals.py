@@ -65,7 +65,9 @@ def refusal_of(error: SignalServeError) -> Refusal:
     return Refusal(
         title="The promote gate refuses" if by_gate else _TITLES.get(code, "It was not done"),
         text=text_of(error.message),
-        advice="Nothing was changed." if by_gate else _ADVICE.get(code, "Nothing was changed."),
+        advice="Nothing was changed. It can be forced below, with a reason of its own."
+        if by_gate
+        else _ADVICE.get(code, "Nothing was changed."),
         status=STATUSES.get(code, 502),
         reason=error.reason or code,
         by_gate=by_gate,

@@ -6,8 +6,9 @@ export function distribution({ data, colours, narrow }) {
   const line = (x, colour, dash) => ({
     type: "line", xref: "x", yref: "y domain", x0: x, x1: x, y0: 0, y1: 1, line: { color: colour, width: 1.5, dash },
   });
-  const label = (x, text, colour) => ({
-    x, xref: "x", y: 1, yref: "y domain", yanchor: "bottom", text, showarrow: false, font: { size: 11, color: colour },
+  // one stands left of its line and one right, so that they never lie on each other
+  const label = (x, text, colour, xanchor) => ({
+    x, xref: "x", y: 1, yref: "y domain", yanchor: "bottom", xanchor, text, showarrow: false, font: { size: 11, color: colour },
   });
   const low = Math.min(data.edges[0], 0);
   const high = Math.max(data.edges.at(-1), 0);
@@ -38,7 +39,10 @@ export function distribution({ data, colours, narrow }) {
         line(0, colours.text, "solid"),
         line(data.observed, colours.s1, "dash"),
       ],
-      annotations: [label(data.observed, "observed", colours.s1), label(0, "no difference", colours.text)],
+      annotations: [
+        label(data.observed, "observed", colours.s1, data.observed < 0 ? "right" : "left"),
+        label(0, "no difference", colours.text, data.observed < 0 ? "left" : "right"),
+      ],
     },
   };
 }

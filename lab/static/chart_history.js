@@ -51,7 +51,7 @@ export function history(view) {
     x: [start ?? range[0], end ?? range[1]],
     y: [1, 1],
     yaxis: "y2",
-    line: { color: place % 2 ? colours.s2 : colours.s0, width: 12 },
+    line: { color: place % 2 ? colours.good : faded(colours.good, 0.55), width: 12 },
     text: [model, model],
     hovertemplate: "in production: %{text}<extra></extra>",
   }));
@@ -87,7 +87,7 @@ export function history(view) {
         showgrid: false, fixedrange: true,
       }),
       shapes: data.bands.map(([, start, end], place) =>
-        band(start ?? range[0], end ?? range[1], faded(place % 2 ? colours.s2 : colours.s0, 0.07)),
+        band(start ?? range[0], end ?? range[1], faded(colours.good, place % 2 ? 0.09 : 0.04)),
       ),
       annotations: narrow ? [] : labels(data.bands, range, colours),
     },

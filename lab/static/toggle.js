@@ -24,5 +24,17 @@ export function watchTheme(changed) {
     show();
     changed();
   });
+  // paper is white, and a chart's colours are in its lines
+  let before;
+  addEventListener("beforeprint", () => {
+    before = document.documentElement.dataset.theme;
+    document.documentElement.dataset.theme = "light";
+    changed();
+  });
+  addEventListener("afterprint", () => {
+    if (before) document.documentElement.dataset.theme = before;
+    else delete document.documentElement.dataset.theme;
+    changed();
+  });
   show();
 }

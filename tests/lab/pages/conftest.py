@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from signalserve.access.identity import Role
 from signalserve.access.token_file import TokenFile
@@ -105,9 +105,7 @@ def visit(browser: Browser) -> Iterator[Visit]:
 
 def drawn(page: Page) -> Page:
     """The page, once each of its charts is drawn."""
-    page.wait_for_function(
-        "[...document.querySelectorAll('figure[data-chart] .plot')].every((plot) => plot.dataset.drawn)"
-    )
+    expect(page.locator("figure[data-chart] .plot:not([data-drawn])")).to_have_count(0)
     return page
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import httpx
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.lab.pages.chromium import launch
 
@@ -51,9 +51,7 @@ def pages_of(address: str) -> dict[str, str]:
 def photograph(page: Page, address: str, path: str, file: Path) -> None:
     """One page, once every chart of it is drawn."""
     page.goto(address + path)
-    page.wait_for_function(
-        "[...document.querySelectorAll('figure[data-chart] .plot')].every((plot) => plot.dataset.drawn)"
-    )
+    expect(page.locator("figure[data-chart] .plot:not([data-drawn])")).to_have_count(0)
     page.evaluate("document.fonts.ready")
     page.screenshot(path=file, full_page=True)
 

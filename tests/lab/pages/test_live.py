@@ -43,7 +43,7 @@ def test_it_changes_at_each_bar_without_being_loaded_again(
         thread = threading.Thread(target=engine.run, name="replay")
         thread.start()
         try:
-            row = page.locator("tr", has_text="SYNTH_15m")
+            row = page.locator("table.cards tr", has_text="SYNTH_15m")
             seen = []
             for _ in range(3):
                 for _ in range(5):
@@ -57,5 +57,5 @@ def test_it_changes_at_each_bar_without_being_loaded_again(
             for _ in range(40):
                 go_on.release()
             thread.join()
-    expect(page.locator("tr", has_text="SYNTH_15m")).to_contain_text("stopped")
+    expect(page.locator("table.cards tr", has_text="SYNTH_15m")).to_contain_text("stopped")
     assert page.evaluate("window.untouched")

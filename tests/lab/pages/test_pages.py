@@ -21,7 +21,6 @@ def test_a_page_opens_without_a_fault_and_draws_its_charts(world: World, visit: 
     page.locator("#theme-toggle").click()
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
     page.set_viewport_size(PHONE)
-    page.wait_for_function(NO_SCROLL)  # the charts follow a moment later
     page.reload()
     assert drawn(page).evaluate(NO_SCROLL), "it scrolls sideways at 390 pixels"
 
@@ -92,7 +91,7 @@ def test_importances_show_twenty_and_all_on_demand(world: World, visit: Visit) -
 def test_the_history_shows_another_metric(world: World, visit: Visit) -> None:
     page = drawn(visit(world.lab, "/history/SYNTH/15m"))
     figure = page.locator("figure[data-chart=history]")
-    figure.get_by_label("Metric").select_option("auc")
+    figure.get_by_role("combobox", name="Metric").select_option("auc")
     expect(figure.locator(".g-ytitle")).to_have_text("AUC")
 
 

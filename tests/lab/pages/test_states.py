@@ -90,6 +90,19 @@ def test_a_stale_engine_and_a_snapshot_that_is_none_are_marked(
     expect(page.locator("tr", has_text="OTHER_1h").locator(".badge.bad").first).to_have_text("unreadable")
 
 
+def test_many_engines_are_a_table_and_one_of_them_is_drawn(
+    tmp_path: Path, open_lab: OpenLab, visit: Visit
+) -> None:
+    for number in range(12):
+        write_snapshot(tmp_path / "live", f"S{number}_15m", "before", "after")
+    page = visit(open_lab(lab_settings(tmp_path)), "/live")
+    expect(page.locator("table.cards tbody tr")).to_have_count(12)
+    expect(page.locator("figure.chart")).to_have_count(0)
+    page.get_by_role("link", name="S7_15m", exact=True).click()
+    expect(page.locator("figure.chart .plot[data-drawn]")).to_have_count(1)
+    expect(page.get_by_role("heading", name="S7_15m")).to_be_visible()
+
+
 def test_an_error_is_a_page_for_people_and_a_problem_for_programs(world: World, visit: Visit) -> None:
     page = visit(world.lab, "/nowhere", expected=(404, 422))
     expect(page.get_by_role("heading", name="Not Found")).to_be_visible()
