@@ -7,6 +7,7 @@ OHLCV ?=
 SYMBOL ?=
 DEMO_BARS ?=
 BENCH ?=
+CONFIG ?=
 PEER := build/mlserver
 
 .DEFAULT_GOAL := help
@@ -29,6 +30,10 @@ $(STAMP): pyproject.toml constraints.txt
 .PHONY: demo
 demo: setup  ## train, promote, serve, trade on paper; OHLCV=file SYMBOL=name DEMO_BARS=n
 	@$(BIN)/signalserve demo $(if $(OHLCV),--ohlcv '$(OHLCV)') $(if $(SYMBOL),--symbol '$(SYMBOL)') $(if $(DEMO_BARS),--bars '$(DEMO_BARS)')
+
+.PHONY: lab
+lab: setup  ## open ML Lab, the web pages, on the configured registry; CONFIG=file, such as outputs/demo/system.yml
+	@$(BIN)/signalserve lab $(if $(CONFIG),--config '$(CONFIG)')
 
 .PHONY: test
 test: setup  ## run every test

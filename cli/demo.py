@@ -8,9 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
-from signalserve.cli.demo_server import ServerDidNotStartError, demo_server, own_settings, write_config
+from signalserve.cli.connection import open_client
+from signalserve.cli.demo_server import (
+    ServerDidNotStartError,
+    demo_lab,
+    demo_server,
+    make_token,
+    own_settings,
+    write_config,
+)
 from signalserve.cli.exits import FAILED, USAGE, say_error
+from signalserve.cli.lab import INSTALL, can_open
 from signalserve.cli.options import ConfigOption
 from signalserve.cli.output import console, notes
 from signalserve.client import FailedPrecondition, SignalClient
@@ -85,6 +95,7 @@ def _run(
     FOLDER.mkdir(parents=True, exist_ok=True)
     config = FOLDER / "system.yml"
     write_config(settings, config)
+    make_token(settings)
     key = Key(symbol, timeframe)
     console.print(
         f"The demo has a registry and outputs of its own in {FOLDER.resolve()}; yours are not touched.",
@@ -97,17 +108,23 @@ def _run(
     first = _champion(settings, key, for_training)
     _step(3, "Second model: train, register, evaluate; it waits for its promote")
     second = _challenger(settings, key, for_training, first)
-    _step(4, "Server")
+    _step(4, "Server and ML Lab")
     with ExitStack() as stack:
         target = stack.enter_context(demo_server(settings, config, FOLDER / "server.log"))
         console.print(f"  gRPC on {target}; its log is in {FOLDER / 'server.log'}")
-        console.print("  ML Lab, the web page, is not part of this release")
-        client = stack.enter_context(SignalClient(target, deadline_ms=settings.client.deadline_ms))
+        if can_open():
+            lab = stack.enter_context(demo_lab(config, target, FOLDER / "lab.log"))
+            how = f"to promote there, log in with the token in {FOLDER / 'ops.token'}"
+            console.print(f"  [bold]ML Lab on {lab}[/]: {how}", soft_wrap=True)
+        else:
+            console.print(f"  ML Lab, the web pages, needs more packages: {escape(INSTALL)}", soft_wrap=True)
+        client = stack.enter_context(open_client(settings.client.model_copy(update={"target": target})))
         _step(5, "Live engine on paper: features -> gRPC -> strategy -> position")
         _replay(settings, client, replayed, key, second, bars, pace)
-    console.print("server stopped")
+    console.print("server and lab stopped")
     console.print(
-        f"next: signalserve serve --config {config}, and beside it signalserve models, status, events, rollback",
+        f"next: signalserve serve --config {config}, and beside it signalserve lab, models, status, events, rollback"
+        " with the same --config",
         soft_wrap=True,
     )
 

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 if TYPE_CHECKING:
+    from signalserve.access.errors import AccessSetupError
     from signalserve.client import SignalServeError
     from signalserve.config.settings import ConfigError
     from signalserve.registry.errors import RegistryError
 
-OK, FAILED, USAGE, SERVER_AWAY, NOT_FOUND, REFUSED, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
+OK, FAILED, USAGE, SERVER_AWAY, NOT_FOUND, REFUSED, DENIED, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 130
 
 EPILOG = (
     "Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 server away, 4 not found, "
-    "5 refused by the registry's rules, 130 interrupted."
+    "5 refused by the registry's rules, 6 not allowed, 130 interrupted."
 )
 
 _errors = Console(stderr=True, highlight=False)
@@ -46,6 +47,9 @@ def telling_exits() -> Iterator[None]:
     except _server_errors() as error:
         say_error(_server_text(error))
         sys.exit(_server_code(error))
+    except _setup_errors() as error:
+        say_error(str(error))
+        sys.exit(USAGE)
     except _registry_errors() as error:
         say_error(str(error))
         sys.exit(_registry_code(error))
@@ -70,6 +74,10 @@ def _server_errors() -> tuple[type[SignalServeError], ...]:
     return _loaded("signalserve.client.errors", "SignalServeError")
 
 
+def _setup_errors() -> tuple[type[AccessSetupError], ...]:
+    return _loaded("signalserve.access.errors", "AccessSetupError")
+
+
 def _registry_errors() -> tuple[type[RegistryError], ...]:
     return _loaded("signalserve.registry.errors", "RegistryError")
 
@@ -85,9 +93,23 @@ def _server_text(error: SignalServeError) -> str:
     from signalserve.client.errors import DeadlineExceeded, Unavailable
 
     text = str(error)
-    if isinstance(error, Unavailable | DeadlineExceeded) and not error.reason:
-        return f"{text}; is `signalserve serve` running there? --target names another address"
-    return text
+    if not isinstance(error, Unavailable | DeadlineExceeded) or error.reason:
+        return text
+    return with_way(text)
+
+
+def with_way(text: str) -> str:
+    """What kept a call from its server, and what to try."""
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return f"{text}; the server's certificate is of no authority that is trusted here: --tls-ca names one"
+    if "WRONG_VERSION_NUMBER" in text:
+        return f"{text}; the server does not speak TLS, or another program has the port"
+    if "Socket closed" in text:
+        return (
+            f"{text}; does the server speak TLS (--tls-ca or --tls), or ask for a certificate of yours (--tls-cert and "
+            "--tls-key)?"
+        )
+    return f"{text}; is `signalserve serve` running there? --target names another address"
 
 
 def _server_code(error: SignalServeError) -> int:
@@ -97,6 +119,8 @@ def _server_code(error: SignalServeError) -> int:
         FailedPrecondition,
         InvalidArgument,
         NotFound,
+        PermissionDenied,
+        Unauthenticated,
         Unavailable,
     )
 
@@ -108,6 +132,8 @@ def _server_code(error: SignalServeError) -> int:
         return REFUSED
     if isinstance(error, InvalidArgument):
         return USAGE
+    if isinstance(error, Unauthenticated | PermissionDenied):
+        return DENIED
     return FAILED
 
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from signalserve.cli.connection import Connection, reaches_server
 from signalserve.cli.exits import FAILED, USAGE, say_error
-from signalserve.cli.options import ConfigOption, JsonOption, ReasonOption, TargetOption, open_client
+from signalserve.cli.options import JsonOption, ReasonOption
 from signalserve.cli.output import console, print_json, print_table, remark
 
 if TYPE_CHECKING:
@@ -17,7 +18,9 @@ SymbolFilter = Annotated[str | None, typer.Option("--symbol", "-s", help="Only t
 TimeframeFilter = Annotated[str | None, typer.Option("--timeframe", help="Only this timeframe.")]
 
 
+@reaches_server
 def models(
+    connection: Connection,
     model_id: Annotated[str | None, typer.Argument(help="Show this one whole.")] = None,
     symbol: SymbolFilter = None,
     timeframe: TimeframeFilter = None,
@@ -25,12 +28,10 @@ def models(
     state: Annotated[
         list[str] | None, typer.Option("--status", help="Only this status; may be repeated.")
     ] = None,
-    config: ConfigOption = None,
-    target: TargetOption = None,
     json_output: JsonOption = False,
 ) -> None:
     """List the registry's models, or show one."""
-    with open_client(config, target) as client:
+    with connection.open() as client:
         if model_id is not None:
             details = client.get_model(model_id)
             if json_output:
@@ -118,7 +119,9 @@ def _show_model(details: ModelDetails) -> None:
         remark(problem)
 
 
+@reaches_server
 def promote(
+    connection: Connection,
     model_ids: Annotated[list[str], typer.Argument(help="Models, at most one a key: all or none.")],
     expected: Annotated[
         str | None,
@@ -131,8 +134,6 @@ def promote(
     reason: ReasonOption = "",
     force: Annotated[bool, typer.Option("--force", help="Go past the gate; needs --reason.")] = False,
     request_id: Annotated[str | None, typer.Option(help="A repeat with the same id changes nothing.")] = None,
-    config: ConfigOption = None,
-    target: TargetOption = None,
     json_output: JsonOption = False,
 ) -> None:
     """Put models into production and wait until the server serves them."""
@@ -141,7 +142,7 @@ def promote(
     if expected is not None and len(model_ids) != 1:
         say_error("--expected goes with one model")
         raise typer.Exit(USAGE)
-    with open_client(config, target) as client:
+    with connection.open() as client:
         result = client.promote(
             [Promotion(model_id, expected) for model_id in model_ids],
             reason=reason,
@@ -151,14 +152,14 @@ def promote(
     _show_result(result, "in production", "before", json_output)
 
 
+@reaches_server
 def rollback(
+    connection: Connection,
     keys: Annotated[
         list[str], typer.Argument(help="Keys as SYMBOL/TIMEFRAME: all or none.", metavar="KEY...")
     ],
     reason: Annotated[str, typer.Option("--reason", help="Why; it is kept in the audit log.")],
     request_id: Annotated[str | None, typer.Option(help="A repeat with the same id changes nothing.")] = None,
-    config: ConfigOption = None,
-    target: TargetOption = None,
     json_output: JsonOption = False,
 ) -> None:
     """Take keys back to the model they had before; the one left behind is quarantined."""
@@ -166,23 +167,23 @@ def rollback(
         if not all(key.rpartition("/")):
             say_error(f"{key!r}: a key is written SYMBOL/TIMEFRAME, as in BTCUSDT/15m")
             raise typer.Exit(USAGE)
-    with open_client(config, target) as client:
+    with connection.open() as client:
         result = client.rollback(keys, reason, request_id)
     _show_result(result, "in production", "left behind", json_output)
 
 
+@reaches_server
 def archive(
+    connection: Connection,
     model_ids: Annotated[list[str], typer.Argument(help="Models: all or none.")],
     reason: ReasonOption = "",
     allow_unserved: Annotated[
         bool, typer.Option("--allow-unserved", help="Leave a key with nothing in production; needs --reason.")
     ] = False,
-    config: ConfigOption = None,
-    target: TargetOption = None,
     json_output: JsonOption = False,
 ) -> None:
     """Retire models; they stay on disk."""
-    with open_client(config, target) as client:
+    with connection.open() as client:
         result = client.archive(model_ids, reason, allow_unserved)
     _show_result(result, "archived", "in production before", json_output)
     for item in result.transitions:
@@ -211,17 +212,17 @@ def _show_result(result: PromoteResult, now: str, before: str, json_output: bool
         raise typer.Exit(FAILED)
 
 
+@reaches_server
 def events(
+    connection: Connection,
     symbol: SymbolFilter = None,
     timeframe: TimeframeFilter = None,
     model_id: Annotated[str | None, typer.Option(help="Only events of this model.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, newest first.")] = 20,
-    config: ConfigOption = None,
-    target: TargetOption = None,
     json_output: JsonOption = False,
 ) -> None:
     """Show who changed what, newest first."""
-    with open_client(config, target) as client:
+    with connection.open() as client:
         found = list(client.events(symbol, timeframe, model_id, limit=limit))
     if json_output:
         print_json(found)
@@ -264,13 +265,13 @@ def _changes(event: AuditEvent) -> str:
     return "; ".join(texts[:3]) + (f" and {len(texts) - 3} more" if len(texts) > 3 else "")
 
 
+@reaches_server
 def status(
-    config: ConfigOption = None,
-    target: TargetOption = None,
+    connection: Connection,
     json_output: JsonOption = False,
 ) -> None:
     """Show what the server serves and what it could not load."""
-    with open_client(config, target) as client:
+    with connection.open() as client:
         found = client.status()
     if json_output:
         print_json(found)

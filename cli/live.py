@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from signalserve.cli.connection import Connection, open_client, reaches_server
 from signalserve.cli.exits import FAILED, NOT_FOUND, REFUSED, SERVER_AWAY, USAGE, say_error
-from signalserve.cli.options import ConfigOption, TargetOption, refuse_file, warn_of_another_key
+from signalserve.cli.options import refuse_file, warn_of_another_key
 from signalserve.cli.output import console, notes, plain
 from signalserve.client import DeadlineExceeded, SignalClient, Unavailable
 from signalserve.common.moments import in_utc
 from signalserve.config.logs import configure_logs
-from signalserve.config.settings import Settings, load_settings
+from signalserve.config.settings import Settings
 from signalserve.trading.rules import TradingRules
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 _SIGNAL_STYLES = {"LONG": "green", "SHORT": "magenta", "CLOSE": "red"}
 
 
+@reaches_server
 def live(
+    connection: Connection,
     symbol: Annotated[str, typer.Option("--symbol", "-s", help="The symbol, such as BTCUSDT.")],
     timeframe: Annotated[str, typer.Option(help="Length of a bar: 15m, 1h, 1d.")] = "15m",
     ohlcv: Annotated[
@@ -56,8 +59,6 @@ def live(
     settle: Annotated[
         float, typer.Option(min=0.0, help="Seconds to wait after the last bar for scores that are missing.")
     ] = 30.0,
-    config: ConfigOption = None,
-    target: TargetOption = None,
     json_output: Annotated[bool, typer.Option("--json", help="One JSON object a line and bar.")] = False,
 ) -> None:
     """Replay a bar file bar by bar: features, score from the server, signal, paper account.
@@ -66,10 +67,7 @@ def live(
     `late`, when it comes. Ctrl-C ends the run with a summary and exit code 0. Exit code 3: bars are left that
     the server, being away, never scored.
     """
-    settings = load_settings(config)
-    settings = settings.model_copy(
-        update={"client": settings.client.model_copy(update={"target": target or settings.client.target})}
-    )
+    settings = connection.settings()
     # these take a second to import, and other commands don't need them
     from signalserve.features.errors import (
         FeatureError,
@@ -94,7 +92,7 @@ def live(
             last=bars,
             pace=pace,
         )
-        with SignalClient(settings.client.target, deadline_ms=settings.client.deadline_ms) as client:
+        with open_client(settings.client) as client:
             pipeline = _pipeline(client, settings, symbol, timeframe, model_id, preset)
             engine = build_engine(
                 client,

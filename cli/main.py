@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, ClassVar
 
 import typer
@@ -32,8 +33,11 @@ class Commands(LazyGroup):
         "status": _in("lifecycle", "status"),
         "predict": _in("predict", "predict"),
         "live": _in("live", "live"),
+        "lab": _in("lab", "lab"),
         "health": _in("health", "health"),
         "demo": _in("demo", "demo"),
+        "token": _in("token", "group", group=True),
+        "access": _in("access", "access"),
         "registry": _in("registry", "group", group=True),
     }
 
@@ -75,6 +79,8 @@ def root(
 
 def main() -> None:
     """Run the command line."""
+    # gRPC's own lines say what the command says, less clearly, and a line for each attempt
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     with telling_exits():
         app()
 

@@ -12,19 +12,12 @@ from signalserve.cli.exits import USAGE, say_error
 from signalserve.cli.output import remark
 
 if TYPE_CHECKING:
-    from signalserve.client import SignalClient
     from signalserve.config.settings import Settings
 
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
         "--config", "-c", help="Configuration file; the default is config/system.yml.", show_default=False
-    ),
-]
-TargetOption = Annotated[
-    str | None,
-    typer.Option(
-        "--target", "-t", help="Address of the server; the default is client.target.", show_default=False
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -35,20 +28,6 @@ RegistryOption = Annotated[
     ),
 ]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it is kept in the audit log.")]
-
-
-def open_client(config: Path | None, target: str | None) -> SignalClient:
-    """A client of the server that the options or the configuration name; an address that is none ends the command."""
-    # a command's --help need not wait for these
-    from signalserve.client import SignalClient
-    from signalserve.config.settings import load_settings
-
-    settings = load_settings(config)
-    try:
-        return SignalClient(target or settings.client.target, deadline_ms=settings.client.deadline_ms)
-    except ValueError as error:
-        say_error(str(error))
-        raise typer.Exit(USAGE) from None
 
 
 def existing_registry(settings: Settings, registry: Path | None) -> Path:

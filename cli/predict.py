@@ -9,12 +9,15 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from signalserve.cli.connection import Connection, reaches_server
 from signalserve.cli.exits import USAGE, say_error
-from signalserve.cli.options import ConfigOption, JsonOption, TargetOption, open_client
+from signalserve.cli.options import JsonOption
 from signalserve.cli.output import print_json, print_table
 
 
+@reaches_server
 def predict(
+    connection: Connection,
     symbol: Annotated[str, typer.Option("--symbol", "-s", help="Symbol, e.g. BTCUSDT.")],
     timeframe: Annotated[str, typer.Option("--timeframe", help="Timeframe.")] = "15m",
     features: Annotated[
@@ -25,15 +28,13 @@ def predict(
     ] = None,
     csv: Annotated[Path | None, typer.Option(help="A CSV file with one column a feature.")] = None,
     model_id: Annotated[str | None, typer.Option(help="Ask this model, not the key's.")] = None,
-    config: ConfigOption = None,
-    target: TargetOption = None,
     json_output: JsonOption = False,
 ) -> None:
     """Ask the server for the scores of one or more rows."""
     from signalserve.client import SignalServeError
 
     rows = _rows(features, csv)
-    with open_client(config, target) as client:
+    with connection.open() as client:
         try:
             prediction = client.predict(symbol, timeframe, rows, model_id, deadline_ms=5_000)
         except SignalServeError:  # the server's refusals of a request are ValueErrors too

@@ -22,26 +22,47 @@ def serve(
     registry: Annotated[
         Path | None, typer.Option("--registry", "-r", help="Overrides ml.models_dir.")
     ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(help="Who may do what, from `signalserve token`; overrides security.token_file."),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="PEM file of the certificate; overrides security.tls_cert.")
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(help="PEM file of its key; overrides security.tls_key.")
+    ] = None,
+    tls_ca: Annotated[
+        Path | None,
+        typer.Option(
+            help="Clients must show a certificate of these authorities; overrides security.tls_client_ca."
+        ),
+    ] = None,
 ) -> None:
     """Serve the registry's production models over gRPC until SIGTERM or Ctrl-C.
+
+    An address other than loopback needs TLS and a token file: `--tls-cert`, `--tls-key` and `--token-file`.
 
     Prints `ready on HOST:PORT` on stdout once every production model is loaded and verified.
     """
     # the server takes a second to import, which --help need not wait for
     from signalserve.config.logs import configure_logs
-    from signalserve.config.settings import load_settings
+    from signalserve.config.settings import load_settings, overridden
     from signalserve.server.bootstrap import run_server
     from signalserve.server.ports import PortTakenError
 
     settings = load_settings(config)
-    changes = {
-        name: value
-        for name, value in (("port", port), ("host", host), ("workers", workers))
-        if value is not None
-    }
-    settings = settings.model_copy(update={"server": settings.server.model_copy(update=changes)})
-    if registry is not None:
-        settings = settings.model_copy(update={"ml": settings.ml.model_copy(update={"models_dir": registry})})
+    settings = overridden(
+        settings,
+        server={"port": port, "host": host, "workers": workers},
+        ml={"models_dir": registry},
+        security={
+            "token_file": token_file,
+            "tls_cert": tls_cert,
+            "tls_key": tls_key,
+            "tls_client_ca": tls_ca,
+        },
+    )
     configure_logs(settings.logging)
     refuse_file(settings.ml.models_dir, "the registry is a folder")
     if not settings.ml.models_dir.is_dir():

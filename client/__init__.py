@@ -13,7 +13,6 @@ stubs of `signalserve.v1`, grpcio, protobuf and numpy alone.
 
 from .aio import AsyncSignalClient
 from .aio_stream import AsyncStream
-from .channel import Tls
 from .errors import (
     Aborted,
     AlreadyExists,
@@ -45,6 +44,7 @@ from .registry_values import (
 from .requests import PredictionRequest, Promotion
 from .stream import Stream
 from .sync import SignalClient
+from .tls import Tls
 from .values import (
     BatchItem,
     LoadError,

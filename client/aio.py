@@ -73,8 +73,7 @@ class AsyncSignalClient(BaseClient[grpc.aio.Channel]):
         self, *, deadline_ms: float = build.STREAM_DEADLINE_MS, max_pending: int = 1024
     ) -> AsyncStream:
         """Open a stream of predictions; each answer is due `deadline_ms` after its send."""
-        call = self._stream_method()()
-        return AsyncStream(call, self.target, max_pending, build.seconds(deadline_ms))
+        return AsyncStream(self._stream_method(), self.target, max_pending, build.seconds(deadline_ms))
 
     async def list_models(
         self,
@@ -160,7 +159,8 @@ class AsyncSignalClient(BaseClient[grpc.aio.Channel]):
 
     async def watch_status(self, *, deadline_ms: float | None = None) -> AsyncIterator[ServingStatus]:
         """Iterate the status now and after each change, until left or until the server ends (Unavailable)."""
-        call = self._start_watch(deadline_ms)
+        stubs = self._present()
+        call = self._start_watch(stubs, deadline_ms)
         try:
             async for answer in call:
                 yield ServingStatus.from_proto(answer.status)
@@ -183,8 +183,10 @@ class AsyncSignalClient(BaseClient[grpc.aio.Channel]):
 
     async def close(self) -> None:
         """Close the connections; calls and streams under way end with Cancelled. May be called twice."""
-        self._closed = True
-        await self._channel.close()
+        with self._renewing:  # none is made afterwards
+            self._closed = True
+        for channel in (*self._superseded, self._channel):
+            await channel.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -203,9 +205,10 @@ class AsyncSignalClient(BaseClient[grpc.aio.Channel]):
 
     async def _run(self, call: Call[Q, A, V], deadline_ms: float | None) -> V:
         began = perf_counter()
+        stubs = self._present()
         try:
             # the stubs are typed for threads; on this channel they give what is awaited
-            answer = await cast("Awaitable[A]", self._start(call, deadline_ms))
+            answer = await cast("Awaitable[A]", self._start(stubs, call, deadline_ms))
         except grpc.RpcError as error:
             raise from_rpc_error(error, call.request_id, self.target) from error
         except asyncio.CancelledError:
@@ -220,6 +223,6 @@ class AsyncSignalClient(BaseClient[grpc.aio.Channel]):
 
     def _open(self) -> grpc.aio.Channel:
         reach = self._endpoint
-        if reach.credentials is None:
+        if reach.tls is None:
             return grpc.aio.insecure_channel(reach.target, reach.options)
-        return grpc.aio.secure_channel(reach.target, reach.credentials, reach.options)
+        return grpc.aio.secure_channel(reach.target, reach.tls.credentials, reach.options)

@@ -1,7 +1,7 @@
 """The prediction stream of AsyncSignalClient."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime
 from time import perf_counter
@@ -34,12 +34,13 @@ class AsyncStream:
     the stream.
     """
 
-    def __init__(self, call: Any, where: str, max_pending: int, deadline: float) -> None:
+    def __init__(self, open_call: Callable[[], Any], where: str, max_pending: int, deadline: float) -> None:
         self._exchange = Exchange(max_pending, deadline)
         self._changed = asyncio.Event()
         self._writing = asyncio.Lock()
         self._where = where
-        self._call = call
+        self._open_call = open_call  # holds the channel, which may have been superseded meanwhile
+        self._call = open_call()
         self._reader = asyncio.get_running_loop().create_task(self._read())
 
     async def send(

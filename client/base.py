@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Generic, TypeVar
+from weakref import WeakSet
 
 import grpc
 
@@ -14,7 +16,9 @@ from ..v1.registry_service_pb2_grpc import RegistryServiceStub
 from ..v1.serving_status_pb2 import WatchServingStatusRequest
 from . import requests as build
 from .call import Call, Kind, Stubs
-from .channel import TlsLike, Token, endpoint
+from .channel import Metadata, endpoint
+from .tls import TlsLike
+from .token import Token
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -33,14 +37,18 @@ class BaseClient(ABC, Generic[ChannelT]):
         *,
         read_deadline_ms: float = build.READ_DEADLINE_MS,
         write_deadline_ms: float = build.WRITE_DEADLINE_MS,
+        insecure: bool = False,
+        via: str = "",
     ) -> None:
         self.deadline_ms = build.default_deadline("deadline_ms", deadline_ms)
         self.read_deadline_ms = build.default_deadline("read_deadline_ms", read_deadline_ms)
         self.write_deadline_ms = build.default_deadline("write_deadline_ms", write_deadline_ms)
-        self._endpoint = endpoint(target, token, tls)
+        self._endpoint = endpoint(target, token, tls, insecure=insecure, via=via)
         self._closed = False
-        self._channel: ChannelT = self._open()
-        self._stubs = Stubs(PredictionServiceStub(self._channel), RegistryServiceStub(self._channel))
+        self._renewing = threading.Lock()
+        # channels with other TLS files, whose streams go on; each lives as long as a call holds it
+        self._superseded: WeakSet[ChannelT] = WeakSet()
+        self._connect()
 
     @property
     def target(self) -> str:
@@ -51,34 +59,58 @@ class BaseClient(ABC, Generic[ChannelT]):
     def _open(self) -> ChannelT:
         """Return a channel to the endpoint."""
 
+    def _connect(self) -> None:
+        self._channel: ChannelT = self._open()
+        self._stubs = Stubs(
+            self._channel, PredictionServiceStub(self._channel), RegistryServiceStub(self._channel)
+        )
+
+    def _present(self) -> Stubs:
+        """The stubs of the present channel, which is another one once the TLS files were replaced."""
+        self._check_open()
+        tls = self._endpoint.tls
+        if tls is not None and tls.due and self._renewing.acquire(blocking=False):
+            try:
+                before = self._channel
+                if not self._closed and tls.renew():
+                    self._connect()
+                    self._superseded.add(before)
+            finally:
+                self._renewing.release()
+        return self._stubs
+
     def _check_open(self) -> None:
         if self._closed:
             raise RuntimeError("the client is closed")
 
-    def _start(self, call: Call[Q, A, Any], deadline_ms: float | None) -> A:
-        """Start a call; gives its answer on a channel for threads, and what is awaited for it on the other."""
-        self._check_open()
-        return call.method(self._stubs)(
+    def _start(self, stubs: Stubs, call: Call[Q, A, Any], deadline_ms: float | None) -> A:
+        """Start a call; gives its answer on a channel for threads, and what is awaited for it on the other.
+
+        Whoever waits for it holds the stubs.
+        """
+        return call.method(stubs)(
             call.request,
             timeout=build.seconds(self._default_ms(call.kind) if deadline_ms is None else deadline_ms),
             metadata=self._endpoint.metadata(change=call.kind is Kind.CHANGE),
         )
 
-    def _start_watch(self, deadline_ms: float | None) -> Any:
-        """Start a watch of the serving status; gives the call to iterate."""
-        self._check_open()
-        return self._stubs.prediction.WatchServingStatus(
+    def _start_watch(self, stubs: Stubs, deadline_ms: float | None) -> Any:
+        """Start a watch of the serving status; gives the call to iterate, as long as the stubs are held."""
+        return stubs.prediction.WatchServingStatus(
             WatchServingStatusRequest(),
             timeout=None if deadline_ms is None else build.seconds(deadline_ms),
             metadata=self._endpoint.metadata(),
         )
 
     def _stream_method(self) -> Callable[..., Any]:
-        """Return what starts a stream's call, signed already."""
-        self._check_open()
-        return partial(self._stubs.prediction.PredictStream, metadata=self._endpoint.metadata())
+        """Return what starts a stream's call, signed already; the stream holds it."""
+        return partial(_open_stream, self._present(), self._endpoint.metadata())
 
     def _default_ms(self, kind: Kind) -> float:
         if kind is Kind.PREDICTION:
             return self.deadline_ms
         return self.read_deadline_ms if kind is Kind.READ else self.write_deadline_ms
+
+
+def _open_stream(stubs: Stubs, metadata: Metadata, requests: Any = None) -> Any:
+    return stubs.prediction.PredictStream(requests, metadata=metadata)

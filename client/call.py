@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Stubs:
-    """The two services over one channel."""
+    """The two services over one channel, which lives as long as somebody holds this."""
 
+    channel: object
     prediction: PredictionServiceStub
     registry: RegistryServiceStub
 

@@ -14,6 +14,7 @@ Nothing is repeated past the call's deadline. The pauses double and carry gRPC's
 """
 
 import getpass
+import ipaddress
 import json
 import os
 import platform
@@ -21,10 +22,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, TypeAlias
 
-import grpc
+from .tls import FollowedTls, TlsLike, tls_of
+from .token import Token, token_source
 
 PREDICTION_SERVICE = "signalserve.v1.PredictionService"
 REGISTRY_SERVICE = "signalserve.v1.RegistryService"
@@ -33,40 +34,12 @@ MAX_RECEIVE_BYTES = 64 * 1024 * 1024
 """The largest answer taken: eight million scores."""
 
 ACTOR_HEADER = "signalserve-actor"
+VIA_HEADER = "signalserve-via"
 _PORTS = re.compile(r":(\d+)(?=,|$)")
+# a name server that the target names may say that anything is here
+_SCHEME = re.compile(r"^(ipv4:|ipv6:|dns:(///)?)")
 
 Metadata: TypeAlias = tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True)
-class Tls:
-    """TLS files, PEM.
-
-    `ca`: the authorities to trust; None: the system's. `certificate` and `key`: the client's own, for servers
-    that ask for one. `server_name`: the name in the server's certificate, where it is not the target's.
-    """
-
-    ca: Path | str | None = None
-    certificate: Path | str | None = None
-    key: Path | str | None = None
-    server_name: str | None = None
-
-    def credentials(self) -> grpc.ChannelCredentials:
-        """Read the files; OSError where one cannot be read, ValueError for a certificate without key."""
-        if (self.certificate is None) != (self.key is None):
-            raise ValueError("a client certificate and its key go together: give both or none")
-        return grpc.ssl_channel_credentials(
-            root_certificates=_read(self.ca),
-            private_key=_read(self.key),
-            certificate_chain=_read(self.certificate),
-        )
-
-
-TlsLike: TypeAlias = Tls | Path | str | bool | None
-"""None, False: plaintext; True: TLS with the system's authorities; a path: with that file of authorities."""
-
-Token: TypeAlias = str | Callable[[], str] | None
-"""A bearer token, or what returns the present one, asked at every call."""
 
 
 @dataclass(frozen=True)
@@ -75,17 +48,21 @@ class Endpoint:
 
     target: str
     options: tuple[tuple[str, Any], ...]
-    credentials: grpc.ChannelCredentials | None
-    token: Token
+    tls: FollowedTls | None
+    token: Callable[[], str] | None
+    via: str = ""
 
     def __repr__(self) -> str:
-        return f"Endpoint({self.target!r}, {'tls' if self.credentials else 'plaintext'})"  # never the token
+        return f"Endpoint({self.target!r}, {'tls' if self.tls else 'plaintext'})"  # never the token
 
     def metadata(self, *, change: bool = False) -> Metadata:
         """Return the metadata of one call; of a change with the caller's name, for the audit log."""
-        token = self.token() if callable(self.token) else self.token
-        signed: Metadata = (("authorization", f"Bearer {token.strip()}"),) if token else ()
-        return (*signed, (ACTOR_HEADER, caller())) if change else signed
+        token = (self.token() or "").strip() if self.token else ""
+        signed: Metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        if not change:
+            return signed
+        through = ((VIA_HEADER, self.via),) if self.via else ()
+        return (*signed, (ACTOR_HEADER, caller()), *through)
 
 
 @cache
@@ -102,10 +79,15 @@ def caller() -> str:
     return f"{user}@{platform.node()}".encode("ascii", "replace").decode()
 
 
-def endpoint(target: str, token: Token = None, tls: TlsLike = None) -> Endpoint:
-    """Gather how to reach `target`.
+def endpoint(
+    target: str, token: Token = None, tls: TlsLike = None, *, insecure: bool = False, via: str = ""
+) -> Endpoint:
+    """Gather how to reach `target`; `via` is what the calls are made through, for the audit log.
 
-    A token goes over plaintext when `tls` is not given: only do that on loopback or in a private network.
+    Raises:
+        OSError: a file can't be read.
+        ValueError: the target is none, a file holds no token or no PEM, or a token would go to another machine
+            without TLS and `insecure` does not say that this is meant.
     """
     if not target:
         raise ValueError("target is empty; give e.g. 'localhost:50051'")
@@ -113,10 +95,36 @@ def endpoint(target: str, token: Token = None, tls: TlsLike = None) -> Endpoint:
         if not 0 < int(port) <= 65535:
             raise ValueError(f"target {target!r}: {port} is no port; they go from 1 to 65535")
     options = channel_options()
-    settings = _tls(tls)
-    if settings is not None and settings.server_name:
-        options += (("grpc.ssl_target_name_override", settings.server_name),)
-    return Endpoint(target, options, settings.credentials() if settings is not None else None, token)
+    files, source, local = tls_of(tls), token_source(token), _is_local(target)
+    if files is None or local:
+        # http_proxy would have the calls, and the token with them, for another machine to read
+        options += (("grpc.enable_http_proxy", 0),)
+    if source is not None and files is None and not insecure and not local:
+        raise ValueError(
+            f"the token would go to {target} without TLS, for everybody on the way to read: give tls, "
+            "or insecure=True where something else encrypts"
+        )
+    if files is not None and files.server_name:
+        options += (("grpc.ssl_target_name_override", files.server_name),)
+    return Endpoint(target, options, FollowedTls(files) if files is not None else None, source, via)
+
+
+def _is_local(target: str) -> bool:
+    """Whether every address of the target is this machine's own."""
+    if target.startswith(("unix:", "unix-abstract:")):
+        return True
+    return all(_is_loopback(address) for address in _SCHEME.sub("", target).split(","))
+
+
+def _is_loopback(address: str) -> bool:
+    if address.startswith("["):
+        host = address[1:].partition("]")[0]
+    else:
+        host = address if address.count(":") > 1 else address.partition(":")[0]
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def channel_options() -> tuple[tuple[str, Any], ...]:
@@ -173,15 +181,3 @@ def _retried(
             "retryableStatusCodes": ["UNAVAILABLE"],
         },
     }
-
-
-def _tls(tls: TlsLike) -> Tls | None:
-    if tls is None or tls is False:
-        return None
-    if tls is True:
-        return Tls()
-    return tls if isinstance(tls, Tls) else Tls(ca=tls)
-
-
-def _read(path: Path | str | None) -> bytes | None:
-    return None if path is None else Path(path).read_bytes()

@@ -45,6 +45,7 @@ class Stream:
         self._changed = threading.Condition()
         self._where = where
         self._outgoing: queue.SimpleQueue[prediction_pb2.PredictStreamRequest | None] = queue.SimpleQueue()
+        self._open_call = open_call  # holds the channel, which may have been superseded meanwhile
         self._call = open_call(iter(self._outgoing.get, None))
         self._reader = threading.Thread(target=self._read, name="signalserve-stream", daemon=True)
         self._reader.start()

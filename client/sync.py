@@ -32,8 +32,11 @@ class SignalClient(BaseClient[grpc.Channel]):
     """A client of one target, safe to share between threads; close it, or use it as a context manager.
 
     `target`: e.g. "localhost:50051" or "ipv4:10.0.0.1:50051,10.0.0.2:50051" (see `client.channel`).
-    `token`: the bearer token, or a function that returns the present one. `tls`: True, a file of authorities,
-    or `Tls`. `deadline_ms` bounds predictions, `read_deadline_ms` reads of registry and status,
+    `token`: the bearer token, a `Path` to a file that holds it and is followed, or a function that returns the
+    present one. `tls`: True, a file of authorities, or `Tls`, whose files are followed too. A token goes to another
+    machine over TLS alone, unless `insecure`. `via`: what the calls are made through, for the audit log.
+
+    `deadline_ms` bounds predictions, `read_deadline_ms` reads of registry and status,
     `write_deadline_ms` promote, rollback and archive; every call takes its own `deadline_ms` too, and none
     is without one but `watch_status`, which watches until it is left.
 
@@ -164,7 +167,8 @@ class SignalClient(BaseClient[grpc.Channel]):
 
     def watch_status(self, *, deadline_ms: float | None = None) -> Iterator[ServingStatus]:
         """Iterate the status now and after each change, until left or until the server ends (Unavailable)."""
-        call = self._start_watch(deadline_ms)
+        stubs = self._present()
+        call = self._start_watch(stubs, deadline_ms)
         try:
             for answer in call:
                 yield ServingStatus.from_proto(answer.status)
@@ -186,8 +190,10 @@ class SignalClient(BaseClient[grpc.Channel]):
 
     def close(self) -> None:
         """Close the connections; calls and streams under way end with Cancelled. May be called twice."""
-        self._closed = True
-        self._channel.close()
+        with self._renewing:  # none is made afterwards
+            self._closed = True
+        for channel in (*self._superseded, self._channel):
+            channel.close()
 
     def __enter__(self) -> Self:
         return self
@@ -206,13 +212,13 @@ class SignalClient(BaseClient[grpc.Channel]):
     def _run(self, call: Call[Q, A, V], deadline_ms: float | None) -> V:
         began = perf_counter()
         try:
-            answer = self._start(call, deadline_ms)
+            answer = self._start(self._present(), call, deadline_ms)
         except grpc.RpcError as error:
             raise from_rpc_error(error, call.request_id, self.target) from error
         return call.value(answer, (perf_counter() - began) * 1000.0)
 
     def _open(self) -> grpc.Channel:
         reach = self._endpoint
-        if reach.credentials is None:
+        if reach.tls is None:
             return grpc.insecure_channel(reach.target, reach.options)
-        return grpc.secure_channel(reach.target, reach.credentials, reach.options)
+        return grpc.secure_channel(reach.target, reach.tls.credentials, reach.options)

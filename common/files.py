@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
+from contextlib import suppress
 from pathlib import Path
 
 _CHUNK = 1 << 20
@@ -32,10 +34,11 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomically(target: Path, content: bytes, *, durable: bool = True) -> None:
+def write_atomically(target: Path, content: bytes, *, durable: bool = True, private: bool = False) -> None:
     """Replace a file's content: write aside, fsync, rename, fsync the folder.
 
     `durable` false leaves the fsyncs out: a reader never sees half a file, but a power cut may take the new one.
+    `private`: a new file is its owner's alone to read; one that was there keeps its owner and mode.
     The name aside is the process's own, so that two writers at worst take turns.
 
     Raises:
@@ -43,7 +46,9 @@ def write_atomically(target: Path, content: bytes, *, durable: bool = True) -> N
     """
     aside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        with aside.open("wb") as stream:
+        with open(aside, "wb", opener=_opened_private if private else None) as stream:
+            if private:
+                _take_owner_and_mode(stream.fileno(), target)
             stream.write(content)
             if durable:
                 stream.flush()
@@ -54,6 +59,21 @@ def write_atomically(target: Path, content: bytes, *, durable: bool = True) -> N
         raise
     if durable:
         sync_folder(target.parent)
+
+
+def _opened_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _take_owner_and_mode(descriptor: int, target: Path) -> None:
+    try:
+        known = target.stat()
+    except OSError:
+        os.fchmod(descriptor, 0o600)  # what an earlier process left aside may be readable by all
+        return
+    os.fchmod(descriptor, stat.S_IMODE(known.st_mode))
+    with suppress(OSError):  # only root gives a file away
+        os.fchown(descriptor, known.st_uid, known.st_gid)
 
 
 def sync_tree(folder: Path) -> None:

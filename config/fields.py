@@ -6,7 +6,7 @@ import re
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StrictBool, TypeAdapter
 
 from signalserve.common.moments import in_utc
 
@@ -34,6 +34,22 @@ def _duration(value: Any) -> Any:
     return value
 
 
+def parse_duration(text: str) -> timedelta:
+    """An amount of time from its text, as `Duration` takes it.
+
+    Raises:
+        ValueError: it is none.
+
+    >>> parse_duration("36h")
+    datetime.timedelta(days=1, seconds=43200)
+    """
+    return TypeAdapter(Duration).validate_python(text)
+
+
+def _spelled_out(value: Any) -> Any:
+    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
+
+
 def _above_zero(value: timedelta) -> timedelta:
     if value <= timedelta(0):
         raise ValueError("must be above zero")
@@ -45,6 +61,9 @@ PathTemplate = Annotated[str, AfterValidator(_placeholders_are_known)]
 
 Duration = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_above_zero)]
 """`90m`, `36h`, `14d`, `2w`: an amount and its unit, or ISO 8601; above zero."""
+
+Explicit = Annotated[StrictBool, BeforeValidator(_spelled_out)]
+"""`true` or `false`, and none of `1`, `yes` and `on`: for what nobody shall turn on by accident."""
 
 UtcTime = Annotated[datetime, AfterValidator(in_utc)]
 """A time; without a zone it is UTC."""

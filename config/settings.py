@@ -7,11 +7,12 @@ An unknown key or a wrong type is one clear line with the key's path.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -19,7 +20,7 @@ from pydantic_settings import (
 )
 
 from signalserve.config.evidence import BacktestSettings, PromotionSettings, RetrainSettings
-from signalserve.config.fields import PathTemplate, Section
+from signalserve.config.fields import Explicit, PathTemplate, Section
 from signalserve.config.ml import DataSettings, MlSettings
 from signalserve.config.trading import TradingSettings
 
@@ -58,7 +59,9 @@ class ServerSettings(Section):
     drain_seconds: float = Field(default=10.0, ge=0.0)
     poll_ms: int = Field(default=250, ge=10)
     stale_bar_factor: float | None = Field(default=3.0, gt=0.0)
+    metrics_host: str = "127.0.0.1"
     metrics_port: int | None = Field(default=None, ge=0, le=65535)
+    health_port: int | None = Field(default=None, ge=0, le=65535)
 
 
 class ClientSettings(Section):
@@ -66,6 +69,13 @@ class ClientSettings(Section):
 
     target: str = "127.0.0.1:50051"
     deadline_ms: int = Field(default=250, ge=1)
+    token_file: Path | None = None
+    tls: bool = False
+    tls_ca: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_server_name: str | None = None
+    insecure: Explicit = False
 
 
 class LiveSettings(Section):
@@ -83,12 +93,29 @@ class LabSettings(Section):
     workers: int = Field(default=1, ge=1, le=64)
     allowed_hosts: tuple[str, ...] = ()
     status_deadline_ms: int = Field(default=500, ge=1)
+    session_hours: float = Field(default=12.0, gt=0.0, le=24 * 366)
+    session_key: Path = Path("outputs/lab/session.key")
 
 
 class SecuritySettings(Section):
-    """What the server may open."""
+    """Who may call the server and the lab, and what the server may open."""
 
     unpickle: Literal["never", "verified", "always"] = "verified"
+    token_file: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    insecure: Explicit = False
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key go together: give both or none")
+        if self.tls_client_ca is not None and (self.tls_cert is None or self.token_file is None):
+            raise ValueError(
+                "tls_client_ca needs tls_cert, tls_key, and a token_file that says who each client is"
+            )
+        return self
 
 
 class LoggingSettings(Section):
@@ -157,6 +184,26 @@ def load_settings(path: Path | None = None) -> Settings:
         raise ConfigError(f"{source}: {error}") from error
 
 
+def overridden(settings: Settings, **sections: Mapping[str, Any]) -> Settings:
+    """The settings with values of some sections replaced, checked again; None leaves what is there.
+
+    Raises:
+        ConfigError: the section does not hold together with them.
+    """
+    changed = {}
+    for name, values in sections.items():
+        given = {key: value for key, value in values.items() if value is not None}
+        section: Section = getattr(settings, name)
+        if given:
+            try:
+                changed[name] = type(section)(**{**section.model_dump(), **given})
+            except ValidationError as error:
+                raise ConfigError(
+                    "\n".join(f"{name}: {_reworded(item['msg'])}" for item in error.errors())
+                ) from None
+    return settings.model_copy(update=changed)
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         loaded = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - safe, both of them
@@ -180,10 +227,16 @@ def _path(location: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in location) or "(top)"
 
 
+def _reworded(message: str) -> str:
+    return message.removeprefix("Value error, ")
+
+
 def _line(item: Any, file: str) -> str:
     path = _path(item["loc"])
     if item["type"] != "extra_forbidden":
-        message = f"{item['msg']}, found {item['input']!r}"
+        message = _reworded(item["msg"])
+        # a section's own rule names what it is about
+        message += "" if item["type"] == "value_error" else f", found {item['input']!r}"
     else:
         message = f"moved to {_MOVED[path]}" if path in _MOVED else "unknown key"
     return f"{_source(item['loc'], file)}: {path}: {message}"

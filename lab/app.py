@@ -7,51 +7,68 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from functools import partial
 
-from fastapi import FastAPI
+import structlog
+from cryptography.fernet import Fernet
+from fastapi import Depends, FastAPI
 
 from signalserve import __version__
+from signalserve.access.certificates import TlsPaths
+from signalserve.access.exposure import is_loopback
+from signalserve.access.opening import ServerAccess, open_access
+from signalserve.client.tls import tls_files
 from signalserve.config.logs import configure_logs
 from signalserve.config.settings import Settings
 from signalserve.judging import Policy, PromoteGate
+from signalserve.lab.api import access as access_api
 from signalserve.lab.api import actions, backtests, compare, events, history, live, models, server, stream
 from signalserve.lab.api.openapi import describe
 from signalserve.lab.api.problems import add_handlers
 from signalserve.lab.changes import Changes, Pace, Stopping
 from signalserve.lab.guard import Guard, allowed_hosts
-from signalserve.lab.identity import Identify, bearer
+from signalserve.lab.identity import Doorkeeper, admitted
 from signalserve.lab.pages.errors import as_page, dress_errors
 from signalserve.lab.pages.routers import ROUTERS as PAGES
 from signalserve.lab.parts import Lab
+from signalserve.lab.rows import check_rows
 from signalserve.lab.server import ServerLink
 from signalserve.lab.serving import bound_socket, serve, told_by_signals
+from signalserve.lab.sessions import Sessions, session_key
 from signalserve.registry import open_registry
 from signalserve.trading.rules import TradingRules
 
+_log = structlog.get_logger("lab")
+
 # a key is matched last: its two parts fit other routes' too
-_MODULES = (backtests, models, compare, history, events, live, server, actions, stream)
+_MODULES = (backtests, models, compare, history, events, live, server, actions, stream, access_api)
 
 
 def create_app(
     settings: Settings,
     *,
-    identify: Identify = bearer,
     stopping: Stopping | None = None,
     pace: Pace | None = None,
 ) -> FastAPI:
     """The application; nothing is read before it starts, and nothing is ever made.
 
+    Raises:
+        AccessSetupError: the address may not be served like this, or a token file or certificate can't be used.
+
     Args:
         settings: the configuration.
-        identify: says who asks; see `lab.identity`.
         stopping: is set when the process is about to stop, so that streams end.
         pace: how the streams of changes behave.
     """
+    access = access_of(settings)
     lab = lab_of(settings)
     stopping = Stopping() if stopping is None else stopping
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
-        with told_by_signals(stopping), closing(lab.server):
+        with (
+            told_by_signals(stopping),
+            closing(lab.server),
+            access.following(settings.server.poll_ms / 1000),
+        ):
             warming = asyncio.create_task(asyncio.to_thread(lab.warm))
             yield
             await warming
@@ -65,13 +82,15 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
         lifespan=life,
+        dependencies=[Depends(admitted)],
     )
     app.state.lab = lab
-    app.state.identify = identify
+    app.state.door = door_of(settings, access)
     app.state.changes = Changes(lab, stopping, pace)
     add_handlers(app)
     dress_errors(app)
     routers = [module.router for module in _MODULES]
+    check_rows([*app.routes, *(route for router in (*routers, *PAGES) for route in router.routes)])
     for router in (*routers, *PAGES):
         app.include_router(router)
     describe(app, routers)
@@ -88,11 +107,65 @@ def lab_of(settings: Settings) -> Lab:
     )
     return Lab.of(
         registry,
-        ServerLink(settings.client.target, deadline_ms=settings.lab.status_deadline_ms),
+        _server_link(settings),
         backtest_dir=settings.backtest.output_dir.resolve(),
         snapshot_dir=settings.live.snapshot_dir.resolve(),
         rules=TradingRules.of(settings.trading),
         policy=Policy.of(settings.promotion),
+    )
+
+
+def access_of(settings: Settings) -> ServerAccess:
+    """How the lab speaks and whom it knows.
+
+    Raises:
+        AccessSetupError: the address may not be served like this, or a token file or certificate can't be used.
+    """
+    security = settings.security
+    return open_access(
+        settings.lab.host,
+        tls=tls_of(settings),
+        token_file=security.token_file,
+        insecure=security.insecure,
+        what="anyone who reaches it could read every model and the log",
+    )
+
+
+def tls_of(settings: Settings) -> TlsPaths | None:
+    """The server's own certificate and key, where they are configured; browsers are asked for none of theirs."""
+    security = settings.security
+    if security.tls_cert is None or security.tls_key is None:
+        return None
+    return TlsPaths(security.tls_cert, security.tls_key)
+
+
+def door_of(settings: Settings, access: ServerAccess) -> Doorkeeper:
+    """Who asks, and may they.
+
+    Raises:
+        AccessSetupError: the sessions' key can't be used.
+    """
+    lab = settings.lab
+    # without tokens nobody can log in, and no key is needed on disk
+    key = Fernet.generate_key() if access.gatekeeper is None else session_key(lab.session_key.resolve())
+    return Doorkeeper(
+        Sessions(key, lab.session_hours * 3600, secure=access.tls is not None),
+        access.gatekeeper,
+        # a proxy that has a name of its own brings others here
+        visitors_read=settings.security.insecure or (is_loopback(lab.host) and not lab.allowed_hosts),
+    )
+
+
+def _server_link(settings: Settings) -> ServerLink:
+    client = settings.client
+    return ServerLink(
+        client.target,
+        deadline_ms=settings.lab.status_deadline_ms,
+        tls=tls_files(
+            client.tls_ca, client.tls_cert, client.tls_key, client.tls_server_name, always=client.tls
+        ),
+        own_token=client.token_file,
+        insecure=client.insecure,
     )
 
 
@@ -101,11 +174,15 @@ def run_lab(settings: Settings, on_ready: Callable[[int], None] | None = None) -
 
     Raises:
         OSError: the address can't be bound.
+        AccessSetupError: as `create_app` says.
     """
+    access = access_of(settings)  # a worker would refuse too, again and again
     with bound_socket(settings.lab.host, settings.lab.port) as bound:
         if on_ready is not None:
             on_ready(bound.getsockname()[1])
-        serve(partial(_app_of, settings), bound, settings.lab.workers)
+        for warning in access.warnings():
+            _log.warning("lab.access", warning=warning)
+        serve(partial(_app_of, settings), bound, settings.lab.workers, tls_of(settings))
 
 
 def _app_of(settings: Settings) -> FastAPI:

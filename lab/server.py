@@ -8,15 +8,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from time import monotonic
 
 from signalserve.client import SignalClient, SignalServeError
-from signalserve.client.channel import TlsLike
+from signalserve.client.tls import TlsLike
+from signalserve.client.token import token_source
 from signalserve.lab.plain import text_of
 
 SERVING, NOT_READY, DRAINING, AWAY, REFUSED = "serving", "not_ready", "draining", "away", "refused"
@@ -96,12 +98,25 @@ class ServerLink:
         target: its address, as the client takes it.
         deadline_ms: how long a page waits for the status.
         tls: as the client takes it.
+        own_token: a file with the lab's own token, by which it asks for the status where nobody is logged in.
+        insecure: as the client takes it.
     """
 
-    def __init__(self, target: str, *, deadline_ms: float = 500.0, tls: TlsLike = None) -> None:
+    def __init__(
+        self,
+        target: str,
+        *,
+        deadline_ms: float = 500.0,
+        tls: TlsLike = None,
+        own_token: Path | None = None,
+        insecure: bool = False,
+    ) -> None:
         self.target = target
         self._deadline_ms = deadline_ms
         self._tls = tls
+        self._own_token = own_token
+        self._read_token: Callable[[], str] | None = None
+        self._insecure = insecure
         self._client: SignalClient | None = None
         self._lock = threading.Lock()
         self._away: tuple[float, ServerState] | None = None
@@ -112,12 +127,14 @@ class ServerLink:
         if away is not None and monotonic() < away[0]:
             return away[1]
         try:
-            with self.client(token) as client:
+            with self.client(token or self._own()) as client:
                 found = client.status(deadline_ms=self._deadline_ms)
         except SignalServeError as error:
             return self._no_status(error)
-        except ValueError as error:  # the address is none
-            return ServerState(self.target, AWAY, f"client.target: {text_of(error)}")
+        except (OSError, ValueError) as error:  # the address is none, or a file can't be used
+            return ServerState(
+                self.target, AWAY, f"the section client of the configuration: {text_of(error)}"
+            )
         state = DRAINING if found.draining else SERVING if found.ready else NOT_READY
         texts = {
             SERVING: f"serves {len(found.models)} model(s) of registry revision {found.registry_revision}",
@@ -163,13 +180,23 @@ class ServerLink:
         """
         with self._lock:
             if self._client is None:  # not before the first call: worker processes may be forked
-                self._client = SignalClient(self.target, token=_token.get, tls=self._tls)
+                self._client = SignalClient(
+                    self.target, token=_token.get, tls=self._tls, insecure=self._insecure, via="lab"
+                )
             client = self._client
         reset = _token.set(token)
         try:
             yield client
         finally:
             _token.reset(reset)
+
+    def _own(self) -> str:
+        if self._own_token is None:
+            return ""
+        with self._lock:
+            if self._read_token is None:
+                self._read_token = token_source(self._own_token)
+        return self._read_token() if self._read_token is not None else ""
 
     def close(self) -> None:
         """End the connections."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import signal
 import socket
+import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -13,12 +15,16 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
+from signalserve.access.certificates import TlsPaths, read_tls
+from signalserve.access.errors import AccessSetupError
+from signalserve.access.followed import Followed
 from signalserve.lab.changes import Stopping
 
 _SECONDS_TO_END = 5
+_LOOK_SECONDS = 1.0
 
 
-def configured(make_app: Callable[[], ASGIApp], workers: int) -> uvicorn.Config:
+def configured(make_app: Callable[[], ASGIApp], workers: int, tls: TlsPaths | None = None) -> uvicorn.Config:
     """How the application is served; `make_app` is called in each worker's process, so it can be pickled."""
     return uvicorn.Config(
         make_app,
@@ -28,12 +34,54 @@ def configured(make_app: Callable[[], ASGIApp], workers: int) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=_SECONDS_TO_END,
+        ssl_context_factory=None if tls is None else FollowedContext(tls),
     )
 
 
-def serve(make_app: Callable[[], ASGIApp], bound: socket.socket, workers: int) -> None:
+class FollowedContext:
+    """What uvicorn asks for its TLS: each handshake is shown the present certificate, read again as it changes."""
+
+    def __init__(self, paths: TlsPaths) -> None:
+        self._paths = paths
+
+    def __call__(self, config: uvicorn.Config, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+        """The context of a worker.
+
+        Raises:
+            AccessSetupError: the files can't be used.
+        """
+        del config, default
+        followed = Followed(self._paths.files, lambda: _context(self._paths))
+        first = followed.value
+        looked = time.monotonic()
+
+        def show(connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+            nonlocal looked
+            if time.monotonic() - looked >= _LOOK_SECONDS:
+                looked = time.monotonic()
+                followed.refresh()
+            connection.context = followed.value
+
+        first.sni_callback = show
+        return first
+
+
+def _context(paths: TlsPaths) -> ssl.SSLContext:
+    read_tls(paths)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(paths.certificate, paths.key)
+    except (OSError, ssl.SSLError) as error:
+        raise AccessSetupError(f"{paths.certificate} can't be used: {error}") from error
+    return context
+
+
+def serve(
+    make_app: Callable[[], ASGIApp], bound: socket.socket, workers: int, tls: TlsPaths | None = None
+) -> None:
     """Serve on a bound socket, in this process or in several, until SIGTERM or SIGINT; then return."""
-    config = configured(make_app, workers)
+    config = configured(make_app, workers, tls)
     if workers > 1:
         Multiprocess(config, [bound]).run()
         return

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import structlog
 
+from signalserve.access.certificates import ServerTls, TlsPaths
+from signalserve.access.errors import AccessSetupError
+from signalserve.access.exposure import is_loopback
+from signalserve.access.followed import Followed
+from signalserve.access.opening import ServerAccess, open_access
 from signalserve.common.key import Key
 from signalserve.config.logs import configure_logs
 from signalserve.config.settings import Settings
@@ -65,7 +71,9 @@ def run_server(settings: Settings, on_ready: Callable[[int], None] | None = None
 
     Raises:
         PortTakenError: the address can't be bound.
+        AccessSetupError: it may not be served like this, or a token file or certificate can't be used.
     """
+    _access(settings)  # a worker would refuse too, again and again
     if settings.server.workers == 1:
         run_loop(serve(settings, on_ready=on_ready))
         return 0
@@ -84,7 +92,11 @@ def _run_worker(settings: Settings, number: int, tell_ready: Callable[[], None])
     if settings.server.metrics_port:  # 0 takes a free port in each
         settings = _with_server(settings, metrics_port=settings.server.metrics_port + number)
     configure_logs(settings.logging)
-    run_loop(serve(settings, reuse_port=True, on_ready=lambda _: tell_ready()))
+    try:
+        run_loop(serve(settings, reuse_port=True, on_ready=lambda _: tell_ready()))
+    except AccessSetupError as error:  # files that went bad since the others started
+        _log.error("worker.can_not_start", why=error.fact)
+        sys.exit(1)
 
 
 async def serve(
@@ -112,8 +124,10 @@ async def running_server(settings: Settings, *, reuse_port: bool = False) -> Asy
 
     Raises:
         PortTakenError: the address can't be bound.
+        AccessSetupError: it may not be served like this, or a token file or certificate can't be used.
     """
     options = settings.server
+    access = _access(settings)
     registry = open_registry(
         settings.ml.models_dir.resolve(), gate=PromoteGate.of(settings), pins=settings.ml.pinned_ids()
     )
@@ -125,26 +139,59 @@ async def running_server(settings: Settings, *, reuse_port: bool = False) -> Asy
     )
     scorer = Scorer(state, named, _scoring_limits(settings), metrics.seconds.observe)
     watcher = RegistryWatcher(registry.store, loader, state, named, options.poll_ms / 1000, metrics.swaps.inc)
-    guard = CallGuard(options.max_in_flight, metrics.counts)
+    guard = CallGuard(options.max_in_flight, metrics.counts, access.gatekeeper)
     metrics.follow(lambda: Gauges(state.snapshot, watcher.seen_revision, guard.in_flight, len(guard.streams)))
     async with AsyncExitStack() as stack:
         stack.callback(scorer.close)
         server = GrpcServer(
-            PredictionService(scorer, state, watcher, guard),
+            PredictionService(scorer, state, watcher, guard, access.warnings),
             RegistryService(RegistryCalls(registry, state, named, watcher, loader)),
             guard,
             max_message_bytes=options.max_message_mb * 1024 * 1024,
             reuse_port=reuse_port,
+            takes_certificates=settings.security.tls_client_ca is not None,
         )
-        port = _bind(server, options.host, options.port, reuse_port=reuse_port)
+        port = _bind(server, options.host, options.port, access.tls, reuse_port=reuse_port)
+        if options.health_port is not None:
+            _bind_health(server, options.host, options.health_port, reuse_port=reuse_port)
         await server.start()
-        metrics_port = stack.enter_context(_metrics(metrics, options.host, options.metrics_port))
-        _log.info("server.listening", address=f"{options.host}:{port}", registry=registry.store.location)
+        metrics_port = stack.enter_context(_metrics(metrics, options.metrics_host, options.metrics_port))
+        _log.info(
+            "server.listening",
+            address=f"{options.host}:{port}",
+            registry=registry.store.location,
+            tls=access.tls is not None,
+            tokens=access.gatekeeper is not None,
+        )
+        for warning in access.warnings():
+            _log.warning("server.access", warning=warning)
         running = RunningServer(port, state, named, scorer, watcher, guard, metrics_port)
         follower = asyncio.create_task(_follow(running, server), name="registry-watcher")
         stack.push_async_callback(_cancel, follower)
+        stack.enter_context(access.following(options.poll_ms / 1000))
+        recheck = asyncio.create_task(_recheck(guard, options.poll_ms / 1000), name="access")
+        stack.push_async_callback(_cancel, recheck)
         stack.push_async_callback(server.drain, options.drain_seconds)
         yield running
+
+
+def _access(settings: Settings) -> ServerAccess:
+    security = settings.security
+    tls = None
+    if security.tls_cert is not None and security.tls_key is not None:
+        tls = TlsPaths(security.tls_cert, security.tls_key, security.tls_client_ca)
+    access = open_access(
+        settings.server.host,
+        tls=tls,
+        token_file=security.token_file,
+        insecure=security.insecure,
+        what="anyone who reaches it could promote",
+    )
+    metrics = settings.server
+    if metrics.metrics_port is not None and not is_loopback(metrics.metrics_host):
+        text = f"server.metrics_host is {metrics.metrics_host}: anyone who reaches it reads the metrics"
+        access = replace(access, standing=(*access.standing, text))
+    return access
 
 
 def _scoring_limits(settings: Settings) -> ScoringLimits:
@@ -170,13 +217,26 @@ def _with_server(settings: Settings, **changes: Any) -> Settings:
     return settings.model_copy(update={"server": settings.server.model_copy(update=changes)})
 
 
-def _bind(server: GrpcServer, host: str, port: int, *, reuse_port: bool) -> int:
+def _bind(
+    server: GrpcServer, host: str, port: int, tls: Followed[ServerTls] | None, *, reuse_port: bool
+) -> int:
     if not reuse_port:  # gRPC would print a stack of its own before it refuses
         check_free(host, port)
     try:
-        return server.bind(host, port)
+        return server.bind(host, port, tls)
     except RuntimeError as error:
         raise PortTakenError(host, port) from error
+
+
+def _bind_health(server: GrpcServer, host: str, port: int, *, reuse_port: bool) -> None:
+    setting = "server.health_port"
+    if not reuse_port:
+        check_free(host, port, setting)
+    try:
+        bound = server.bind_health(host, port)
+    except RuntimeError as error:
+        raise PortTakenError(host, port, setting) from error
+    _log.info("health.listening", address=f"{host}:{bound}")
 
 
 @contextmanager
@@ -192,6 +252,13 @@ def _metrics(metrics: ServerMetrics, host: str, port: int | None) -> Iterator[in
             raise PortTakenError(host, port, "server.metrics_port") from error
         _log.info("metrics.listening", address=f"http://{host}:{bound}/metrics")
         yield bound
+
+
+async def _recheck(guard: CallGuard, seconds: float) -> None:
+    """End the streams of those who may not call any more."""
+    while True:
+        await asyncio.sleep(seconds)
+        guard.recheck()
 
 
 async def _follow(running: RunningServer, server: GrpcServer) -> None:

@@ -1,19 +1,25 @@
 """What stands around every call, and the one place where answers and refusals are counted.
 
-1. A draining server admits nothing more. Unary calls are bounded by `server.max_in_flight`, streams are not.
-2. Each answer and each refusal is counted once, under the name of its RPC: an item of a batch or of a stream for
+1. Who calls is asked first, where the server asks at all: who may not call takes no place and is answered slowly.
+   A stream ends when what it was admitted by does.
+2. A draining server admits nothing more. Unary calls are bounded by `server.max_in_flight`, streams are not.
+3. Each answer and each refusal is counted once, under the name of its RPC: an item of a batch or of a stream for
    itself, any other call as a whole. A call whose items were counted is not counted again for having ended well.
-3. What a handler may know of its caller and its time, it asks its `Call`.
-4. A drain waits for every call. An open stream ends after the answers that it owes.
+4. What a handler may know of its caller and its time, it asks its `Call`.
+5. A drain waits for every call. An open stream ends after the answers that it owes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from signalserve.access.errors import AccessError
+from signalserve.access.gatekeeper import Gatekeeper
+from signalserve.access.identity import Identity
+from signalserve.access.table import Row
 from signalserve.server.errors import DrainingError, OverloadedError
 from signalserve.server.metrics import RpcCounts
 
@@ -25,12 +31,19 @@ _PATIENCE_SECONDS = 0.25
 
 
 class Caller(NamedTuple):
-    """Who asks, as far as an unauthenticated call can tell: where it comes from, and the name it gives."""
+    """Who asks: where the call comes from, and a name, which is `verified` or only what the caller says.
+
+    `via` is what the call was made through, where it says so.
+    """
 
     address: str
     name: str = ""
+    verified: bool = False
+    via: str = ""
 
     def __str__(self) -> str:
+        if self.verified:
+            return self.name
         return f"{self.name} (unverified, {self.address})" if self.name else self.address
 
 
@@ -44,16 +57,18 @@ class Carrier(Protocol):
 class Call:
     """One RPC that is being answered, as its handler sees it.
 
-    `counted` says whether an answer or a refusal was counted already.
+    `counted` says whether an answer or a refusal was counted already; `identity` who was admitted, None where
+    nobody was asked.
     """
 
-    __slots__ = ("_carrier", "_counts", "_identify", "counted")
+    __slots__ = ("_carrier", "_counts", "_identify", "counted", "identity")
 
     def __init__(self, counts: RpcCounts, carrier: Carrier, identify: Callable[[Any], Caller]) -> None:
         self._counts = counts
         self._carrier = carrier
         self._identify = identify
         self.counted = False
+        self.identity: Identity | None = None
 
     def remaining(self) -> float | None:
         """Seconds to the deadline, None for no deadline."""
@@ -62,7 +77,8 @@ class Call:
     @property
     def caller(self) -> Caller:
         """Who asks; found out only when somebody wants to know, since most calls never do."""
-        return self._identify(self._carrier)
+        caller = self._identify(self._carrier)
+        return caller if self.identity is None else caller._replace(name=self.identity.name, verified=True)
 
     def answered(self) -> None:
         """Count an answer; from any thread."""
@@ -83,14 +99,28 @@ class Call:
 class CallGuard:
     """Counts calls in flight, and refuses when draining or full."""
 
-    def __init__(self, max_in_flight: int, counts: Callable[[str], RpcCounts]) -> None:
-        """`counts` gives the counters of an RPC by its name."""
+    def __init__(
+        self, max_in_flight: int, counts: Callable[[str], RpcCounts], gatekeeper: Gatekeeper | None = None
+    ) -> None:
+        """`counts` gives the counters of an RPC by its name; without a gatekeeper nobody is asked who they are."""
         self._max_in_flight = max_in_flight
         self.counts = counts
+        self.gatekeeper = gatekeeper
         self.in_flight = 0
         self.draining = False
         self.streams: set[StreamCall] = set()
         self._emptied = asyncio.Event()
+
+    def recheck(self) -> None:
+        """End the streams of those who may not call any more."""
+        if self.gatekeeper is None:
+            return
+        for stream in list(self.streams):
+            if stream.row is not None:
+                try:
+                    self.gatekeeper.still(stream.row, stream.identity)
+                except AccessError as error:
+                    stream.end(error)
 
     def begin(self) -> None:
         """Admit a unary call, which must `end`.
@@ -147,7 +177,7 @@ class CallGuard:
 class StreamCall(Call):
     """A stream's call, which takes part in the drain: it can be woken while it waits for its peer."""
 
-    __slots__ = ("_guard", "_idle", "_patience", "_task")
+    __slots__ = ("_guard", "_idle", "_patience", "_task", "ended_by", "row")
 
     def __init__(
         self, guard: CallGuard, counts: RpcCounts, carrier: Carrier, identify: Callable[[Any], Caller]
@@ -157,25 +187,38 @@ class StreamCall(Call):
         self._task: asyncio.Task[Any] | None = asyncio.current_task()
         self._idle = False
         self._patience = _PATIENCE_SECONDS
+        self.row: Row | None = None
+        self.ended_by: AccessError | None = None
 
     @property
-    def draining(self) -> bool:
-        """Whether the stream should end as soon as it owes nothing."""
-        return self._guard.draining
+    def ending(self) -> bool:
+        """Whether the stream should end: as soon as it owes nothing where the server drains, else at once."""
+        return self._guard.draining or self.ended_by is not None
+
+    def end(self, error: AccessError) -> None:
+        """Take no more of the stream's requests; it ends with this error, or when told again if its peer reads none."""
+        if self.ended_by is not None and self._task is not None:
+            self._task.cancel()
+        self.ended_by = error
+        self.wake_if_idle()
 
     async def wait_for(self, arrival: Awaitable[T]) -> T | None:
-        """Wait for something; None where the drain began first.
+        """Wait for something; None where the stream is to end first.
 
         Cancelling the wait is cheaper than racing two tasks for every message of a stream.
         """
+        if self.ended_by is not None:
+            if isinstance(arrival, Coroutine):
+                arrival.close()  # it was not begun
+            return None
         self._task = asyncio.current_task()
         self._idle = True
         try:
-            return await (self._last_look(arrival) if self.draining else arrival)
+            return await (self._last_look(arrival) if self._guard.draining else arrival)
         except TimeoutError:
             return None
         except asyncio.CancelledError:
-            if self.draining and self._task is not None and self._task.cancelling():
+            if self.ending and self._task is not None and self._task.cancelling():
                 self._task.uncancel()
                 return None
             raise
@@ -192,7 +235,7 @@ class StreamCall(Call):
             self._patience -= time.monotonic() - started
 
     def wake_if_idle(self) -> None:
-        """Interrupt `wait_for`; a stream that is answering looks at `draining` by itself."""
+        """Interrupt `wait_for`; a stream that is answering looks at `ending` by itself."""
         if self._idle and self._task is not None:
             self._task.cancel()
 

@@ -17,13 +17,13 @@ class PortTakenError(Exception):
         )
 
 
-def check_free(host: str, port: int) -> None:
-    """Bind the port and let go of it.
+def check_free(host: str, port: int, setting: str = "server.port") -> None:
+    """Bind the port and let go of it; `setting` is where the port is set.
 
     Raises:
         PortTakenError: the address can't be bound.
     """
-    _bound(host, port, socket.SO_REUSEADDR).close()
+    _bound(host, port, socket.SO_REUSEADDR, setting).close()
 
 
 @contextmanager
@@ -39,12 +39,12 @@ def reserved_port(host: str, port: int) -> Iterator[int]:
         yield holder.getsockname()[1]
 
 
-def _bound(host: str, port: int, option: int) -> socket.socket:
+def _bound(host: str, port: int, option: int, setting: str = "server.port") -> socket.socket:
     holder = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
         holder.setsockopt(socket.SOL_SOCKET, option, 1)
         holder.bind((host, port))
     except OSError as error:
         holder.close()
-        raise PortTakenError(host, port) from error
+        raise PortTakenError(host, port, setting) from error
     return holder

@@ -12,9 +12,10 @@ from signalserve.common.key import MAX_LENGTH, Key
 from signalserve.lab.actions import Actions, Done
 from signalserve.lab.api import examples
 from signalserve.lab.api.answers import answer, documented, errors_of, revision_of
-from signalserve.lab.api.asking import Changer, Status, TheLab
+from signalserve.lab.api.asking import Status, TheLab
 from signalserve.lab.api.problems import BadQueryError
 from signalserve.lab.api.shapes import ArchiveRequest, PromoteRequest, RollbackRequest
+from signalserve.lab.identity import CurrentUser
 from signalserve.lab.plain import json_bytes
 from signalserve.lab.preview import Preview
 
@@ -35,7 +36,7 @@ def _changed(what: str) -> dict[int | str, dict[str, Any]]:
 
 
 @router.post("/promote", responses=_changed("They are in production."))
-def promote(lab: TheLab, user: Changer, body: PromoteRequest) -> Response:
+def promote(lab: TheLab, user: CurrentUser, body: PromoteRequest) -> Response:
     """Put models into production, all or none."""
     models = [(item.model_id, item.expected_production_model_id) for item in body.models]
     done = Actions(lab.server).promote(
@@ -45,14 +46,14 @@ def promote(lab: TheLab, user: Changer, body: PromoteRequest) -> Response:
 
 
 @router.post("/rollback", responses=_changed("The models before are in production again."))
-def rollback(lab: TheLab, user: Changer, body: RollbackRequest) -> Response:
+def rollback(lab: TheLab, user: CurrentUser, body: RollbackRequest) -> Response:
     """Take keys back to the model before, all or none; the one left behind is quarantined."""
     keys = [(item.symbol, item.timeframe) for item in body.keys]
     return _answer(Actions(lab.server).rollback(keys, user, reason=body.reason, request_id=body.request_id))
 
 
 @router.post("/archive", responses=_changed("They are archived."))
-def archive(lab: TheLab, user: Changer, body: ArchiveRequest) -> Response:
+def archive(lab: TheLab, user: CurrentUser, body: ArchiveRequest) -> Response:
     """Retire models, all or none; they stay on disk."""
     done = Actions(lab.server).archive(
         body.model_ids,

@@ -8,7 +8,7 @@ from fastapi import Depends, Path, Query
 from starlette.requests import Request
 
 from signalserve.common.key import MAX_LENGTH
-from signalserve.lab.identity import User, changing_user, current_user
+from signalserve.lab.identity import CurrentUser
 from signalserve.lab.parts import Lab
 from signalserve.lab.server import ServerState
 
@@ -19,11 +19,9 @@ def _lab(request: Request) -> Lab:
 
 
 TheLab = Annotated[Lab, Depends(_lab)]
-Reader = Annotated[User, Depends(current_user)]
-Changer = Annotated[User, Depends(changing_user)]
 
 
-def _status(lab: TheLab, user: Reader) -> ServerState:
+def _status(lab: TheLab, user: CurrentUser) -> ServerState:
     return lab.server.status(user.token)
 
 

@@ -10,10 +10,11 @@ from starlette.responses import Response
 
 from signalserve.lab.api import examples
 from signalserve.lab.api.answers import answer, documented
-from signalserve.lab.api.asking import ModelId, Points, Reader, TheLab
+from signalserve.lab.api.asking import ModelId, Points, TheLab
 from signalserve.lab.api.problems import MissingError
 from signalserve.lab.api.shapes import ModelBacktests
 from signalserve.lab.backtests import Series
+from signalserve.lab.identity import CurrentUser
 
 router = APIRouter(prefix="/api/ml/models", tags=["backtests"])
 
@@ -22,7 +23,7 @@ router = APIRouter(prefix="/api/ml/models", tags=["backtests"])
     "/{model_id}/backtests",
     responses=documented(ModelBacktests, examples.BACKTESTS, "The model's backtests, newest first."),
 )
-def backtests(request: Request, lab: TheLab, user: Reader, model_id: ModelId) -> Response:
+def backtests(request: Request, lab: TheLab, user: CurrentUser, model_id: ModelId) -> Response:
     """A model's backtests; none for a model that has none, or that the registry no longer has."""
     return answer(request, ModelBacktests(model_id, tuple(lab.backtests.of(model_id))))
 
@@ -34,7 +35,7 @@ def backtests(request: Request, lab: TheLab, user: Reader, model_id: ModelId) ->
 def series(
     request: Request,
     lab: TheLab,
-    user: Reader,
+    user: CurrentUser,
     model_id: ModelId,
     name: Annotated[str, Path(description="The backtest's name, as its list has it.", max_length=500)],
     max_points: Points = 2_000,

@@ -11,9 +11,10 @@ from starlette.responses import Response
 from signalserve.common.key import MAX_LENGTH
 from signalserve.lab.api import examples
 from signalserve.lab.api.answers import answer, documented
-from signalserve.lab.api.asking import PageNumber, PerPage, Reader, SymbolFilter, TheLab, TimeframeFilter
+from signalserve.lab.api.asking import PageNumber, PerPage, SymbolFilter, TheLab, TimeframeFilter
 from signalserve.lab.api.problems import MissingError
 from signalserve.lab.audit import Chain, EventDetail, EventPage, EventQuery
+from signalserve.lab.identity import CurrentUser
 
 router = APIRouter(prefix="/api/ml/events", tags=["events"])
 
@@ -22,7 +23,7 @@ router = APIRouter(prefix="/api/ml/events", tags=["events"])
 def list_events(
     request: Request,
     lab: TheLab,
-    user: Reader,
+    user: CurrentUser,
     symbol: SymbolFilter = "",
     timeframe: TimeframeFilter = "",
     model_id: Annotated[str, Query(description="Only events about it.", max_length=MAX_LENGTH)] = "",
@@ -41,7 +42,7 @@ def list_events(
 
 
 @router.get("/chain", responses=documented(Chain, examples.CHAIN, "The proof of the whole log."))
-def chain(request: Request, lab: TheLab, user: Reader) -> Response:
+def chain(request: Request, lab: TheLab, user: CurrentUser) -> Response:
     """Whether the log is a whole chain, and its head."""
     found = lab.audit.chain()
     return answer(request, found, found.events)
@@ -51,7 +52,7 @@ def chain(request: Request, lab: TheLab, user: Reader) -> Response:
 def event(
     request: Request,
     lab: TheLab,
-    user: Reader,
+    user: CurrentUser,
     revision: Annotated[
         int, Path(description="The event's revision, from 1.", ge=1, le=10**12, examples=[1])
     ],

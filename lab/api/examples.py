@@ -270,3 +270,22 @@ PREVIEW = plain(
         needs_reason=False,
     )
 )
+
+ACCESS = {
+    "operations": [
+        {"operation": "POST /api/ml/promote", "roles": ["admin", "ops"], "anybody": False},
+        {"operation": "/grpc.health.v1.Health/Check", "roles": [], "anybody": True},
+    ],
+    "credentials": [
+        {
+            "id": "5e1fa0c3",
+            "name": "alice",
+            "roles": ["ops"],
+            "kind": "token",
+            "created_at": "2026-01-05T08:00:00+00:00",
+            "expires_at": None,
+            "revoked_at": None,
+            "state": "active",
+        }
+    ],
+}

@@ -11,16 +11,17 @@ from starlette.responses import Response
 from signalserve.common.key import MAX_LENGTH
 from signalserve.lab.api import examples
 from signalserve.lab.api.answers import answer, documented, revision_of
-from signalserve.lab.api.asking import Reader, TheLab
+from signalserve.lab.api.asking import TheLab
 from signalserve.lab.api.problems import MissingError
 from signalserve.lab.api.shapes import KeyName, Keys
 from signalserve.lab.history import History
+from signalserve.lab.identity import CurrentUser
 
 router = APIRouter(prefix="/api/ml", tags=["history"])
 
 
 @router.get("/keys", responses=documented(Keys, examples.KEYS, "Every key that has or had a model."))
-def keys(request: Request, lab: TheLab, user: Reader) -> Response:
+def keys(request: Request, lab: TheLab, user: CurrentUser) -> Response:
     """The keys, in order."""
     found = tuple(KeyName(*key) for key in lab.histories.every_key())
     return answer(request, Keys(found), revision_of(lab))
@@ -30,7 +31,7 @@ def keys(request: Request, lab: TheLab, user: Reader) -> Response:
 def history(
     request: Request,
     lab: TheLab,
-    user: Reader,
+    user: CurrentUser,
     symbol: Annotated[str, Query(description="The symbol.", min_length=1, max_length=MAX_LENGTH)],
     timeframe: Annotated[str, Query(description="The timeframe.", min_length=1, max_length=MAX_LENGTH)],
 ) -> Response:

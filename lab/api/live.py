@@ -10,16 +10,17 @@ from starlette.responses import Response
 
 from signalserve.lab.api import examples
 from signalserve.lab.api.answers import answer, documented
-from signalserve.lab.api.asking import Reader, TheLab
+from signalserve.lab.api.asking import TheLab
 from signalserve.lab.api.problems import MissingError
 from signalserve.lab.api.shapes import Engines
+from signalserve.lab.identity import CurrentUser
 from signalserve.lab.live import LiveEngine
 
 router = APIRouter(prefix="/api/ml/live", tags=["live"])
 
 
 @router.get("", responses=documented(Engines, examples.ENGINES, "Every engine that left a snapshot."))
-def engines(request: Request, lab: TheLab, user: Reader) -> Response:
+def engines(request: Request, lab: TheLab, user: CurrentUser) -> Response:
     """The engines, those whose snapshot can't be read included."""
     return answer(request, Engines(lab.live.all()))
 
@@ -28,7 +29,7 @@ def engines(request: Request, lab: TheLab, user: Reader) -> Response:
 def engine(
     request: Request,
     lab: TheLab,
-    user: Reader,
+    user: CurrentUser,
     name: Annotated[str, Path(description="The snapshot's name without `.json`.", max_length=500)],
 ) -> Response:
     """One engine."""

@@ -21,7 +21,6 @@ from signalserve.lab.api.asking import (
     ModelId,
     PageNumber,
     PerPage,
-    Reader,
     Status,
     Symbol,
     SymbolFilter,
@@ -34,6 +33,7 @@ from signalserve.lab.api.shapes import KeyModels, ModelImportances
 from signalserve.lab.catalogue import Page
 from signalserve.lab.catalogue import Query as TableQuery
 from signalserve.lab.detail import ModelDetail, Proof
+from signalserve.lab.identity import CurrentUser
 from signalserve.registry import Status as ModelStatus
 
 router = APIRouter(prefix="/api/ml/models", tags=["models"])
@@ -106,7 +106,7 @@ def list_models(
     "/{model_id}/importance",
     responses=documented(ModelImportances, examples.IMPORTANCES, "Shares that sum to 1, largest first.", 404),
 )
-def importance(request: Request, lab: TheLab, user: Reader, model_id: ModelId) -> Response:
+def importance(request: Request, lab: TheLab, user: CurrentUser, model_id: ModelId) -> Response:
     """A model's feature importances, of feature_importances.csv or meta.json."""
     found = lab.models.importances(model_id)
     value = ModelImportances(model_id, found.source, found.problem, found.items)
@@ -117,7 +117,7 @@ def importance(request: Request, lab: TheLab, user: Reader, model_id: ModelId) -
     "/{model_id}/proof",
     responses=documented(Proof, examples.PROOF, "What the files are found to be, now.", 404),
 )
-def proof(request: Request, lab: TheLab, user: Reader, model_id: ModelId) -> Response:
+def proof(request: Request, lab: TheLab, user: CurrentUser, model_id: ModelId) -> Response:
     """Hash a model's files and, where it is compiled, score its golden rows."""
     return answer(request, lab.models.prove(model_id), revision_of(lab))
 

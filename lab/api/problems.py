@@ -20,8 +20,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from signalserve.access.errors import AccessError, UnauthenticatedError
 from signalserve.client import SignalServeError
-from signalserve.lab.identity import UnauthenticatedError
 from signalserve.lab.plain import json_bytes, text_of
 from signalserve.registry.errors import NotFoundError, RegistryError
 
@@ -115,7 +115,7 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(SignalServeError, _server)
     app.add_exception_handler(RegistryError, _registry)
-    app.add_exception_handler(UnauthenticatedError, _unauthenticated)
+    app.add_exception_handler(AccessError, _access)
     app.add_exception_handler(BadQueryError, _query)
 
 
@@ -183,9 +183,15 @@ async def _registry(request: Request, error: Exception) -> Response:
     return problem(request, status, error.reason, text_of(error), metadata=metadata)
 
 
-async def _unauthenticated(request: Request, error: Exception) -> Response:
-    headers = {"WWW-Authenticate": "Bearer"}
-    return problem(request, 401, "UNAUTHENTICATED", text_of(error), headers=headers)
+async def _access(request: Request, error: Exception) -> Response:
+    if not isinstance(error, AccessError):
+        raise error
+    unknown = isinstance(error, UnauthenticatedError)
+    headers = {"WWW-Authenticate": "Bearer"} if unknown else {}
+    metadata = {text_of(name): text_of(value) for name, value in error.metadata.items()}
+    return problem(
+        request, 401 if unknown else 403, error.reason, text_of(error), metadata=metadata, headers=headers
+    )
 
 
 async def _query(request: Request, error: Exception) -> Response:

@@ -9,9 +9,9 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from signalserve.lab.api.answers import errors_of
-from signalserve.lab.api.asking import Reader
 from signalserve.lab.api.problems import problem
 from signalserve.lab.changes import Changes, TooManyError
+from signalserve.lab.identity import CurrentUser, Doorkeeper
 
 router = APIRouter(prefix="/api/ml", tags=["stream"])
 
@@ -28,7 +28,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 @router.get("/stream", responses=_RESPONSES, response_class=StreamingResponse)
 async def stream(
     request: Request,
-    user: Reader,
+    user: CurrentUser,
     last_event_id: Annotated[str, Header(description="The last event that was seen.", max_length=200)] = "",
 ) -> Response:
     """Say when the registry, a live engine's snapshot or a backtest changed."""
@@ -37,8 +37,13 @@ async def stream(
         changes.check_room()
     except TooManyError as error:
         return problem(request, 429, "TOO_MANY_STREAMS", str(error), headers={"Retry-After": "5"})
+    door: Doorkeeper = request.app.state.door
+
+    async def gone() -> bool:
+        return await request.is_disconnected() or not door.still(request, user, "GET /api/ml/stream")
+
     return StreamingResponse(
-        changes.stream(last_event_id, request.is_disconnected),
+        changes.stream(last_event_id, gone),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )

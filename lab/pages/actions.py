@@ -10,11 +10,12 @@ from starlette.responses import Response
 
 from signalserve.common.key import MAX_LENGTH, Key
 from signalserve.lab.actions import Actions, Done
-from signalserve.lab.api.asking import ModelId, Reader, Status, TheLab
+from signalserve.lab.api.asking import ModelId, Status, TheLab
 from signalserve.lab.api.problems import BadQueryError
+from signalserve.lab.identity import CurrentUser
 from signalserve.lab.pages.confirm import Confirmation, attempted, shown
 from signalserve.lab.pages.formats import path_part
-from signalserve.lab.pages.forms import CheckedForm, Reason, RequestId
+from signalserve.lab.pages.forms import Reason, RequestId
 from signalserve.lab.pages.refusals import Refusal, changed_meanwhile, missing
 from signalserve.lab.pages.rendering import query_string
 from signalserve.lab.parts import Lab
@@ -38,9 +39,8 @@ def ask_promote(request: Request, lab: TheLab, server: Status, model_id: ModelId
 def promote(
     request: Request,
     lab: TheLab,
-    user: Reader,
+    user: CurrentUser,
     server: Status,
-    checked: CheckedForm,
     model_id: ModelId,
     request_id: RequestId,
     expected_production_model_id: FormName = "",
@@ -80,9 +80,8 @@ def ask_rollback(request: Request, lab: TheLab, server: Status, symbol: Name, ti
 def rollback(
     request: Request,
     lab: TheLab,
-    user: Reader,
+    user: CurrentUser,
     server: Status,
-    checked: CheckedForm,
     symbol: FormName,
     timeframe: FormName,
     request_id: RequestId,
@@ -129,9 +128,8 @@ def ask_archive(
 def archive(
     request: Request,
     lab: TheLab,
-    user: Reader,
+    user: CurrentUser,
     server: Status,
-    checked: CheckedForm,
     model_ids: Annotated[list[str], Form(alias="model", min_length=1, max_length=_MOST)],
     request_id: RequestId,
     reason: Reason = "",

@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import FastAPI
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from signalserve.lab.api.problems import MEDIA_TYPE
 from signalserve.lab.pages.rendering import rendered
@@ -32,6 +33,9 @@ def as_page(request: Request, answer: Response) -> Response:
         return answer
     found: dict[str, Any] = json.loads(bytes(answer.body))
     status = answer.status_code
+    if status == 401 and request.method == "GET" and request.app.state.door.knows_tokens:
+        asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        return RedirectResponse(f"/login?next={quote(asked, safe='')}", 303)
     page = rendered(
         request, "error.html.j2", page="", status=status, problem=found, advice=_ADVICE.get(status, "")
     )

@@ -16,10 +16,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from signalserve import __version__
-from signalserve.lab.identity import UnauthenticatedError, User, current_user
+from signalserve.lab.identity import Doorkeeper
 from signalserve.lab.pages.assets import own_path, plotly_path
 from signalserve.lab.pages.formats import FILTERS, metric
-from signalserve.lab.pages.forms import csrf_token, may_log_in
 from signalserve.lab.pages.words import ACTIONS, VERDICTS, tone_of, verdict_bound, word_of
 from signalserve.lab.server import ServerState
 
@@ -71,6 +70,8 @@ def rendered(
     **values: Any,
 ) -> HTMLResponse:
     """A page. `page` names its place in the navigation, `server` what the head says of the gRPC server."""
+    door: Doorkeeper = request.app.state.door
+    user = door.seen(request)
     html = (
         _environment()
         .get_template(template)
@@ -78,9 +79,9 @@ def rendered(
             request=request,
             page=page,
             server=server,
-            user=_user(request),
-            may_log_in=may_log_in(request),
-            csrf=csrf_token(request),
+            user=user,
+            may_log_in=door.knows_tokens,
+            csrf=user.csrf,
             now=datetime.now(UTC),
             **values,
         )
@@ -102,10 +103,3 @@ def same_page(request: Request, **changes: object) -> str:
         if name not in changes and name != "page"
     ]
     return request.url.path + query_string([*kept, *changes.items()])
-
-
-def _user(request: Request) -> User:
-    try:
-        return current_user(request)
-    except UnauthenticatedError:
-        return User(may_read=False)

@@ -9,11 +9,13 @@ from signalserve.lab.pages import (
     events,
     history,
     live,
+    login,
     model,
     models,
     server,
 )
 
 ROUTERS = tuple(
-    module.router for module in (models, actions, model, compare, history, live, events, server, assets)
+    module.router
+    for module in (models, actions, model, compare, history, live, events, server, login, assets)
 )

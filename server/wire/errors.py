@@ -10,6 +10,7 @@ import structlog
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
+from signalserve.access.errors import AccessError, PermissionDeniedError, UnauthenticatedError
 from signalserve.predictors.errors import InputError, PredictorError
 from signalserve.registry.errors import (
     CallerError,
@@ -35,6 +36,8 @@ Code = grpc.StatusCode
 
 # the first that an error is an instance of; whatever is none of them is a bug of ours, and INTERNAL
 _CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
+    (UnauthenticatedError, Code.UNAUTHENTICATED),
+    (PermissionDeniedError, Code.PERMISSION_DENIED),
     (UnknownServingKeyError, Code.NOT_FOUND),
     (RequestError, Code.INVALID_ARGUMENT),
     (NothingToServeError, Code.FAILED_PRECONDITION),
@@ -74,6 +77,8 @@ def status_of(error: BaseException) -> status_pb2.Status:
     text = str(error)
     if isinstance(error, ServingError):
         return _status(code, text, error.reason, error.metadata, error.field, error.retry_seconds)
+    if isinstance(error, AccessError):
+        return _status(code, text, error.reason, error.metadata)
     if isinstance(error, InputError):
         where = {"row": error.row, "column": error.column}
         metadata = {name: str(value) for name, value in where.items() if value is not None}

@@ -6,7 +6,7 @@ each call in two coroutines more.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
@@ -14,6 +14,9 @@ import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 from google.rpc.status_pb2 import Status
 
+from signalserve.access.errors import AccessError
+from signalserve.access.identity import Credential
+from signalserve.access.table import Row, row_of
 from signalserve.server.errors import ServingError
 from signalserve.server.guard import Call, Caller, CallGuard, StreamCall, draining
 from signalserve.server.metrics import RpcCounts
@@ -22,6 +25,8 @@ from signalserve.server.wire.errors import code_of, status_of
 Context = grpc.aio.ServicerContext[Any, Any]
 
 ACTOR_HEADER = "signalserve-actor"
+VIA_HEADER = "signalserve-via"
+_VIAS = frozenset({"lab"})
 
 
 def guarded(service: object, descriptor: ServiceDescriptor, guard: CallGuard) -> Any:
@@ -33,12 +38,27 @@ def guarded(service: object, descriptor: ServiceDescriptor, guard: CallGuard) ->
     servicer = SimpleNamespace()
     for method in descriptor.methods:
         behaviour, counts = getattr(service, method.name), guard.counts(method.name)
+        row = row_of(f"/{descriptor.full_name}/{method.name}")
         if method.server_streaming:
-            handler: Any = _stream(behaviour, guard, counts, reads=method.client_streaming)
+            handler: Any = _stream(behaviour, guard, counts, row, reads=method.client_streaming)
         else:
-            handler = _unary(behaviour, guard, counts)
+            handler = _unary(behaviour, guard, counts, row)
         setattr(servicer, method.name, handler)
     return servicer
+
+
+def admitted(
+    behaviour: Callable[[Any, Context], AsyncIterator[Any]], guard: CallGuard, operation: str
+) -> Callable[[Any, Context], AsyncIterator[Any]]:
+    """A library's own stream, for those who may call it; it is not counted in flight and holds no drain up."""
+    row, counts = row_of(operation), guard.counts(operation.rpartition("/")[2])
+
+    async def handle(requests: Any, context: Context) -> AsyncIterator[Any]:
+        await _admit(guard, row, Call(counts, context, identify), context)
+        async for answer in behaviour(requests, context):
+            yield answer
+
+    return handle
 
 
 def refusal(call: Call, error: Exception) -> Status:
@@ -49,18 +69,22 @@ def refusal(call: Call, error: Exception) -> Status:
 
 
 def _unary(
-    behaviour: Callable[[Any, Call], Awaitable[Any]], guard: CallGuard, counts: RpcCounts
+    behaviour: Callable[[Any, Call], Awaitable[Any]], guard: CallGuard, counts: RpcCounts, row: Row
 ) -> Callable[[Any, Context], Awaitable[Any]]:
+    asks = guard.gatekeeper is not None
+
     async def handle(request: Any, context: Context) -> Any:
-        call = Call(counts, context, _identify)
+        call = Call(counts, context, identify)
+        if asks:
+            await _admit(guard, row, call, context)
         try:
             guard.begin()
         except ServingError as error:
-            await _abort(context, call, error)
+            await abort(context, call, error)
         try:
             answer = await behaviour(request, call)
         except Exception as error:  # noqa: BLE001 - status_of tells refusals from bugs
-            await _abort(context, call, error)
+            await abort(context, call, error)
         else:
             call.ended_well()
             return answer
@@ -74,29 +98,35 @@ def _stream(
     behaviour: Callable[[Any, StreamCall], AsyncIterator[Any]],
     guard: CallGuard,
     counts: RpcCounts,
+    row: Row,
     *,
     reads: bool,
 ) -> Callable[[Any, Context], AsyncIterator[Any]]:
     async def handle(request: Any, context: Context) -> AsyncIterator[Any]:
-        call = StreamCall(guard, counts, context, _identify)
+        call = StreamCall(guard, counts, context, identify)
+        call.row = row
+        await _admit(guard, row, call, context)
         try:
             guard.open(call)
         except ServingError as error:
-            await _abort(context, call, error)
+            await abort(context, call, error)
         try:
             async for answer in behaviour(context.read if reads else request, call):
                 yield answer
+            if call.ended_by is not None:
+                raise call.ended_by
             if guard.draining:
                 raise draining()
         except Exception as error:  # noqa: BLE001 - as for a unary call
-            await _abort(context, call, error)
+            await abort(context, call, error)
         finally:
             guard.close(call)
 
     return handle
 
 
-async def _abort(context: Context, call: Call, error: Exception) -> NoReturn:
+async def abort(context: Context, call: Call, error: Exception) -> NoReturn:
+    """End a call with an error."""
     status = refusal(call, error)
     await context.abort(
         code_of(status),
@@ -106,6 +136,38 @@ async def _abort(context: Context, call: Call, error: Exception) -> NoReturn:
     raise AssertionError("abort raises")
 
 
-def _identify(context: Context) -> Caller:
-    name = next((value for key, value in context.invocation_metadata() or () if key == ACTOR_HEADER), "")
-    return Caller(context.peer(), name if isinstance(name, str) else "")
+async def _admit(guard: CallGuard, row: Row, call: Call, context: Context) -> None:
+    """Let the call in, or end it as the table says."""
+    if guard.gatekeeper is None:
+        return
+    try:
+        call.identity = guard.gatekeeper.admit(row, _credential(context))
+    except AccessError as error:
+        await guard.gatekeeper.turn_away(error, row, call.caller.address, call.remaining())
+        await abort(context, call, error)
+
+
+def bearer_of(metadata: Iterable[tuple[str, str | bytes]] | None) -> str:
+    """The bearer token of a call's metadata; empty for none."""
+    scheme, _, token = _header(metadata, "authorization").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def _credential(context: Context) -> Credential:
+    if token := bearer_of(context.invocation_metadata()):
+        return Credential(token)
+    return Credential(certificate=next(iter(context.auth_context().get("x509_pem_cert", ())), b""))
+
+
+def identify(context: Context) -> Caller:
+    """Where a call comes from, and what it says of itself."""
+    metadata = context.invocation_metadata()
+    via = _header(metadata, VIA_HEADER)
+    # `ipv4:127.0.0.1:40000`: the port is another one with each connection
+    address = context.peer().rpartition(":")[0] or context.peer()
+    return Caller(address, _header(metadata, ACTOR_HEADER), via=via if via in _VIAS else "")
+
+
+def _header(metadata: Iterable[tuple[str, str | bytes]] | None, name: str) -> str:
+    value = next((value for key, value in metadata or () if key == name), "")
+    return value if isinstance(value, str) else ""

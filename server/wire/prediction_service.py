@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import grpc
@@ -25,12 +25,19 @@ class PredictionService:
     """The handlers, by their names on the wire; `server.wire.handlers` puts the guard around each of them."""
 
     def __init__(
-        self, scorer: Scorer, state: ServingState, watcher: RegistryWatcher, guard: CallGuard
+        self,
+        scorer: Scorer,
+        state: ServingState,
+        watcher: RegistryWatcher,
+        guard: CallGuard,
+        warnings: Callable[[], Sequence[str]],
     ) -> None:
+        """`warnings` gives what the status warns of beside the snapshot's own."""
         self._scorer = scorer
         self._state = state
         self._watcher = watcher
         self._guard = guard
+        self._warnings = warnings
         self._started = utc_now()
         self._version = __version__
 
@@ -90,7 +97,7 @@ class PredictionService:
         """What is served now, and again after each change."""
         del request
         seen = self._watcher.version
-        while not call.draining:
+        while not call.ending:
             answer = serving_status_pb2.WatchServingStatusResponse(status=self._status())
             call.answered()
             yield answer
@@ -107,4 +114,5 @@ class PredictionService:
             started=self._started,
             version=self._version,
             now=time.time(),
+            warnings=self._warnings(),
         )

@@ -99,4 +99,5 @@ def _origin(
     call: Call,
 ) -> Origin:
     """What the log says of every change: by whom, why, under which id."""
-    return Origin(str(call.caller), "rpc", request.reason, request.request_id)
+    caller = call.caller
+    return Origin(str(caller), caller.via or "rpc", request.reason, request.request_id)

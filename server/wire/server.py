@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
+from signalserve.access.certificates import ServerTls
+from signalserve.access.followed import Followed
+from signalserve.access.table import row_of
 from signalserve.server.guard import CallGuard
-from signalserve.server.wire.handlers import guarded
+from signalserve.server.wire.credentials import server_credentials
+from signalserve.server.wire.doorway import Doorway
+from signalserve.server.wire.handlers import admitted, guarded
 from signalserve.server.wire.prediction_service import PredictionService
 from signalserve.server.wire.registry_service import RegistryService
 from signalserve.v1 import (
@@ -25,6 +32,7 @@ from signalserve.v1 import (
 
 _PREDICTION = prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"]
 _REGISTRY = registry_service_pb2.DESCRIPTOR.services_by_name["RegistryService"]
+_REFLECTION_INFO = f"/{reflection.SERVICE_NAME}/ServerReflectionInfo"
 SERVICES = (_PREDICTION.full_name, _REGISTRY.full_name)
 
 _LAST_ANSWERS_SECONDS = 0.25
@@ -41,42 +49,73 @@ class GrpcServer:
         *,
         max_message_bytes: int,
         reuse_port: bool,
+        takes_certificates: bool = False,
     ) -> None:
+        """`takes_certificates`: clients may be known by theirs, and need no token."""
         self._guard = guard
+        self._reuse_port = int(reuse_port)
+        self._probed: grpc.aio.Server | None = None
         self._server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", max_message_bytes),
-                ("grpc.so_reuseport", int(reuse_port)),
+                ("grpc.so_reuseport", self._reuse_port),
                 # a live engine keeps its stream open between bars: answer its pings instead of dropping it
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
             ],
         )
+        handlers: Any = self._server
+        if guard.gatekeeper is not None:
+            handlers = Doorway(guard, guard.gatekeeper, takes_certificates=takes_certificates)
+            self._server.add_generic_rpc_handlers((handlers,))
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            guarded(prediction, _PREDICTION, guard), self._server
+            guarded(prediction, _PREDICTION, guard), handlers
         )
         registry_service_pb2_grpc.add_RegistryServiceServicer_to_server(
-            guarded(registry, _REGISTRY, guard), self._server
+            guarded(registry, _REGISTRY, guard), handlers
         )
         self._health = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection(
-            (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, handlers)
+        names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflected = reflection.aio.ReflectionServicer(names)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
+            SimpleNamespace(
+                ServerReflectionInfo=admitted(reflected.ServerReflectionInfo, guard, _REFLECTION_INFO)
+            ),
+            handlers,
         )
+        for method in health_pb2.DESCRIPTOR.services_by_name["Health"].methods:
+            if row_of(f"/{health.SERVICE_NAME}/{method.name}").roles is not None:
+                raise NotImplementedError(f"health's {method.name} is the library's own, and open to anybody")
 
-    def bind(self, host: str, port: int) -> int:
+    def bind(self, host: str, port: int, tls: Followed[ServerTls] | None = None) -> int:
         """Take the port; gives its number.
 
         Raises:
             RuntimeError: the address can't be bound.
         """
-        return self._server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        address = _address(host, port)
+        if tls is None:
+            return self._server.add_insecure_port(address)
+        return self._server.add_secure_port(address, server_credentials(tls))
+
+    def bind_health(self, host: str, port: int) -> int:
+        """Take a second port, without TLS, that answers health and nothing else; gives its number.
+
+        Raises:
+            RuntimeError: the address can't be bound.
+        """
+        self._probed = grpc.aio.server(options=[("grpc.so_reuseport", self._reuse_port)])
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._probed)
+        return self._probed.add_insecure_port(_address(host, port))
 
     async def start(self) -> None:
         """Answer calls; health says NOT_SERVING."""
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         await self._server.start()
+        if self._probed is not None:
+            await self._probed.start()
 
     async def ready(self) -> None:
         """Health says SERVING."""
@@ -92,7 +131,13 @@ class GrpcServer:
                 await self._guard.wait_until_empty()
         # what is open still has had its time, or is a health watch, which would hold the drain up to its end
         await self._server.stop(_LAST_ANSWERS_SECONDS)
+        if self._probed is not None:
+            await self._probed.stop(None)
 
     async def _set_health(self, status: int) -> None:
         for service in ("", *SERVICES):
             await self._health.set(service, status)
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

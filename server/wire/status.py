@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from datetime import datetime
 
 from signalserve.server.snapshot import LoadFailure, ServedModel, ServingSnapshot
@@ -17,8 +18,9 @@ def serving_status(
     started: datetime,
     version: str,
     now: float,
+    warnings: Sequence[str] = (),
 ) -> serving_status_pb2.ServingStatus:
-    """What this process serves; `now` is a Unix time."""
+    """What this process serves; `now` is a Unix time, `warnings` are those that the snapshot doesn't know."""
     status = serving_status_pb2.ServingStatus(
         registry_revision=max(snapshot.revision, 0),
         seen_revision=max(seen_revision, snapshot.revision, 0),
@@ -26,7 +28,7 @@ def serving_status(
         draining=draining,
         version=version,
         process_id=os.getpid(),
-        warnings=snapshot.warnings,
+        warnings=[*snapshot.warnings, *warnings],
         load_errors=[_load_error(failure) for failure in snapshot.failures],
     )
     status.start_time.FromDatetime(started)

@@ -263,7 +263,7 @@ def test_inputs_that_are_not_there_are_told_apart_from_runs_that_failed(
         signalserve("live", "--symbol", "AAA", *live, "--ohlcv", str(tmp_path / "typo.csv"), code=exits.USAGE)
         signalserve("promote", model_id, "--force", "--reason", "test", *to)
         event = json.loads(signalserve("events", "--limit", "1", "--json", *to))[0]
-        assert event["actor"].startswith(f"{caller()} (unverified, ipv4:127.0.0.1:")
+        assert event["actor"].startswith(f"{caller()} (unverified, ipv4:127.0.0.1)")
         archived = started("archive", model_id, "--allow-unserved", "--reason", "test", *to)
         assert "AAA/15m has nothing in production now" in archived.stderr
 

@@ -59,6 +59,8 @@ class LabProcess:
     """The lab on a free port, served by uvicorn in a thread of this process."""
 
     def __init__(self, settings: Settings, **more: Any) -> None:
+        self.tokens: dict[str, str] = {}
+        """One a role, where the lab knows tokens."""
         self.stopping = Stopping()
         self.app = create_app(settings, stopping=self.stopping, **more)
         self._socket = bound_socket("127.0.0.1", 0)

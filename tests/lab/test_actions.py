@@ -70,9 +70,9 @@ def test_a_promote_a_rollback_and_an_archive_reach_the_file_and_the_served_model
     assert server.serving("BTCUSDT") == ""
     events = lab.json("/api/ml/events")["rows"]
     assert [(row["action"], row["via"], row["reason"]) for row in events[:3]] == [
-        ("archive", "rpc", "done with it"),
-        ("rollback", "rpc", "worse"),
-        ("promote", "rpc", "weekly"),
+        ("archive", "lab", "done with it"),
+        ("rollback", "lab", "worse"),
+        ("promote", "lab", "weekly"),
     ]
 
 
@@ -145,7 +145,7 @@ def test_without_a_token_nothing_is_changed(
         ("archive", {"model_ids": ["btc1"]}),
     ):
         answer = lab.http.post(f"/api/ml/{action}", json=body, headers=headers)
-        assert (answer.status_code, answer.json()["reason"]) == (401, "UNAUTHENTICATED")
+        assert (answer.status_code, answer.json()["reason"]) == (401, "CREDENTIAL_MISSING")
         assert answer.headers["www-authenticate"] == "Bearer"
     assert registry_at(base).state.revision == 4
 

@@ -14,9 +14,10 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from signalserve.access.identity import Role
+from signalserve.access.token_file import TokenFile
 from signalserve.config.settings import Settings
 from signalserve.lab.changes import Pace
-from signalserve.lab.identity import User
 from tests.lab.conftest import LabProcess, Workshop, lab_settings, with_gate
 from tests.lab.pages.chromium import chromium, launch
 from tests.lab.pages.snapshots import write_snapshot
@@ -25,15 +26,9 @@ from tests.server.wire.conftest import Server
 from tests.small_models import register_copy
 from tests.training.conftest import CONFIG
 
-OPS = User("alice", "ops", "t0ken", may_change=True)
 KEY = "SYNTH/15m"
 # the workshop has few bars
 GENTLE = {"min_bars": 100, "min_trades": 1}
-
-
-def as_ops(request: object) -> User:
-    """Whoever asks is alice, who may change things."""
-    return OPS
 
 
 @pytest.fixture(scope="session")
@@ -76,11 +71,16 @@ Visit = Callable[..., Page]
 
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Visit]:
-    """Open a page of a lab: `visit(lab, "/events")`; every fault that it shows fails the test at its end."""
+    """Open a page of a lab: `visit(lab, "/events")`; every fault that it shows fails the test at its end.
+
+    `role` is who is logged in, "" for nobody; it counts where the lab knows tokens.
+    """
     watched: list[Faults] = []
     with ExitStack() as stack:
 
-        def open_page(lab: LabProcess, path: str, expected: tuple[int, ...] = (), **options: Any) -> Page:
+        def open_page(
+            lab: LabProcess, path: str, expected: tuple[int, ...] = (), role: str = "ops", **options: Any
+        ) -> Page:
             options = {"viewport": {"width": 1280, "height": 900}} | options
             context = stack.enter_context(browser.new_context(base_url=lab.address, **options))
             context.set_default_timeout(15_000)
@@ -89,6 +89,9 @@ def visit(browser: Browser) -> Iterator[Visit]:
                 "document.addEventListener('securitypolicyviolation', (event) =>"
                 " console.error('CSP: ' + event.violatedDirective + ' ' + event.blockedURI));"
             )
+            if role and lab.tokens:
+                form = {"token": lab.tokens[role]}
+                context.request.post("/login", form=form, headers={"Origin": lab.address})
             page = context.new_page()
             faults = Faults(lab.address, expected)
             faults.watch(page)
@@ -157,11 +160,27 @@ def server_of(settings: Settings, loop: asyncio.AbstractEventLoop) -> Server:
     return server
 
 
-def lab_with_server(settings: Settings, server: Server, identify: Any = as_ops) -> LabProcess:
+def with_tokens(settings: Settings, folder: Path) -> tuple[Settings, dict[str, str]]:
+    """The same settings with a token file, and a token for each role; whoever asks the server has the one of ops."""
+    file, own = TokenFile(folder / "tokens.json"), folder / "own.token"
+    tokens = {str(role): file.create(f"the-{role}", [role])[1] for role in Role}
+    own.write_text(tokens["ops"])
+    changes: dict[str, dict[str, Any]] = {
+        "security": {"token_file": file.path},
+        "client": {"token_file": own},
+        "lab": {"session_key": folder / "session.key"},
+    }
+    sections = {name: getattr(settings, name).model_copy(update=values) for name, values in changes.items()}
+    return settings.model_copy(update=sections), tokens
+
+
+def lab_with_server(settings: Settings, server: Server, tokens: dict[str, str]) -> LabProcess:
     """The lab before a server."""
     client = settings.client.model_copy(update={"target": server.target})
     settings = settings.model_copy(update={"client": client})
-    return LabProcess(settings, identify=identify, pace=Pace(poll_seconds=0.05))
+    lab = LabProcess(settings, pace=Pace(poll_seconds=0.05))
+    lab.tokens = tokens
+    return lab
 
 
 def furnish(folder: Path, templates: list[Path]) -> None:
@@ -185,9 +204,11 @@ def world(
     furnish(folder, templates)
     write_snapshot(folder / "live", "SYNTH_15m", here.champion, here.challenger)
     write_snapshot(folder / "live", "OLD_15m", here.champion, here.champion, stale=True)
-    settings = with_gate(lab_settings(folder, trading=CONFIG["trading"]), **GENTLE)
+    settings, tokens = with_tokens(
+        with_gate(lab_settings(folder, trading=CONFIG["trading"]), **GENTLE), folder
+    )
     server = server_of(settings, loop)
-    lab = lab_with_server(settings, server)
+    lab = lab_with_server(settings, server, tokens)
     yield World(lab, server, folder, here.champion, here.challenger)
     lab.close()
     server.close()
@@ -200,12 +221,15 @@ def own_world(
     """A world for one test that changes it: `own_world(min_probability=0.99)` sets bounds of the gate."""
     with ExitStack() as stack:
 
-        def make(identify: Any = as_ops, **bounds: Any) -> World:
+        def make(**bounds: Any) -> World:
             here = workshop.copied_to(tmp_path / "home")
-            settings = with_gate(lab_settings(here.folder, trading=CONFIG["trading"]), **GENTLE | bounds)
+            settings, tokens = with_tokens(
+                with_gate(lab_settings(here.folder, trading=CONFIG["trading"]), **GENTLE | bounds),
+                here.folder,
+            )
             server = server_of(settings, loop)
             stack.callback(server.close)
-            lab = lab_with_server(settings, server, identify)
+            lab = lab_with_server(settings, server, tokens)
             stack.callback(lab.close)
             return World(lab, server, here.folder, here.champion, here.challenger)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
+import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from signalserve.lab.identity import User
 from signalserve.registry import Promotion
 from tests.lab.pages.conftest import Visit, World, status_of
 from tests.registries import registry_at
@@ -128,14 +129,13 @@ def test_what_changed_meanwhile_is_said_and_nothing_is_done(own_world: Own, visi
 
 
 @pytest.mark.parametrize(
-    ("user", "words"),
-    [(User(), "read only"), (User("bob", "read", "t"), "Your role (read) may look, not change")],
+    ("role", "words"), [("", "Log in with an ops token"), ("read", "Your role (read) may look, not change")]
 )
 def test_who_may_not_is_told_why_and_offered_nothing(
-    own_world: Own, visit: Visit, user: User, words: str
+    own_world: Own, visit: Visit, role: str, words: str
 ) -> None:
-    world = own_world(identify=lambda request: user)
-    page = visit(world.lab, f"/models/{world.challenger}", expected=(401, 403))
+    world = own_world()
+    page = visit(world.lab, f"/models/{world.challenger}", expected=(401, 403), role=role)
     expect(page.locator(".why-not")).to_contain_text(words)
     assert page.get_by_role("link", name="Promote …").count() == 0
     page.goto(f"/models/{world.challenger}/promote")
@@ -158,10 +158,21 @@ def test_who_may_not_is_told_why_and_offered_nothing(
     ],
 )
 def test_a_form_of_another_site_does_nothing(world: World, headers: dict[str, str]) -> None:
-    form = {"request_id": "stolen", "reason": "x"}
+    """The browser sends the session along; the form does not know what the lab's own pages know."""
     path = f"/models/{world.challenger}/promote"
-    answer = world.lab.http.post(path, data=form, headers=headers)
-    assert answer.status_code == 403
+    own = {"Origin": world.lab.address}
+    with httpx.Client(base_url=world.lab.address, timeout=30.0) as http:
+        assert http.post("/login", data={"token": world.lab.tokens["ops"]}, headers=own).status_code == 303
+        page = http.get(path).text
+        form = {"request_id": "stolen", "reason": "x", "expected_production_model_id": world.champion}
+        assert http.post(path, data=form, headers=headers).status_code == 403
+        known = re.search(r'name="csrf" value="([^"]+)"', page)
+        assert known is not None
+        if headers:  # what it could know does not help it
+            assert http.post(path, data=form | {"csrf": known[1]}, headers=headers).status_code == 403
+        assert http.post(path, json=form, headers=own).status_code == 403
+        assert http.post("/api/ml/promote", json={"models": []}, headers=own).status_code == 403
+        assert http.post("/logout", headers=headers).status_code == 403
     assert status_of(world, world.challenger) != "production"
 
 

@@ -159,7 +159,9 @@ class Server:
             self._life.result()
         assert self.parts is not None
         self.target = f"127.0.0.1:{self.parts.port}"
-        self.client = SignalClient(self.target, deadline_ms=LONG_MS, read_deadline_ms=LONG_MS)
+        self.client = SignalClient(
+            self.target, settings.client.token_file, deadline_ms=LONG_MS, read_deadline_ms=LONG_MS
+        )
         options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
         self.channel = grpc.insecure_channel(self.target, options)
         self.prediction = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
