@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -35,7 +36,9 @@ GENTLE = {"min_bars": 100, "min_trades": 1}
 def browser() -> Iterator[Browser]:
     """Chromium, one a test process."""
     if chromium() is None:
-        pytest.skip("no Chromium on this machine")
+        if os.environ.get("SIGNALSERVE_TEST_BROWSER") == "required":
+            pytest.fail("no Chromium on this machine, and the environment asks for one")
+        pytest.skip("no Chromium on this machine; on Debian: apt install chromium")
     with sync_playwright() as playwright, launch(playwright) as browser:
         yield browser
 

@@ -1,10 +1,12 @@
 """Photograph every page of a running lab: `python -m tests.lab.pages.screenshots http://127.0.0.1:8080 [FOLDER]`.
 
-Light and dark at 1280 pixels, and 390 pixels as a phone has; all of each page's length.
+Light and dark at 1280 pixels, and 390 pixels as a phone has; all of each page's length. As whoever has the token in the
+file LAB_TOKEN_FILE, else as a visitor.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from urllib.parse import quote
@@ -62,6 +64,9 @@ def main(address: str, folder: Path, only: tuple[str, ...] = ()) -> None:
     with sync_playwright() as playwright, launch(playwright) as browser:
         for view, options in VIEWS.items():
             with browser.new_context(**options) as context:
+                if token := os.environ.get("LAB_TOKEN_FILE"):
+                    form = {"token": Path(token).read_text().strip()}
+                    context.request.post(f"{address}/login", form=form, headers={"Origin": address})
                 page = context.new_page()
                 for name, path in pages_of(address).items():
                     if not only or name in only:

@@ -27,7 +27,7 @@ def test_it_changes_at_each_bar_without_being_loaded_again(
 
     go_on = threading.Semaphore(0)
     bars = CsvReplay(world.folder / "SYNTH_15m.csv", timeframe="15m", last=40)
-    with SignalClient(world.server.target, deadline_ms=20_000) as client:
+    with SignalClient(world.server.target, world.lab.tokens["predict"], deadline_ms=20_000) as client:
         engine = build_engine(
             client,
             bars,
