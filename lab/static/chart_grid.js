@@ -1,7 +1,7 @@
 // Parallel coordinates: an axis a parameter or metric, a line a parameter set; the best one stands out.
 import { faded, short } from "./chart_frame.js";
 
-const MOST_NARROW = 4;
+const MOST_NARROW = 3;
 const MOST_WIDE = 10;
 
 export function grid({ data, colours, narrow }) {

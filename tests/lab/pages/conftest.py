@@ -140,6 +140,7 @@ class World:
             "live": "/live",
             "events": "/events",
             "event": "/events/1",
+            "evaluation": "/events/4",
             "server": "/server",
             "promote": f"/models/{self.challenger}/promote",
             "rollback": "/rollback?symbol=SYNTH&timeframe=15m",
@@ -149,7 +150,7 @@ class World:
 
 PAGES = (
     "models", "model", "model in production", "broken model", "compare", "choose to compare", "history",
-    "choose a key", "live", "events", "event", "server", "promote", "rollback", "archive",
+    "choose a key", "live", "events", "event", "evaluation", "server", "promote", "rollback", "archive",
 )  # fmt: skip
 
 Open = Callable[..., World]
