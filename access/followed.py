@@ -58,6 +58,18 @@ class Followed(Generic[T]):
             return f"{self._names} could not be looked at for {silent:.0f} s; what was read before stays in force"
         return self._problem
 
+    def follow(self, seconds: float, ended: threading.Event) -> None:
+        """Look every so many seconds until `ended`, in a thread that nobody waits for.
+
+        So a disk that hangs holds up neither a call nor the exit.
+        """
+
+        def look() -> None:
+            while not ended.wait(seconds):
+                self.refresh()
+
+        threading.Thread(target=look, name="access", daemon=True).start()
+
     def refresh(self) -> bool:
         """Read the files where they have changed; true where there is a new value. Blocks, and never raises."""
         with self._lock:

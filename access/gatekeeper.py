@@ -2,12 +2,13 @@
 
 1. The credential is looked at in each call, so that what was revoked ends with the next one.
 2. A long call asks `still` as it goes on: a stream does not outlive the token that opened it.
-3. Nothing here waits for a disk; `refresh` does, in a thread of its caller's.
+3. Nothing here waits for a disk.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import structlog
@@ -100,9 +101,9 @@ class Gatekeeper:
                 "while the call was open; open another with the present one",
             )
 
-    def refresh(self) -> bool:
-        """Read the token file where it has changed; true where it gave something new. Blocks."""
-        return self._tokens.refresh()
+    def follow(self, seconds: float, ended: threading.Event) -> None:
+        """Look at the token file every so many seconds until `ended`."""
+        self._tokens.follow(seconds, ended)
 
 
 def _denied(row: Row, identity: Identity) -> PermissionDeniedError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,19 +30,11 @@ class ServerAccess:
 
     @contextmanager
     def following(self, seconds: float) -> Iterator[None]:
-        """Look at the files every so many seconds, for the length of the block.
-
-        In a thread of its own that nobody waits for: a disk that hangs holds up neither a call nor the exit.
-        """
+        """Look at the files every so many seconds, for the length of the block."""
         ended = threading.Event()
-
-        def follow(refresh: Callable[[], bool]) -> None:
-            while not ended.wait(seconds):
-                refresh()
-
         for followed in (self.tls, self.gatekeeper):  # one does not wait for the other's disk
             if followed is not None:
-                threading.Thread(target=follow, args=(followed.refresh,), name="access", daemon=True).start()
+                followed.follow(seconds, ended)
         try:
             yield
         finally:

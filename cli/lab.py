@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from signalserve.cli.connection import Connection, reaches_server
+from signalserve.cli.connection import Connection, open_endpoint, reaches_server
 from signalserve.cli.exits import FAILED, USAGE, say_error
 from signalserve.cli.options import refuse_file
 from signalserve.cli.output import remark
@@ -36,11 +36,19 @@ def lab(
         Path | None,
         typer.Option(help="Who may log in, from `signalserve token`; overrides security.token_file."),
     ] = None,
+    https_cert: Annotated[
+        Path | None, typer.Option(help="PEM file of the pages' own certificate; overrides security.tls_cert.")
+    ] = None,
+    https_key: Annotated[
+        Path | None, typer.Option(help="PEM file of its key; overrides security.tls_key.")
+    ] = None,
 ) -> None:
     """Open ML Lab, the web pages, until SIGTERM or Ctrl-C; prints its address.
 
     It reads the registry's folder, and asks the server for what is served and for every promote, rollback and
-    archive. Those need a login with a token; on 127.0.0.1 everybody on this machine may read without one.
+    archive. Those need a login with a token; on 127.0.0.1 everybody on this machine may read without one. Another
+    address needs `--tokens`, `--https-cert` and `--https-key`; `--token-file` and `--tls-...` are for its own way to
+    the server.
     """
     if not can_open():
         say_error(f"the pages need more packages: {INSTALL}")
@@ -54,8 +62,9 @@ def lab(
         connection.settings(),
         lab={"port": port, "host": host, "workers": workers},
         ml={"models_dir": registry},
-        security={"token_file": tokens},
+        security={"token_file": tokens, "tls_cert": https_cert, "tls_key": https_key},
     )
+    open_endpoint(settings.client)  # what it can't be reached by is said now, and not on each page
     configure_logs(settings.logging)
     refuse_file(settings.ml.models_dir, "the registry is a folder")
     if not settings.ml.models_dir.is_dir():

@@ -86,6 +86,7 @@ def create_app(
     )
     app.state.lab = lab
     app.state.door = door_of(settings, access)
+    app.state.access = access
     app.state.changes = Changes(lab, stopping, pace)
     add_handlers(app)
     dress_errors(app)
@@ -177,6 +178,7 @@ def run_lab(settings: Settings, on_ready: Callable[[int], None] | None = None) -
         AccessSetupError: as `create_app` says.
     """
     access = access_of(settings)  # a worker would refuse too, again and again
+    door_of(settings, access)
     with bound_socket(settings.lab.host, settings.lab.port) as bound:
         if on_ready is not None:
             on_ready(bound.getsockname()[1])

@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from signalserve.access.exposure import is_loopback
 from signalserve.lab.api.problems import incident, problem
 
 CONTENT_SECURITY_POLICY = (
@@ -36,7 +37,7 @@ def allowed_hosts(host: str, stated: Iterable[str]) -> frozenset[str] | None:
     names = frozenset(name.lower() for name in stated)
     if names:
         return None if "*" in names else names
-    return frozenset(LOOPBACK) if host in ("localhost", "::1") or host.startswith("127.") else None
+    return frozenset(LOOPBACK) if is_loopback(host) else None
 
 
 class Guard:

@@ -76,7 +76,7 @@ class LiveEngine:
     `name` is the snapshot's name without `.json`. `state`: `running`, `stopped`, `stale` or `unreadable`, and `text` in
     words. `pinned_model_id`: it asks for this model instead of following its key. `server`: how the engine's way to
     the server does, `connected` or `away`. `stale_after`: when it becomes stale unless something comes. `proba_entry`
-    and `proba_exit` are those that this configuration trades by.
+    and `proba_exit` are those that it trades by.
     """
 
     name: str
@@ -119,7 +119,7 @@ class LiveEngines:
 
     Args:
         folder: `live.snapshot_dir`.
-        thresholds: the probabilities at which a long is entered and left.
+        thresholds: the probabilities at which a long is entered and left, for engines that don't say theirs.
         clock: gives the present moment.
     """
 
@@ -174,7 +174,12 @@ class LiveEngines:
             state, text = RUNNING, "it runs"
         recent = tuple(_bars(values.get("recent")))
         counts = values.get("counts")
-        entry, leave = self._thresholds
+        rules = mapping(values.get("rules"))
+        # an engine of an earlier version does not say what it trades by
+        entry, leave = (
+            configured if (stated := number(rules.get(name))) is None else stated
+            for name, configured in zip(("proba_entry", "proba_exit"), self._thresholds, strict=True)
+        )
         return LiveEngine(
             name=name,
             state=state,

@@ -6,7 +6,6 @@ import signal
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -52,14 +51,10 @@ class FollowedContext:
         """
         del config, default
         followed = Followed(self._paths.files, lambda: _context(self._paths))
+        followed.follow(_LOOK_SECONDS, threading.Event())  # as long as the process lives
         first = followed.value
-        looked = time.monotonic()
 
         def show(connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
-            nonlocal looked
-            if time.monotonic() - looked >= _LOOK_SECONDS:
-                looked = time.monotonic()
-                followed.refresh()
             connection.context = followed.value
 
         first.sni_callback = show

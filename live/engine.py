@@ -284,6 +284,7 @@ class LiveEngine:
             position=self._account.position,
             equity=self._account.equity,
             starting_equity=self._account.starting_equity,
+            rules=self._trader.rules,
             latency_p50_ms=self._latencies.percentile(50),
             latency_p99_ms=self._latencies.percentile(99),
             link=link,

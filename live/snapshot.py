@@ -15,6 +15,7 @@ from typing import Any
 from signalserve.common.files import write_atomically
 from signalserve.live.records import BarRecord, LiveCounts
 from signalserve.live.scoring import LinkReport
+from signalserve.trading.rules import TradingRules
 
 FORMAT = 1
 
@@ -32,7 +33,7 @@ class SignalEntry:
 
 @dataclass(frozen=True)
 class LiveSnapshot:
-    """The engine after a bar; `position` is `long`, `short` or `flat`.
+    """The engine after a bar; `position` is `long`, `short` or `flat`, `rules` what it trades by.
 
     `signals` and `recent` are the newest of the signal log and of the bars' records, oldest first. `state`:
     `running`, or `stopped` in the last snapshot of a run.
@@ -51,6 +52,7 @@ class LiveSnapshot:
     position: str
     equity: float
     starting_equity: float
+    rules: TradingRules
     latency_p50_ms: float | None
     latency_p99_ms: float | None
     link: LinkReport

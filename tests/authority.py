@@ -73,7 +73,22 @@ def _signed(
         .not_valid_before(now + timedelta(days=begins_in_days))
         .not_valid_after(now + timedelta(days=days))
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
+        )
     )
+    if ca:  # Python 3.13 looks at these
+        usage = dict.fromkeys(
+            ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement"), False
+        )
+        builder = builder.add_extension(
+            x509.KeyUsage(
+                digital_signature=True, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
+                **usage,
+            ),
+            critical=True,
+        )  # fmt: skip
     if not ca:
         names: list[x509.GeneralName] = [
             x509.DNSName("localhost"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from signalserve.lab.live import LiveEngines
 from signalserve.live.records import BarRecord, LiveCounts
 from signalserve.live.scoring import LinkReport
 from signalserve.live.snapshot import LiveSnapshot, SignalEntry, SnapshotFile
+from signalserve.trading.rules import TradingRules
 from signalserve.trading.strategy import Signal
 from tests.lab.conftest import OpenLab, lab_settings
 
@@ -53,6 +55,7 @@ def snapshot(**changes: Any) -> LiveSnapshot:
         "position": "short",
         "equity": 10_120.0,
         "starting_equity": 10_000.0,
+        "rules": TradingRules(0.6, 0.4, fee_bps=5.0, slippage_bps=2.0),
         "latency_p50_ms": 1.2,
         "latency_p99_ms": 2.5,
         "link": LinkReport("connected"),
@@ -80,7 +83,7 @@ def test_an_engine_says_what_it_does_over_its_recent_bars(tmp_path: Path, open_l
         {"start": "2026-01-05T12:45:00Z", "end": "2026-01-05T12:45:00Z", "side": "short"},
     ]
     assert found["model_changes"] == [{"bar_time": "2026-01-05T12:30:00Z", "before": "a", "after": "b"}]
-    assert (found["proba_entry"], found["proba_exit"]) == (0.55, 0.45)
+    assert (found["proba_entry"], found["proba_exit"]) == (0.6, 0.4)
     assert (found["counts"]["errors"], found["latency_p99_ms"], found["server"]) == (1.0, 2.5, "connected")
     assert found["signals"][0]["bar_time"] == "2026-01-05T12:15:00Z"
 
@@ -146,3 +149,14 @@ def test_odd_values_in_a_snapshot_are_none(tmp_path: Path, open_lab: OpenLab) ->
     assert found["stale_after"] is None
     missing = lab.get("/api/ml/live/nobody")
     assert (missing.status_code, missing.json()["reason"]) == (404, "UNKNOWN_ENGINE")
+
+
+def test_an_engine_that_does_not_say_what_it_trades_by_is_drawn_by_the_configuration(
+    tmp_path: Path, open_lab: OpenLab
+) -> None:
+    values = json.loads(snapshot(updated=datetime.now(UTC)).to_json())
+    del values["rules"]
+    (tmp_path / "live").mkdir()
+    (tmp_path / "live" / "BTCUSDT_15m.json").write_text(json.dumps(values))
+    (found,) = open_lab(lab_settings(tmp_path)).json("/api/ml/live")["engines"]
+    assert (found["proba_entry"], found["proba_exit"]) == (0.55, 0.45)
