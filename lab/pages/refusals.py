@@ -44,8 +44,8 @@ _ADVICE = {
 class Refusal:
     """Why a form did not do what it asked for.
 
-    `by_gate`: the promote gate refused. `may_force`: a promote may go past it. `may_repeat`: the answer was lost, so the
-    form goes out again under the same request_id.
+    `by_gate`: the promote gate refused. `may_force`: a promote may go past it. `may_repeat`: the answer was lost, so
+    the form goes out again under the same request_id.
     """
 
     title: str
