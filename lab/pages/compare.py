@@ -13,7 +13,6 @@ from signalserve.lab.api.asking import Status, TheLab
 from signalserve.lab.compare import FEWEST, MOST
 from signalserve.lab.pages.charts import distribution_chart, overlay_chart, union_of_metrics
 from signalserve.lab.pages.choices import KeyChoice, choices_of
-from signalserve.lab.pages.formats import path_part
 from signalserve.lab.pages.rendering import query_string, rendered
 
 router = APIRouter(include_in_schema=False)
@@ -68,8 +67,3 @@ def _chosen(choices: tuple[KeyChoice, ...], key: str) -> KeyChoice | None:
     except ValueError:
         return None
     return next((item for item in choices if item.key == wanted), None)
-
-
-def compare_path(challenger: str, champion: str) -> str:
-    """Where two models are compared."""
-    return f"/compare?model={path_part(challenger)}&model={path_part(champion)}"

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from signalserve.lab.api.asking import ModelId, Status, TheLab
 from signalserve.lab.api.problems import MissingError
 from signalserve.lab.pages.charts import (
+    MOST_TRADES_DRAWN,
     calibration_chart,
     equity_chart,
     importances_chart,
@@ -49,6 +50,7 @@ def model(
         backtests=backtests,
         series=series,
         equity=None if series is None or not series.times else equity_chart(series),
+        most_marked=MOST_TRADES_DRAWN,
         importances=importances_chart(found.importances),
         calibration=calibration_chart(found.calibration),
         failures=[item for item in server.failures if item.model_id == model_id],

@@ -10,7 +10,7 @@ from signalserve.lab.api.problems import STATUSES
 from signalserve.lab.plain import text_of
 
 _LOST = frozenset({"DEADLINE_EXCEEDED", "UNAVAILABLE", "CANCELLED"})
-_GATE = "GATE_REFUSED"
+_GATE, _STATUS = "GATE_REFUSED", "WRONG_STATUS"
 _TITLES = {
     "ABORTED": "Somebody changed this meanwhile",
     "CANCELLED": "The gRPC server is away",
@@ -44,8 +44,8 @@ _ADVICE = {
 class Refusal:
     """Why a form did not do what it asked for.
 
-    `by_gate`: the promote gate refused, so that force is an answer. `may_repeat`: the answer was lost, so the form goes
-    out again under the same request_id.
+    `by_gate`: the promote gate refused. `may_force`: a promote may go past it. `may_repeat`: the answer was lost, so
+    the form goes out again under the same request_id.
     """
 
     title: str
@@ -54,6 +54,7 @@ class Refusal:
     status: int
     reason: str = ""
     by_gate: bool = False
+    may_force: bool = False
     may_repeat: bool = False
     facts: Mapping[str, str] | None = None
 
@@ -62,15 +63,19 @@ def refusal_of(error: SignalServeError) -> Refusal:
     """What a call's error says to a person."""
     code = error.code.name
     by_gate = error.reason == _GATE
+    # an archived model is evaluated anew, or promoted as it is
+    may_force = by_gate or (error.reason == _STATUS and error.metadata.get("status") == "archived")
+    advice = _ADVICE.get(code, "Nothing was changed.")
     return Refusal(
         title="The promote gate refuses" if by_gate else _TITLES.get(code, "It was not done"),
         text=text_of(error.message),
         advice="Nothing was changed. It can be forced below, with a reason of its own."
-        if by_gate
-        else _ADVICE.get(code, "Nothing was changed."),
+        if may_force
+        else advice,
         status=STATUSES.get(code, 502),
         reason=error.reason or code,
         by_gate=by_gate,
+        may_force=may_force,
         may_repeat=code in _LOST,
         facts={text_of(name): text_of(value) for name, value in error.metadata.items()},
     )

@@ -86,6 +86,20 @@ def test_a_rollback_brings_back_what_was_before(own_world: Own, visit: Visit) ->
     assert world.server.serving("SYNTH") == world.champion
 
 
+def test_an_archived_model_is_promoted_by_force_alone(own_world: Own, visit: Visit) -> None:
+    world = own_world(**EASY)
+    registry_at(world.base).archive([world.challenger], reason="too early")
+    page = visit(world.lab, f"/models/{world.challenger}", expected=(409,))
+    promote_link(page)
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="Promote", exact=True).click()
+    expect(dialog.get_by_role("alert")).to_contain_text("is archived, not success or candidate")
+    dialog.get_by_label("Why the gate is wrong here").fill("we need it after all")
+    dialog.get_by_role("button", name="Promote with force").click()
+    expect(page.locator("#done")).to_be_visible()
+    assert world.server.serving("SYNTH") == world.challenger
+
+
 def test_several_are_archived_at_once_and_a_key_is_left_unserved_only_when_that_is_said(
     own_world: Own, visit: Visit
 ) -> None:
