@@ -76,6 +76,7 @@ TABLE: tuple[Row, ...] = (
             "live",
             "live/{name}",
             "server",
+            "server/processes",
             "stream",
             "promote/preview",
             "rollback/preview",

@@ -92,6 +92,7 @@ class LabSettings(Section):
     port: int = Field(default=8080, ge=0, le=65535)
     workers: int = Field(default=1, ge=1, le=64)
     allowed_hosts: tuple[str, ...] = ()
+    servers: tuple[str, ...] = ()
     status_deadline_ms: int = Field(default=500, ge=1)
     session_hours: float = Field(default=12.0, gt=0.0, le=24 * 366)
     session_key: Path = Path("outputs/lab/session.key")

@@ -66,7 +66,7 @@ def create_app(
     async def life(app: FastAPI) -> AsyncIterator[None]:
         with (
             told_by_signals(stopping),
-            closing(lab.server),
+            closing(lab.fleet),
             access.following(settings.server.poll_ms / 1000),
         ):
             warming = asyncio.create_task(asyncio.to_thread(lab.warm))
@@ -108,7 +108,8 @@ def lab_of(settings: Settings) -> Lab:
     )
     return Lab.of(
         registry,
-        _server_link(settings),
+        _server_link(settings, settings.client.target),
+        others=[_server_link(settings, target) for target in settings.lab.servers],
         backtest_dir=settings.backtest.output_dir.resolve(),
         snapshot_dir=settings.live.snapshot_dir.resolve(),
         rules=TradingRules.of(settings.trading),
@@ -157,10 +158,10 @@ def door_of(settings: Settings, access: ServerAccess) -> Doorkeeper:
     )
 
 
-def _server_link(settings: Settings) -> ServerLink:
+def _server_link(settings: Settings, target: str) -> ServerLink:
     client = settings.client
     return ServerLink(
-        client.target,
+        target,
         deadline_ms=settings.lab.status_deadline_ms,
         tls=tls_files(
             client.tls_ca, client.tls_cert, client.tls_key, client.tls_server_name, always=client.tls

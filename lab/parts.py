@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from signalserve.lab.backtests import Backtests
 from signalserve.lab.catalogue import Catalogue
 from signalserve.lab.compare import Comparisons
 from signalserve.lab.detail import Models
+from signalserve.lab.fleet import Fleet
 from signalserve.lab.history import Histories
 from signalserve.lab.live import LiveEngines
 from signalserve.lab.preview import Previews
@@ -37,6 +39,7 @@ class Lab:
     live: LiveEngines
     previews: Previews
     server: ServerLink
+    fleet: Fleet
 
     def warm(self) -> None:
         """Read the registry once, so that the first page need not; one that can't be read is the pages' to say."""
@@ -50,6 +53,7 @@ class Lab:
         registry: Registry,
         server: ServerLink,
         *,
+        others: Sequence[ServerLink] = (),
         backtest_dir: Path | str,
         snapshot_dir: Path | str,
         rules: TradingRules,
@@ -60,6 +64,7 @@ class Lab:
         Args:
             registry: with the gate by which promotes are judged.
             server: the way to the gRPC server.
+            others: further servers, that are looked at and never asked to change anything.
             backtest_dir: `backtest.output_dir`.
             snapshot_dir: `live.snapshot_dir`.
             rules: what is traded by; its thresholds are drawn.
@@ -83,4 +88,5 @@ class Lab:
             live=live,
             previews=Previews(registry, catalogue, live),
             server=server,
+            fleet=Fleet([server, *others]),
         )

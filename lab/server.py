@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -16,14 +17,15 @@ from datetime import datetime
 from pathlib import Path
 from time import monotonic
 
-from signalserve.client import SignalClient, SignalServeError
+from signalserve.client import ServingStatus, SignalClient, SignalServeError
 from signalserve.client.tls import TlsLike
-from signalserve.client.token import token_source
+from signalserve.client.token import Token, token_source
 from signalserve.lab.plain import text_of
 
 SERVING, NOT_READY, DRAINING, AWAY, REFUSED = "serving", "not_ready", "draining", "away", "refused"
 
 AWAY_SECONDS = 1.0
+_LOOKS = 8
 _AWAY_CODES = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"})
 
 _token: ContextVar[str] = ContextVar("token", default="")
@@ -135,41 +137,32 @@ class ServerLink:
             return ServerState(
                 self.target, AWAY, f"the section client of the configuration: {text_of(error)}"
             )
-        state = DRAINING if found.draining else SERVING if found.ready else NOT_READY
-        texts = {
-            SERVING: f"serves {len(found.models)} model(s) of registry revision {found.registry_revision}",
-            NOT_READY: "is up, but not every production model is loaded yet; see its load errors",
-            DRAINING: "is about to stop: it finishes what it has and takes no new calls",
-        }
-        return ServerState(
-            target=self.target,
-            state=state,
-            text=texts[state],
-            revision=found.registry_revision,
-            seen_revision=found.seen_revision,
-            version=found.version,
-            process_id=found.process_id,
-            started=found.start_time,
-            models=tuple(
-                Serving(
-                    item.symbol,
-                    item.timeframe,
-                    item.model_id,
-                    item.model_digest,
-                    item.engine,
-                    item.engine_reason,
-                    item.pinned,
-                    item.stale,
-                    item.stale_time,
-                )
-                for item in found.models
-            ),
-            failures=tuple(
-                LoadFailure(item.symbol, item.timeframe, item.model_id, item.message, item.registry_revision)
-                for item in found.load_errors
-            ),
-            warnings=found.warnings,
-        )
+        return _state_of(self.target, found)
+
+    def processes(self, token: str = "") -> tuple[ServerState, ...]:
+        """What each process says that answers behind the target; one state, without a process, where none does.
+
+        Each connection goes to a process that the machine chooses, so a few are opened: of two workers one is missed
+        once in some hundred looks, of many more often.
+        """
+        first = self.status(token)
+        if not first.answers:
+            return (first,)
+        known = token or self._own()
+        with ThreadPoolExecutor(_LOOKS) as looks:
+            found = [first, *looks.map(lambda _: self._another(known), range(_LOOKS))]
+        states = {(state.process_id, state.started): state for state in found if state is not None}
+        return tuple(sorted(states.values(), key=lambda state: state.process_id or 0))
+
+    def _another(self, token: str) -> ServerState | None:
+        try:
+            with self._open(token) as client:
+                return _state_of(self.target, client.status(deadline_ms=self._deadline_ms))
+        except (SignalServeError, OSError, ValueError):
+            return None
+
+    def _open(self, token: Token) -> SignalClient:
+        return SignalClient(self.target, token=token, tls=self._tls, insecure=self._insecure, via="lab")
 
     @contextmanager
     def client(self, token: str = "") -> Iterator[SignalClient]:
@@ -180,9 +173,7 @@ class ServerLink:
         """
         with self._lock:
             if self._client is None:  # not before the first call: worker processes may be forked
-                self._client = SignalClient(
-                    self.target, token=_token.get, tls=self._tls, insecure=self._insecure, via="lab"
-                )
+                self._client = self._open(_token.get)
             client = self._client
         reset = _token.set(token)
         try:
@@ -215,3 +206,41 @@ class ServerLink:
             self._away = (monotonic() + AWAY_SECONDS, state)
             return state
         return ServerState(self.target, REFUSED, f"{self.target} does not tell: {text_of(error)}")
+
+
+def _state_of(target: str, found: ServingStatus) -> ServerState:
+    state = DRAINING if found.draining else SERVING if found.ready else NOT_READY
+    texts = {
+        SERVING: f"serves {len(found.models)} model(s) of registry revision {found.registry_revision}",
+        NOT_READY: "is up, but not every production model is loaded yet; see its load errors",
+        DRAINING: "is about to stop: it finishes what it has and takes no new calls",
+    }
+    return ServerState(
+        target=target,
+        state=state,
+        text=texts[state],
+        revision=found.registry_revision,
+        seen_revision=found.seen_revision,
+        version=found.version,
+        process_id=found.process_id,
+        started=found.start_time,
+        models=tuple(
+            Serving(
+                item.symbol,
+                item.timeframe,
+                item.model_id,
+                item.model_digest,
+                item.engine,
+                item.engine_reason,
+                item.pinned,
+                item.stale,
+                item.stale_time,
+            )
+            for item in found.models
+        ),
+        failures=tuple(
+            LoadFailure(item.symbol, item.timeframe, item.model_id, item.message, item.registry_revision)
+            for item in found.load_errors
+        ),
+        warnings=found.warnings,
+    )

@@ -262,6 +262,7 @@ SERVER = plain(
         models=(Serving("BTCUSDT", "15m", _ID, _DIGEST, "onnx", "", False, False, None),),
     )
 )
+FLEET = {"processes": [SERVER]}
 DONE = plain(Done("promote", (Transition("BTCUSDT", "15m", _ID, _OLD),), 8, 8, True, "5a77"))
 PREVIEW = plain(
     Preview(

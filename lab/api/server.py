@@ -8,7 +8,9 @@ from starlette.responses import Response
 
 from signalserve.lab.api import examples
 from signalserve.lab.api.answers import answer, documented
-from signalserve.lab.api.asking import Status
+from signalserve.lab.api.asking import Status, TheLab
+from signalserve.lab.fleet import FleetState
+from signalserve.lab.identity import CurrentUser
 from signalserve.lab.server import ServerState
 
 router = APIRouter(prefix="/api/ml", tags=["server"])
@@ -18,3 +20,12 @@ router = APIRouter(prefix="/api/ml", tags=["server"])
 def server(request: Request, status: Status) -> Response:
     """The server's status; one that is away is an answer, not an error."""
     return answer(request, status, status.revision)
+
+
+@router.get(
+    "/server/processes",
+    responses=documented(FleetState, examples.FLEET, "What each process of each server says of itself."),
+)
+def processes(request: Request, lab: TheLab, user: CurrentUser) -> Response:
+    """Every server that the lab knows of, process by process."""
+    return answer(request, lab.fleet.look(user.token))

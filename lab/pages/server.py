@@ -6,7 +6,9 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from signalserve.access.opening import ServerAccess
 from signalserve.lab.api.asking import Status, TheLab
+from signalserve.lab.identity import CurrentUser
 from signalserve.lab.pages.rendering import rendered
 from signalserve.registry.errors import RegistryError
 
@@ -14,7 +16,7 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/server")
-def server(request: Request, lab: TheLab, server: Status) -> Response:
+def server(request: Request, lab: TheLab, user: CurrentUser, server: Status) -> Response:
     """The server's own word, beside the registry's."""
     try:
         registry, problem = lab.catalogue.registry_info(), ""
@@ -24,6 +26,7 @@ def server(request: Request, lab: TheLab, server: Status) -> Response:
         }
     except RegistryError as error:  # the server's word stands without it
         registry, problem, productions = None, str(error), {}
+    access: ServerAccess = request.app.state.access
     served = {(item.symbol, item.timeframe): item.model_id for item in server.models}
     return rendered(
         request,
@@ -32,6 +35,8 @@ def server(request: Request, lab: TheLab, server: Status) -> Response:
         server=server,
         registry=registry,
         problem=problem,
+        fleet=lab.fleet.look(user.token),
+        warnings=access.warnings(),
         missing=sorted(
             (key, model_id)
             for key, model_id in productions.items()

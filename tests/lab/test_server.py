@@ -11,6 +11,7 @@ from signalserve.config.settings import Settings
 from signalserve.lab import server as lab_server
 from signalserve.lab.server import ServerLink
 from tests.lab.conftest import OpenLab, free_target, lab_settings
+from tests.server.conftest import server_process
 from tests.server.wire.conftest import Server
 
 
@@ -68,3 +69,19 @@ def test_one_that_comes_back_is_seen(
 def test_an_address_that_is_none_is_said() -> None:
     found = ServerLink("127.0.0.1:99999").status()
     assert (found.state, "99999" in found.text) == ("away", True)
+
+
+def test_every_worker_of_every_server_is_found(base: Path, tmp_path: Path, open_lab: OpenLab) -> None:
+    with server_process(base, tmp_path / "log", "--workers", "2") as (_, target):
+        away = free_target()
+        lab = open_lab(lab_settings(tmp_path, client={"target": target}, lab={"servers": (away,)}))
+        known: set[int] = set()
+        while len(known) < 2:  # a connection goes to either of them
+            found = lab.json("/api/ml/server/processes")["processes"]
+            known |= {item["process_id"] for item in found if item["target"] == target}
+        assert {item["state"] for item in found if item["target"] == target} == {"serving"}
+        (other,) = [item for item in found if item["target"] == away]
+        assert (other["state"], other["process_id"]) == ("away", None)
+        page = lab.get("/server", headers={"Accept": "text/html"}).text
+        assert "Every process" in page
+        assert away in page
