@@ -25,16 +25,24 @@ def test_a_page_opens_without_a_fault_and_draws_its_charts(world: World, visit: 
     assert drawn(page).evaluate(NO_SCROLL), "it scrolls sideways at 390 pixels"
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", [*PAGES, "login", "error", "dialog"])
 def test_a_page_has_no_serious_barrier_in_light_and_dark(world: World, browser: Browser, name: str) -> None:
+    paths = world.paths() | {"login": "/login", "error": "/nowhere", "dialog": f"/models/{world.challenger}"}
     with browser.new_context(base_url=world.lab.address, bypass_csp=True, color_scheme="light") as context:
+        form = {"token": world.lab.tokens["ops"]}
+        context.request.post("/login", form=form, headers={"Origin": world.lab.address})
         page = context.new_page()
-        page.goto(world.paths()[name])
+        page.goto(paths[name])
+        if name == "dialog":
+            page.get_by_role("link", name="Promote …").click()
+            expect(page.get_by_role("dialog")).to_be_visible()
         drawn(page).add_script_tag(path=AXE_FILE_PATH)
         assert barriers(page) == []
         # of the other colours only the contrast differs
         page.emulate_media(color_scheme="dark")
         assert barriers(page, "{runOnly: ['color-contrast']}") == []
+        page.set_viewport_size(PHONE)
+        assert barriers(page) == []
 
 
 def barriers(page: Page, options: str = "{}") -> list[str]:
