@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from signalserve.access.errors import AccessSetupError
-from signalserve.access.followed import read_regular
+from signalserve.access.followed import LARGEST
+from signalserve.common.files import read_regular
 from signalserve.common.moments import utc_now
 
 _LEAST_RSA_BITS = 2048
@@ -107,6 +108,6 @@ def _is_usable(key: object) -> bool:
 
 def _content(path: Path) -> bytes:
     try:
-        return read_regular(path)
+        return read_regular(path, largest=LARGEST)
     except OSError as error:
         raise AccessSetupError(f"{path} can't be read: {error.strerror or error}") from error

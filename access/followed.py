@@ -6,9 +6,6 @@ a bad one until the second is there.
 
 from __future__ import annotations
 
-import errno
-import os
-import stat
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
@@ -21,7 +18,8 @@ from signalserve.access.errors import AccessSetupError
 
 T = TypeVar("T")
 
-_LARGEST = 16 * 1024 * 1024
+LARGEST = 16 * 1024 * 1024
+"""Bytes of a token file or certificate; what is longer is another file."""
 _SILENT_SECONDS = 10.0
 
 _log = structlog.get_logger("access")
@@ -99,22 +97,6 @@ class Followed(Generic[T]):
 
     def _look(self) -> Hashable:
         return tuple(_signature(path) for path in self._paths)
-
-
-def read_regular(path: Path) -> bytes:
-    """A file's content; what is no file, such as a pipe that would never end, is not opened.
-
-    Raises:
-        OSError: it can't be read.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is no file", str(path))
-        content = stream.read(_LARGEST + 1)
-    if len(content) > _LARGEST:
-        raise OSError(errno.EFBIG, f"it is larger than {_LARGEST:,} bytes", str(path))
-    return content
 
 
 def _signature(path: Path) -> Hashable:

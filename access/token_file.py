@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from signalserve.access.errors import AccessSetupError
-from signalserve.access.followed import read_regular
+from signalserve.access.followed import LARGEST
 from signalserve.access.tokens import (
     Entry,
     TokenBook,
@@ -23,7 +23,7 @@ from signalserve.access.tokens import (
     subject_named,
     with_new_token,
 )
-from signalserve.common.files import write_atomically
+from signalserve.common.files import read_regular, write_atomically
 from signalserve.common.moments import utc_now
 
 FORMAT = 1
@@ -37,7 +37,7 @@ def read_tokens(path: Path) -> TokenBook:
         AccessSetupError: it is missing, can't be read, or is no token file.
     """
     try:
-        document = json.loads(read_regular(path))
+        document = json.loads(read_regular(path, largest=LARGEST))
         if document["format"] != FORMAT:
             raise ValueError(f"its format is {document['format']!r}; this version reads {FORMAT}")
         return TokenBook(Entry.from_dict(values) for values in document["tokens"])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -120,7 +121,11 @@ def _run(
             console.print(f"  ML Lab, the web pages, needs more packages: {escape(INSTALL)}", soft_wrap=True)
         client = stack.enter_context(open_client(settings.client.model_copy(update={"target": target})))
         _step(5, "Live engine on paper: features -> gRPC -> strategy -> position")
-        _replay(settings, client, replayed, key, second, bars, pace)
+        stopped = _replay(settings, client, replayed, key, second, bars, pace)
+        if bars is None and not stopped:
+            console.print("every bar is replayed; server and lab stay until Ctrl-C", soft_wrap=True)
+            with suppress(KeyboardInterrupt):
+                threading.Event().wait()
     console.print("server and lab stopped")
     console.print(
         f"next: signalserve serve --config {config}, and beside it signalserve lab, models, status, events, rollback"
@@ -267,7 +272,8 @@ def _replay(
     second: str,
     bars: int | None,
     pace: float | None,
-) -> None:
+) -> bool:
+    """Replay the bars; true where somebody ended it before they did."""
     from signalserve.cli.live import BarPrinter, ending_at_signals
     from signalserve.live.bars import CsvReplay
     from signalserve.live.bootstrap import build_engine
@@ -317,6 +323,7 @@ def _replay(
     snapshot = settings.live.snapshot_dir / f"{key.symbol}_{key.timeframe}.json"
     console.print(f"  snapshot in {snapshot.resolve()}", soft_wrap=True)
     console.print(f"  registry in {settings.ml.models_dir.resolve()}", soft_wrap=True)
+    return result.stopped
 
 
 def _step(number: int, text: str) -> None:

@@ -39,11 +39,12 @@ class BaseClient(ABC, Generic[ChannelT]):
         write_deadline_ms: float = build.WRITE_DEADLINE_MS,
         insecure: bool = False,
         via: str = "",
+        actor: Callable[[], str] | None = None,
     ) -> None:
         self.deadline_ms = build.default_deadline("deadline_ms", deadline_ms)
         self.read_deadline_ms = build.default_deadline("read_deadline_ms", read_deadline_ms)
         self.write_deadline_ms = build.default_deadline("write_deadline_ms", write_deadline_ms)
-        self._endpoint = endpoint(target, token, tls, insecure=insecure, via=via)
+        self._endpoint = endpoint(target, token, tls, insecure=insecure, via=via, actor=actor)
         self._closed = False
         self._renewing = threading.Lock()
         # channels with other TLS files, whose streams go on; each lives as long as a call holds it

@@ -51,6 +51,7 @@ class Endpoint:
     tls: FollowedTls | None
     token: Callable[[], str] | None
     via: str = ""
+    actor: Callable[[], str] | None = None
 
     def __repr__(self) -> str:
         return f"Endpoint({self.target!r}, {'tls' if self.tls else 'plaintext'})"  # never the token
@@ -62,7 +63,7 @@ class Endpoint:
         if not change:
             return signed
         through = ((VIA_HEADER, self.via),) if self.via else ()
-        return (*signed, (ACTOR_HEADER, caller()), *through)
+        return (*signed, (ACTOR_HEADER, (self.actor and self.actor()) or caller()), *through)
 
 
 @cache
@@ -80,9 +81,18 @@ def caller() -> str:
 
 
 def endpoint(
-    target: str, token: Token = None, tls: TlsLike = None, *, insecure: bool = False, via: str = ""
+    target: str,
+    token: Token = None,
+    tls: TlsLike = None,
+    *,
+    insecure: bool = False,
+    via: str = "",
+    actor: Callable[[], str] | None = None,
 ) -> Endpoint:
-    """Gather how to reach `target`; `via` is what the calls are made through, for the audit log.
+    """Gather how to reach `target`.
+
+    `via` is what the calls are made through, `actor` gives the name of who makes them where that is not this
+    process's user: both are for the audit log of a server that asks nobody who they are, and unverified there.
 
     Raises:
         OSError: a file can't be read.
@@ -106,7 +116,7 @@ def endpoint(
         )
     if files is not None and files.server_name:
         options += (("grpc.ssl_target_name_override", files.server_name),)
-    return Endpoint(target, options, FollowedTls(files) if files is not None else None, source, via)
+    return Endpoint(target, options, FollowedTls(files) if files is not None else None, source, via, actor)
 
 
 def _is_local(target: str) -> bool:

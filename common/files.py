@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 _CHUNK = 1 << 20
 
@@ -19,10 +21,36 @@ def sha256_hex(content: bytes) -> str:
 def file_sha256(path: Path) -> str:
     """Lower-case hex sha256 of a file, read in parts."""
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """A file to read; what is no file, such as a pipe that would never end, is refused and not waited for.
+
+    Raises:
+        OSError: it can't be opened, or is no file.
+    """
+    stream = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
+    if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        return stream
+    stream.close()
+    raise OSError(errno.EINVAL, "it is no file", str(path))
+
+
+def read_regular(path: Path, *, largest: int | None = None) -> bytes:
+    """A file's content, as `open_regular` opens it.
+
+    Raises:
+        OSError: it can't be read, is no file, or has more than `largest` bytes.
+    """
+    with open_regular(path) as stream:
+        content = stream.read(-1 if largest is None else largest + 1)
+    if largest is not None and len(content) > largest:
+        raise OSError(errno.EFBIG, f"it is larger than {largest:,} bytes", str(path))
+    return content
 
 
 def sync_folder(folder: Path) -> None:

@@ -81,7 +81,7 @@ def read_bars(path: Path | str, *, timeframe: str = "15m") -> Bars:
         content = path.read_bytes()
     except FileNotFoundError:
         raise NoBarFileError(
-            "no such file; check the path (data.ohlcv_path in the configuration)", path=path
+            "no such file; name it with --ohlcv, or where such files are with data.ohlcv_path", path=path
         ) from None
     except IsADirectoryError:
         raise NoBarFileError("is a folder, no bar file", path=path) from None

@@ -111,7 +111,9 @@ def _evidence_verdicts(
 ) -> Iterable[Verdict]:
     hint = f"run `signalserve evaluate {challenger}`"
     if record is None:
-        return [Verdict("evidence", False, None, "an evaluation", f"it was never evaluated; {hint}")]
+        return [
+            Verdict("evidence", False, None, "an evaluation", f"it has no evaluation that counts now; {hint}")
+        ]
     try:
         evidence = Evidence.from_dict(record)
     except (KeyError, TypeError, ValueError) as error:

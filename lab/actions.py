@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import BoundedSemaphore
 
-from signalserve.client import PromoteResult, Promotion, SignalClient
+from signalserve.client import PromoteResult, Promotion, ResourceExhausted, SignalClient
 from signalserve.lab.identity import User
 from signalserve.lab.plain import text_of
 from signalserve.lab.server import ServerLink
@@ -35,6 +36,11 @@ class Done:
     served_revision: int
     served: bool
     request_id: str
+
+
+# so that a server that hangs takes only so many of the threads that pages need
+_MOST_AT_ONCE = 8
+_AT_ONCE = BoundedSemaphore(_MOST_AT_ONCE)
 
 
 class Actions:
@@ -92,8 +98,15 @@ class Actions:
 
     @contextmanager
     def _client(self, user: User) -> Iterator[SignalClient]:
-        with self._server.client(user.token) as client:
-            yield client
+        if not _AT_ONCE.acquire(blocking=False):
+            raise ResourceExhausted(
+                f"{_MOST_AT_ONCE} changes are under way already; try again shortly", retry_after=1.0
+            )
+        try:
+            with self._server.client(user.token, user.name) as client:
+                yield client
+        finally:
+            _AT_ONCE.release()
 
 
 def _done(action: str, result: PromoteResult) -> Done:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from functools import partial
@@ -13,6 +14,7 @@ from fastapi import Depends, FastAPI
 
 from signalserve import __version__
 from signalserve.access.certificates import TlsPaths
+from signalserve.access.errors import AccessSetupError
 from signalserve.access.exposure import is_loopback
 from signalserve.access.opening import ServerAccess, open_access
 from signalserve.client.tls import tls_files
@@ -190,4 +192,8 @@ def run_lab(settings: Settings, on_ready: Callable[[int], None] | None = None) -
 
 def _app_of(settings: Settings) -> FastAPI:
     configure_logs(settings.logging)  # a worker starts with nothing of its parent's
-    return create_app(settings)
+    try:
+        return create_app(settings)
+    except AccessSetupError as error:  # files that went bad since the others started
+        _log.error("worker.can_not_start", why=error.fact)
+        sys.exit(1)

@@ -4,7 +4,7 @@
 2. What was seen travels as the event's id, made of the files' signatures alone. So a listener that comes back, to this
    worker or another, is told at once whether something changed meanwhile.
 3. A stream ends by itself after `longest_seconds` (the browser comes back), when its listener has gone, and when the
-   lab stops. There are at most `most` of them a process.
+   lab stops. There are at most `most` of them a process, and `most_of_one` of one user or address.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -48,6 +49,7 @@ class Pace:
     heartbeat_seconds: float = 15.0
     longest_seconds: float = 1_800.0
     most: int = 64
+    most_of_one: int = 16
 
 
 class Changes:
@@ -57,31 +59,36 @@ class Changes:
         self._lab = lab
         self._stopping = stopping
         self._pace = pace or Pace()
-        self._listeners = 0
+        self._listeners: Counter[str] = Counter()
 
     @contextmanager
-    def place(self) -> Iterator[None]:
+    def place(self, who: str) -> Iterator[None]:
         """One listener more, for the length of the block.
 
         Raises:
             TooManyError: there is no room.
         """
-        self.check_room()
-        self._listeners += 1
+        self.check_room(who)
+        self._listeners[who] += 1
         try:
             yield
         finally:
-            self._listeners -= 1
+            self._listeners[who] -= 1
+            if not self._listeners[who]:
+                del self._listeners[who]
 
-    def check_room(self) -> None:
+    def check_room(self, who: str) -> None:
         """Raise TooManyError where there is no room for one listener more."""
-        if self._listeners >= self._pace.most:
-            raise TooManyError(f"{self._listeners} pages listen already; close some")
+        if self._listeners.total() >= self._pace.most or self._listeners[who] >= self._pace.most_of_one:
+            raise TooManyError("too many pages listen already; close some")
 
-    async def stream(self, last_id: str, gone: Callable[[], Awaitable[bool]]) -> AsyncIterator[bytes]:
+    async def stream(
+        self, who: str, last_id: str, gone: Callable[[], Awaitable[bool]]
+    ) -> AsyncIterator[bytes]:
         """Server-sent events, one a change: `event: registry`, `live` or `backtests`.
 
         Args:
+            who: a user's name, or an address, whose share of the places it takes.
             last_id: the id of the last event that the listener has seen; empty for none.
             gone: whether the listener has gone.
         """
@@ -89,7 +96,7 @@ class Changes:
         pace = self._pace
         with ExitStack() as stack:
             try:
-                stack.enter_context(self.place())
+                stack.enter_context(self.place(who))
             except TooManyError:  # another was quicker since there was room
                 return
             seen = await asyncio.to_thread(self._look)

@@ -16,10 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from signalserve.common.files import read_regular
+
 V = TypeVar("V")
 
 Signature = tuple[int, int, int]
 _NOTHING: Signature = (0, 0, 0)
+_DEEPEST = 60
 LONGEST_FILE = 256 * 1024 * 1024
 
 
@@ -53,9 +56,7 @@ def listed(folder: Path) -> list[os.DirEntry[str]]:
 def read_bytes(path: Path) -> Found[bytes]:
     """A file's bytes."""
     try:
-        if path.stat().st_size > LONGEST_FILE:
-            return Found(None, f"{path.name} is too long to be shown")
-        return Found(path.read_bytes())
+        return Found(read_regular(path, largest=LONGEST_FILE))
     except FileNotFoundError:
         return Found(None, f"{path.name} is missing")
     except (OSError, ValueError) as error:
@@ -71,9 +72,26 @@ def read_object(path: Path) -> Found[dict[str, Any]]:
         value = json.loads(content.value)
     except (ValueError, RecursionError) as error:
         return Found(None, f"{path.name} is not JSON: {error}")
+    if _is_deep(value):
+        return Found(None, f"{path.name} is nested deeper than anything that is shown")
     if not isinstance(value, dict):
         return Found(None, f"{path.name} is no JSON object")
     return Found(value)
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether values lie in values more than `_DEEPEST` times; without recursion, which is what deep ones exhaust."""
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [
+            item
+            for outer in level
+            if isinstance(outer, dict | list)
+            for item in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def read_rows(path: Path) -> Found[list[dict[str, str]]]:

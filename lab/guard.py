@@ -65,9 +65,14 @@ class Guard:
             await self._app(scope, receive, send)
             return
         started = False
+        asks_for_head = scope["method"] == "HEAD"
+        if asks_for_head:  # as GET, without the body
+            scope = {**scope, "method": "GET"}
 
         async def guarded(message: Message) -> None:
             nonlocal started
+            if asks_for_head and message["type"] == "http.response.body":
+                message = {**message, "body": b""}
             if message["type"] == "http.response.start":
                 started = True
                 headers = MutableHeaders(scope=message)
@@ -99,11 +104,13 @@ class Guard:
 
 def _too_long(request: Request) -> Response | None:
     """The refusal of a body that is too long, or that does not say how long it is."""
+    if "transfer-encoding" in request.headers:  # it goes before a length that is stated beside it
+        return problem(
+            request, 411, "LENGTH_REQUIRED", "say how long the request is: send Content-Length alone"
+        )
     length = request.headers.get("content-length", "")
     if not length:
-        if "transfer-encoding" not in request.headers:
-            return None
-        return problem(request, 411, "LENGTH_REQUIRED", "say how long the request is: send Content-Length")
+        return None
     if length.isdecimal() and int(length) <= LONGEST_BODY:
         return None
     return problem(request, 413, "REQUEST_TOO_LONG", f"a request has at most {LONGEST_BODY} bytes")

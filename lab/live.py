@@ -152,14 +152,14 @@ class LiveEngines:
     def _engine(self, path: Path) -> LiveEngine:
         found = read_object(path)
         if found.value is None:
-            return LiveEngine(path.stem, UNREADABLE, found.problem)
+            return LiveEngine(text_of(path.stem), UNREADABLE, found.problem)
         if found.value.get("format") != _FORMAT:
             text = f"{path.name} is of format {text_of(found.value.get('format'))}; this version reads format {_FORMAT}"
-            return LiveEngine(path.stem, UNREADABLE, text)
+            return LiveEngine(text_of(path.stem), UNREADABLE, text)
         updated = moment(found.value.get("updated"))
         if updated is None:
-            return LiveEngine(path.stem, UNREADABLE, f"{path.name} does not say when it was written")
-        return self._read(path.stem, found.value, updated)
+            return LiveEngine(text_of(path.stem), UNREADABLE, f"{path.name} does not say when it was written")
+        return self._read(text_of(path.stem), found.value, updated)
 
     def _read(self, name: str, values: Mapping[str, Any], updated: datetime) -> LiveEngine:
         timeframe = text_of(values.get("timeframe"))

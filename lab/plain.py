@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -41,14 +41,12 @@ def number_of_text(text: object) -> float | None:
 
 def moment(value: object) -> datetime | None:
     """The moment that an ISO 8601 text names, in UTC; None for what is none."""
-    if isinstance(value, datetime):
-        return in_utc(value)
-    if not isinstance(value, str):
-        return None
     try:
-        return parse_moment(value.strip())
+        found = in_utc(value) if isinstance(value, datetime) else parse_moment(str(value).strip())
     except (ValueError, OverflowError):
         return None
+    # the calendar's very ends have no day in UTC
+    return found if found.utcoffset() == timedelta(0) else None
 
 
 def moment_text(value: datetime) -> str:

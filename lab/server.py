@@ -29,6 +29,7 @@ _LOOKS = 8
 _AWAY_CODES = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"})
 
 _token: ContextVar[str] = ContextVar("token", default="")
+_actor: ContextVar[str] = ContextVar("actor", default="")
 
 
 @dataclass(frozen=True)
@@ -162,11 +163,13 @@ class ServerLink:
             return None
 
     def _open(self, token: Token) -> SignalClient:
-        return SignalClient(self.target, token=token, tls=self._tls, insecure=self._insecure, via="lab")
+        return SignalClient(
+            self.target, token=token, tls=self._tls, insecure=self._insecure, via="lab", actor=_actor.get
+        )
 
     @contextmanager
-    def client(self, token: str = "") -> Iterator[SignalClient]:
-        """The client, whose calls inside the block carry this token.
+    def client(self, token: str = "", actor: str = "") -> Iterator[SignalClient]:
+        """The client, whose calls inside the block carry this token, and for a server that knows none this name.
 
         Raises:
             ValueError: the address is none.
@@ -175,11 +178,12 @@ class ServerLink:
             if self._client is None:  # not before the first call: worker processes may be forked
                 self._client = self._open(_token.get)
             client = self._client
-        reset = _token.set(token)
+        resets = _token.set(token), _actor.set(actor)
         try:
             yield client
         finally:
-            _token.reset(reset)
+            _token.reset(resets[0])
+            _actor.reset(resets[1])
 
     def _own(self) -> str:
         if self._own_token is None:
@@ -198,9 +202,14 @@ class ServerLink:
 
     def _no_status(self, error: SignalServeError) -> ServerState:
         if error.code.name in _AWAY_CODES:
+            hint = "start it with `signalserve serve`, or set client.target to where it is"
+            if "CERTIFICATE_VERIFY_FAILED" in error.message:
+                hint = "its certificate is of no authority that is trusted here: client.tls_ca names one"
+            elif "Socket closed" in error.message:
+                hint = "does it speak TLS (client.tls_ca), or ask for a certificate (client.tls_cert, client.tls_key)?"
             text = (
-                f"no answer from {self.target} ({text_of(error.message)}); start it with `signalserve serve`, or set "
-                "client.target to where it is. What is shown comes from the registry's files"
+                f"no answer from {self.target} ({text_of(error.message)}); {hint}. What is shown comes from the "
+                "registry's files"
             )
             state = ServerState(self.target, AWAY, text)
             self._away = (monotonic() + AWAY_SECONDS, state)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+import structlog
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
@@ -18,6 +21,8 @@ from signalserve.access.certificates import TlsPaths, read_tls
 from signalserve.access.errors import AccessSetupError
 from signalserve.access.followed import Followed
 from signalserve.lab.changes import Stopping
+
+_log = structlog.get_logger("lab")
 
 _SECONDS_TO_END = 5
 _LOOK_SECONDS = 1.0
@@ -32,6 +37,7 @@ def configured(make_app: Callable[[], ASGIApp], workers: int, tls: TlsPaths | No
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # anybody on this machine could say that they are somebody else
         timeout_graceful_shutdown=_SECONDS_TO_END,
         ssl_context_factory=None if tls is None else FollowedContext(tls),
     )
@@ -102,6 +108,7 @@ def told_by_signals(stopping: Stopping) -> Iterator[None]:
 
     def tell(number: int, frame: FrameType | None) -> None:
         stopping.set()
+        threading.Thread(target=_end, name="end", daemon=True).start()
         handler = before[signal.Signals(number)]
         if callable(handler):
             handler(number, frame)
@@ -113,6 +120,13 @@ def told_by_signals(stopping: Stopping) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _end() -> None:
+    """End a process that does not end by itself: a thread that waits for a disk would be waited for without end."""
+    time.sleep(_SECONDS_TO_END * 2)
+    _log.error("lab.ended_hard", why="a thread still waits for a file")
+    os._exit(1)
 
 
 def bound_socket(host: str, port: int) -> socket.socket:

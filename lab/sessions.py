@@ -3,7 +3,8 @@
 1. The cookie is the token, a random value for forms and the time, encrypted and signed (Fernet) by a key that all
    workers read from one file. So nothing of it can be read or made up, and the secret stands in no address and no log.
 2. It is HttpOnly and SameSite=Lax, and Secure where the lab speaks TLS.
-3. It ends after some hours, and at once when its token does: the token is looked at in each request.
+3. It ends after some hours, and at once when its token does: the token is looked at in each request. A logout takes the
+   cookie back from the browser; who kept a copy ends it by revoking the token.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from signalserve.access.errors import AccessSetupError
+from signalserve.common.files import read_regular, sha256_hex
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class Sessions:
         self._box = Fernet(key)
         self._seconds = int(seconds)
         self._secure = secure
-        self._name = "__Host-signalserve" if secure else "signalserve"
+        # cookies know no ports: another lab on this machine must not take this one's for its own
+        self._name = f"{'__Host-' if secure else ''}signalserve-{sha256_hex(key)[:8]}"
 
     def begin(self, token: str) -> Session:
         """A new session of who has this token."""
@@ -84,6 +87,8 @@ def session_key(path: Path) -> bytes:
         AccessSetupError: it can't be made or read, or holds no key.
     """
     try:
+        if path.exists():
+            return _read_key(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
         descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -94,8 +99,7 @@ def session_key(path: Path) -> bytes:
                 os.link(aside, path)
         finally:
             aside.unlink()
-        key = path.read_bytes().strip()
-        Fernet(key)
+        return _read_key(path)
     except OSError as error:
         raise AccessSetupError(
             f"{path} can't be used for the sessions' key: {error.strerror or error}"
@@ -104,4 +108,9 @@ def session_key(path: Path) -> bytes:
         raise AccessSetupError(
             f"{path} holds no session key; remove it, and the lab makes another"
         ) from error
+
+
+def _read_key(path: Path) -> bytes:
+    key = read_regular(path, largest=1_000).strip()
+    Fernet(key)
     return key

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from signalserve.common.files import file_sha256, sha256_hex
+from signalserve.common.files import file_sha256, read_regular, sha256_hex
 from signalserve.predictors.errors import IntegrityError
 
 MANIFEST_FILE = "manifest.json"
@@ -43,7 +43,7 @@ class Contents:
         if (kept := self._kept.get(name)) is not None:
             return kept
         try:
-            content = (self.folder / name).read_bytes()
+            content = read_regular(self.folder / name)
         except OSError as error:
             raise IntegrityError(f"{self.folder / name}: {error.strerror or error}") from error
         self._digests[name] = sha256_hex(content)

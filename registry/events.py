@@ -16,7 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from signalserve.common.files import sha256_hex, sync_folder
+from signalserve.common.files import open_regular, sha256_hex, sync_folder
 from signalserve.registry.errors import LogCorruptError, StorageError
 
 LOG_FILE = "registry_events.jsonl"
@@ -190,7 +190,7 @@ class EventLog:
             StorageError: the file can't be read.
         """
         try:
-            with self.path.open("rb") as stream:
+            with open_regular(self.path) as stream:
                 status = os.fstat(stream.fileno())
                 restarted = status.st_ino != self._inode or status.st_size < self._offset
                 if restarted:

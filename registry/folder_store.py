@@ -28,7 +28,7 @@ from typing import Any
 import structlog
 from filelock import FileLock, Timeout
 
-from signalserve.common.files import sha256_hex, write_atomically
+from signalserve.common.files import read_regular, sha256_hex, write_atomically
 from signalserve.common.moments import utc_now
 from signalserve.registry.entry import ModelRegistryEntry
 from signalserve.registry.errors import RegistryBusyError, StorageError
@@ -145,7 +145,7 @@ class FolderStore:
         while True:
             try:
                 before = self.index_path.stat()
-                content = self.index_path.read_bytes()
+                content = read_regular(self.index_path)
             except FileNotFoundError:
                 return None
             except OSError as error:

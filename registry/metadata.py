@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from signalserve.common.files import write_atomically
+from signalserve.common.files import read_regular, write_atomically
 from signalserve.predictors.contents import META_FILE
 from signalserve.registry.errors import ArtefactError
 
@@ -94,7 +94,7 @@ class ModelMetadata:
             ArtefactError: it is missing, is no JSON object, or lacks a required key.
         """
         try:
-            content = path.read_bytes()
+            content = read_regular(path)
         except OSError as error:
             raise ArtefactError(f"{path}: {error.strerror or error}") from error
         return cls.parse(content, path)

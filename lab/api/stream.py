@@ -33,8 +33,9 @@ async def stream(
 ) -> Response:
     """Say when the registry, a live engine's snapshot or a backtest changed."""
     changes: Changes = request.app.state.changes
+    who = user.name or (request.client.host if request.client is not None else "")
     try:
-        changes.check_room()
+        changes.check_room(who)
     except TooManyError as error:
         return problem(request, 429, "TOO_MANY_STREAMS", str(error), headers={"Retry-After": "5"})
     door: Doorkeeper = request.app.state.door
@@ -43,7 +44,7 @@ async def stream(
         return await request.is_disconnected() or not door.still(request, user, "GET /api/ml/stream")
 
     return StreamingResponse(
-        changes.stream(last_event_id, gone),
+        changes.stream(who, last_event_id, gone),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )

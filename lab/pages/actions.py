@@ -8,6 +8,7 @@ from fastapi import APIRouter, Form, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
+from signalserve.common.files import sha256_hex
 from signalserve.common.key import MAX_LENGTH, Key
 from signalserve.lab.actions import Actions, Done
 from signalserve.lab.api.asking import ModelId, Status, TheLab
@@ -20,6 +21,7 @@ from signalserve.lab.pages.refusals import Refusal, changed_meanwhile, missing
 from signalserve.lab.pages.rendering import query_string
 from signalserve.lab.parts import Lab
 from signalserve.lab.server import ServerState
+from signalserve.registry import Status as Stage
 
 router = APIRouter(include_in_schema=False)
 
@@ -84,12 +86,16 @@ def rollback(
     server: Status,
     symbol: FormName,
     timeframe: FormName,
-    request_id: RequestId,
+    since: Annotated[int, Form(ge=0)] = 0,
     target: FormName = "",
     reason: Reason = "",
 ) -> Response:
-    """Take a key back to the model before, if that is still the one that the form showed."""
+    """Take a key back to the model before, if that is still the one that the form showed.
+
+    The request_id is made of what was shown, so that two who confirm the same rollback go one model back, not two.
+    """
     key = Key(symbol, timeframe)
+    request_id = f"lab-{sha256_hex(repr((symbol, timeframe, since, target)).encode())[:32]}"
 
     def do() -> Done:
         return Actions(lab.server).rollback([key], user, reason=reason.strip(), request_id=request_id)
@@ -97,7 +103,7 @@ def rollback(
     objection: Refusal | None = None
     if not reason.strip():
         objection = missing("a rollback needs a reason; it is kept in the audit log")
-    elif not _is_repeated(lab, request_id) and _target_of(lab, key) != target:
+    elif not _is_repeated(lab, request_id) and (_target_of(lab, key), _since(lab, key)) != (target, since):
         objection = changed_meanwhile("another model would come back than the one that was shown")
     return attempted(
         request,
@@ -185,7 +191,12 @@ def _rollback(lab: Lab, server: ServerState, key: Key) -> Confirmation:
         path="/rollback" + query_string([("symbol", key.symbol), ("timeframe", key.timeframe)]),
         back=f"/models/{path_part(current)}" if current else "/",
         preview=preview,
-        hidden={"symbol": key.symbol, "timeframe": key.timeframe, "target": target},
+        hidden={
+            "symbol": key.symbol,
+            "timeframe": key.timeframe,
+            "target": target,
+            "since": str(_since(lab, key)),
+        },
     )
 
 
@@ -205,6 +216,15 @@ def _archive(lab: Lab, server: ServerState, model_ids: tuple[str, ...]) -> Confi
 def _target_of(lab: Lab, key: Key) -> str:
     model = lab.previews.rollback([key]).steps[0].model
     return model.model_id if model is not None else ""
+
+
+def _since(lab: Lab, key: Key) -> int:
+    """The revision since which what is in production of a key is there; 0 where no event says so."""
+    current = lab.registry.state.production(key)
+    for event in reversed(lab.trail.events()):
+        if any(change.model_id == current and change.after == Stage.PRODUCTION for change in event.changes):
+            return event.revision
+    return 0
 
 
 def _is_repeated(lab: Lab, request_id: str) -> bool:

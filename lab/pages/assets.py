@@ -63,7 +63,7 @@ def plotly_path() -> str:
 
 
 @router.get("/static/{digest}/{name}")
-def own(digest: str, name: str) -> Response:
+async def own(digest: str, name: str) -> Response:
     """One of our own files."""
     content = _own().get(name)
     if content is None:
@@ -74,7 +74,7 @@ def own(digest: str, name: str) -> Response:
 
 
 @router.get("/static/plotly-{release}.js")
-def plotly(request: Request, release: str) -> Response:
+async def plotly(request: Request, release: str) -> Response:
     """plotly.js."""
     content, compressed = _plotly()
     kept = _FOR_GOOD if release == version("plotly") else _ASK_AGAIN

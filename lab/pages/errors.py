@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from fastapi import FastAPI
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
@@ -27,8 +28,11 @@ _ADVICE = {
 }
 
 
-def as_page(request: Request, answer: Response) -> Response:
-    """The answer; a page where it is a problem and its reader wants HTML."""
+def as_page(request: Request, answer: Response, reason: str | None = None) -> Response:
+    """The answer; a page where it is a problem and its reader wants HTML.
+
+    `reason` is what somebody had typed in a form that was refused before it was looked at; None: no form was.
+    """
     if answer.media_type != MEDIA_TYPE or not wants_html(request):
         return answer
     found: dict[str, Any] = json.loads(bytes(answer.body))
@@ -37,7 +41,13 @@ def as_page(request: Request, answer: Response) -> Response:
         asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         return RedirectResponse(f"/login?next={quote(asked, safe='')}", 303)
     page = rendered(
-        request, "error.html.j2", page="", status=status, problem=found, advice=_ADVICE.get(status, "")
+        request,
+        "error.html.j2",
+        page="",
+        status=status,
+        problem=found,
+        advice=_ADVICE.get(status, ""),
+        undone=None if reason is None else {"reason": reason},
     )
     for name in ("retry-after", "www-authenticate", "allow"):
         if name in answer.headers:
@@ -59,6 +69,17 @@ def dress_errors(app: FastAPI) -> None:
 def _dressed(handler: Callable[..., Any]) -> Callable[..., Awaitable[Response]]:
     async def dressed(request: Request, error: Exception) -> Response:
         answer: Response = await handler(request, error)
-        return as_page(request, answer)
+        return as_page(request, answer, await _typed(request) if answer.status_code in (401, 403) else None)
 
     return dressed
+
+
+async def _typed(request: Request) -> str | None:
+    """The reason in a form, so that it is not lost with it; None where the request is no form."""
+    if request.method != "POST" or not wants_html(request) or request.url.path in ("/login", "/logout"):
+        return None
+    try:
+        reason = (await request.form()).get("reason", "")
+    except (HTTPException, RuntimeError):  # it can't be read, or was read by somebody else
+        return ""
+    return reason[:2_000] if isinstance(reason, str) else ""

@@ -159,7 +159,7 @@ def marked(text: str) -> Markup:
 
 def path_part(value: str) -> str:
     """A text as one part of a path, whatever it holds."""
-    return quote(value, safe="")
+    return quote(value, safe="", errors="replace")
 
 
 def json_data(value: Any) -> Markup:

@@ -86,13 +86,14 @@ def rendered(
             **values,
         )
     )
-    return HTMLResponse(html, status, headers=_HEADERS)
+    # what a hand-edited index has that is no UTF-8 is lost, and not the page
+    return HTMLResponse(html.encode("utf-8", "replace"), status, headers=_HEADERS)
 
 
 def query_string(pairs: Sequence[tuple[str, object]]) -> str:
     """`?a=1&b=2` of those that have a value; empty for none."""
     given = [(name, str(value)) for name, value in pairs if value not in ("", None)]
-    return f"?{urlencode(given)}" if given else ""
+    return f"?{urlencode(given, errors='replace')}" if given else ""
 
 
 def same_page(request: Request, **changes: object) -> str:

@@ -34,6 +34,16 @@ export function updateChart(figure, now) {
   draw(figure);
 }
 
+// Plotly takes text for markup and templates; what stands in the data is a name and nothing else.
+function literal(value) {
+  if (typeof value === "string")
+    return value.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;").replace(/%\{/g, "% {");
+  if (Array.isArray(value)) return value.map(literal);
+  if (value && typeof value === "object")
+    return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, literal(item)]));
+  return value;
+}
+
 function draw(figure) {
   const plot = figure.querySelector(".plot");
   const build = KINDS[figure.dataset.chart];
@@ -42,7 +52,7 @@ function draw(figure) {
     figure.querySelector(".alternative").open = true;
     return;
   }
-  const data = JSON.parse(figure.querySelector(':scope > script[type="application/json"]').textContent);
+  const data = literal(JSON.parse(figure.querySelector(':scope > script[type="application/json"]').textContent));
   const narrow = plot.clientWidth < 560;
   const view = {
     data,

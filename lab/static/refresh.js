@@ -2,22 +2,32 @@
 import { drawAll, updateChart } from "./charts.js";
 
 const SECONDS_WITHOUT_NEWS = 30; // ages grow and engines become stale without any change of a file
+const SECONDS_TO_LISTEN_AGAIN = 10;
 let running = false;
 let again = false;
 
 export function refreshOnChange() {
   const head = document.querySelector("[data-live]");
   if (!head) return;
-  const stream = new EventSource("/api/ml/stream");
   let state = "";
   const tell = (text) => {
     const place = document.getElementById("moving");
     if (place && text !== state) place.textContent = ` · ${(state = text)}`;
   };
-  stream.addEventListener("hello", () => tell("moves by itself"));
-  stream.addEventListener("error", () => tell("the stream is interrupted; it comes back by itself"));
-  for (const topic of head.dataset.live.split(" ")) stream.addEventListener(topic, refresh);
-  setInterval(() => document.hidden || refresh(), SECONDS_WITHOUT_NEWS * 1000);
+  const news = head.dataset.notice ? () => (document.getElementById(head.dataset.notice).hidden = false) : refresh;
+  const listen = () => {
+    const stream = new EventSource("/api/ml/stream");
+    stream.addEventListener("hello", () => tell("moves by itself"));
+    stream.addEventListener("error", () => {
+      tell("the lab does not answer; what is shown is as it was");
+      // a browser gives up for good where it was refused
+      if (stream.readyState === EventSource.CLOSED) setTimeout(listen, SECONDS_TO_LISTEN_AGAIN * 1000);
+    });
+    for (const topic of head.dataset.live.split(" ")) stream.addEventListener(topic, news);
+  };
+  listen();
+  if (head.dataset.notice) return;
+  setInterval(() => document.hidden || refresh(), (Number(head.dataset.seconds) || SECONDS_WITHOUT_NEWS) * 1000);
   document.addEventListener("visibilitychange", () => document.hidden || refresh());
 }
 

@@ -271,7 +271,9 @@ def test_every_failed_rule_is_listed_and_force_with_a_reason_overrides_them(base
 
 
 def test_a_model_without_evidence_is_refused_unless_the_gate_is_off(base: Path) -> None:
-    with pytest.raises(GateRefusedError, match="never evaluated; run `signalserve evaluate challenger`"):
+    with pytest.raises(
+        GateRefusedError, match="no evaluation that counts now; run `signalserve evaluate challenger`"
+    ):
         registry_at(base, policy=POLICY).promote([Promotion("challenger")])
     registry_at(base, policy=PromotionSettings(gate="none")).promote([Promotion("challenger")])
     assert events(base)[-1].evidence["decisions"][0]["evidence_verdicts"] == "none in force"
@@ -323,8 +325,8 @@ def test_a_basket_is_refused_whole_and_names_each_model(base: Path, template: Pa
     with pytest.raises(GateRefusedError) as caught:
         registry_at(base, policy=POLICY).promote([Promotion("eth"), Promotion("sol")])
     assert caught.value.metadata["verdict_evidence"] == (
-        "eth: it was never evaluated; run `signalserve evaluate eth`; "
-        "sol: it was never evaluated; run `signalserve evaluate sol`"
+        "eth: it has no evaluation that counts now; run `signalserve evaluate eth`; "
+        "sol: it has no evaluation that counts now; run `signalserve evaluate sol`"
     )
 
 
@@ -424,7 +426,7 @@ def test_what_a_rollback_left_behind_stays_out_however_good_its_evidence(base: P
 def test_an_archived_model_comes_back_as_a_candidate_when_it_passes_anew(base: Path) -> None:
     registry_at(base, policy=POLICY).record_evaluation(*recorded(evidence(base)))
     promote_model("challenger", "archived", base, reason="rest", gate=gate_of())
-    with pytest.raises(GateRefusedError, match="never evaluated"):
+    with pytest.raises(GateRefusedError, match="no evaluation that counts now"):
         registry_at(base, policy=POLICY).make_candidate("challenger")
     registry_at(base, policy=POLICY).record_evaluation(*recorded(evidence(base)))
     assert status(base, "challenger") == "candidate"

@@ -86,7 +86,7 @@ async def collected(changes: Changes, gone: Iterator[bool]) -> list[bytes]:
     async def has_gone() -> bool:
         return next(gone)
 
-    return [part async for part in changes.stream("", has_gone)]
+    return [part async for part in changes.stream("me", "", has_gone)]
 
 
 @pytest.mark.parametrize("longest", [0.05, 60.0])
@@ -99,9 +99,9 @@ async def test_a_stream_beats_and_ends_after_its_time_or_when_its_listener_has_g
     parts = await asyncio.wait_for(collected(changes, gone), 30.0)
     assert parts[0].startswith(b"retry: 2000\nid: ")
     assert parts[1:] and set(parts[1:]) == {b": still here\n\n"}
-    with changes.place():
-        assert changes._listeners == 1
-    assert changes._listeners == 0
+    with changes.place("me"):
+        assert changes._listeners.total() == 1
+    assert changes._listeners.total() == 0
 
 
 def test_a_look_reads_nothing(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -199,4 +200,41 @@ def test_with_the_server_away_an_action_says_so(own_world: Own, visit: Visit) ->
     expect(page.get_by_role("alert")).to_contain_text("The gRPC server")
     # sent again it is the same request, so that what was done is not done twice
     assert page.locator('form.decide input[name="request_id"]').first.input_value() == request_id
+    assert status_of(world, world.challenger) == "candidate"
+
+
+def test_two_who_confirm_the_same_rollback_go_one_model_back(own_world: Own) -> None:
+    world = own_world(**EASY)
+    registry_at(world.base).promote([Promotion(world.challenger)])
+    own = {"Origin": world.lab.address}
+    forms = []
+    for _ in range(2):
+        with httpx.Client(base_url=world.lab.address, timeout=60.0) as http:
+            http.post("/login", data={"token": world.lab.tokens["ops"]}, headers=own)
+            page = http.get("/rollback?symbol=SYNTH&timeframe=15m").text
+            fields = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', page))
+            forms.append((http.cookies, fields | {"reason": "worse live"}))
+    before = registry_at(world.base).state.revision
+
+    def send(form: tuple[httpx.Cookies, dict[str, str]]) -> int:
+        with httpx.Client(base_url=world.lab.address, timeout=60.0, cookies=form[0]) as http:
+            return http.post("/rollback?symbol=SYNTH&timeframe=15m", data=form[1], headers=own).status_code
+
+    with ThreadPoolExecutor(2) as both:
+        assert list(both.map(send, forms)) == [303, 303]
+    state = registry_at(world.base).state
+    assert state.revision == before + 1
+    assert status_of(world, world.champion) == "production"
+
+
+def test_a_session_that_ended_meanwhile_says_so_and_keeps_what_was_typed(
+    own_world: Own, visit: Visit
+) -> None:
+    world = own_world(**EASY)
+    page = visit(world.lab, f"/models/{world.challenger}/promote", expected=(401,))
+    page.get_by_label("Reason").fill("a long thought")
+    page.context.clear_cookies()
+    page.get_by_role("button", name="Promote", exact=True).click()
+    expect(page.locator("main")).to_contain_text("Nothing was changed")
+    expect(page.locator("main")).to_contain_text("a long thought")
     assert status_of(world, world.challenger) == "candidate"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from playwright.sync_api import expect
 
 from tests.lab.conftest import OpenLab, lab_settings
 from tests.lab.pages.conftest import Visit, World
+from tests.registries import registry_at
 
 
 def test_it_filters_sorts_and_leads_on(world: World, visit: Visit) -> None:
@@ -70,3 +72,13 @@ def test_five_thousand_models_are_sorted_and_paged_on_the_server(
     expect(page.locator("table.models tbody tr").first).to_contain_text("m4999")
     page.get_by_role("link", name="next").first.click()
     expect(page.locator(".pager").first).to_contain_text("page 2 of 100")
+
+
+def test_the_table_says_when_the_registry_has_changed(own_world: Callable[..., World], visit: Visit) -> None:
+    world = own_world()
+    page = visit(world.lab, "/")
+    expect(page.locator("#changed")).to_be_hidden()
+    registry_at(world.base).archive([world.challenger], reason="meanwhile")
+    expect(page.locator("#changed")).to_be_visible()
+    page.get_by_role("link", name="Load it anew").click()
+    expect(page.locator("tr", has_text=world.challenger)).to_contain_text("archived")
