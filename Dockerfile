@@ -27,13 +27,14 @@ ENV PATH=/opt/signalserve/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     SIGNALSERVE__SERVER__HOST=0.0.0.0 \
     SIGNALSERVE__SERVER__HEALTH_PORT=50052 \
+    SIGNALSERVE__LAB__HOST=0.0.0.0 \
     SIGNALSERVE__SECURITY__TLS_CERT=secrets/tls.crt \
     SIGNALSERVE__SECURITY__TLS_KEY=secrets/tls.key \
     SIGNALSERVE__SECURITY__TOKEN_FILE=secrets/tokens.json \
     SIGNALSERVE__LOGGING__FORMAT=json
 # others reach a container, so it starts with these three files in secrets/ and not without: docs/security.md
 VOLUME /srv/signalserve/outputs
-EXPOSE 50051
+EXPOSE 50051 8080
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["signalserve", "health", "--target", "127.0.0.1:50052"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["signalserve"]
