@@ -16,7 +16,7 @@ import numpy as np
 import onnxruntime
 from rich.console import Console
 
-from benchmarks import mlserver_peer, retrain
+from benchmarks import access, lab, mlserver_peer, retrain
 from benchmarks.setting import (
     NAMES,
     ServerProcess,
@@ -306,14 +306,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--calls", type=int, default=4000, help="calls a measurement of one row")
     parser.add_argument("--keys", type=int, default=1000, help="keys of the bar-close burst")
-    parser.add_argument("--only", choices=["serving", "retrain"], help="one of the two parts; default both")
+    parser.add_argument(
+        "--only", choices=["serving", "access", "lab", "retrain"], help="one of the parts; default all"
+    )
     options = parser.parse_args()
     configure_logs(LoggingSettings(level="warning"))
     # the models of a benchmark have no evidence, and their servers inherit this
     os.environ["SIGNALSERVE__PROMOTION__GATE"] = "none"
-    if options.only != "retrain":
+    if options.only in (None, "serving"):
         asyncio.run(run(options.calls, options.keys))
-    if options.only != "serving":
+    if options.only in (None, "access"):
+        access.run()
+    if options.only in (None, "lab"):
+        lab.run()
+    if options.only in (None, "retrain"):
         retrain.run(symbols=20, bars=3000)
 
 

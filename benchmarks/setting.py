@@ -87,16 +87,16 @@ class ServerProcess:
 
 
 @contextmanager
-def server_process(arguments: list[str]) -> Iterator[ServerProcess]:
-    """`python -m ARGUMENTS`, up to the block's end."""
+def server_process(arguments: list[str], ready: str = "ready on ") -> Iterator[ServerProcess]:
+    """`python -m ARGUMENTS`, up to the block's end; its first line begins with `ready` and ends with its address."""
     process = subprocess.Popen(
         [sys.executable, "-m", *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
     try:
         line = process.stdout.readline() if process.stdout else ""
-        if not line.startswith("ready on "):
+        if not line.startswith(ready):
             raise RuntimeError(f"{arguments} did not start")
-        yield ServerProcess(line.removeprefix("ready on ").strip(), psutil.Process(process.pid))
+        yield ServerProcess(line.removeprefix(ready).strip(), psutil.Process(process.pid))
     finally:
         process.terminate()
         process.wait()

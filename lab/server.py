@@ -1,8 +1,8 @@
 """The gRPC server as the lab sees it: what it serves, or that it is away. No page ever fails because of it.
 
 1. The calls go out with the token of whoever asks; without one, with none.
-2. A server that did not answer is not asked for its status again for `AWAY_SECONDS`, so that a page costs its wait once
-   and not each time. Calls that change something always go out.
+2. A page waits once for a server that does not answer. After that it is asked again in the background, every
+   `AWAY_SECONDS` that pages are looked at, and found to be there by the next one. Changes always go out.
 """
 
 from __future__ import annotations
@@ -123,12 +123,25 @@ class ServerLink:
         self._client: SignalClient | None = None
         self._lock = threading.Lock()
         self._away: tuple[float, ServerState] | None = None
+        self._looking = threading.Lock()
 
     def status(self, token: str = "") -> ServerState:
-        """What it serves now, asked with a user's token; blocks at most for the deadline and raises nothing."""
+        """What it serves now, asked with a user's token; blocks at most for the deadline, once, and raises nothing."""
         away = self._away
-        if away is not None and monotonic() < away[0]:
-            return away[1]
+        if away is None:
+            return self._asked(token)
+        if monotonic() >= away[0] and self._looking.acquire(blocking=False):
+            threading.Thread(target=self._look_again, args=(token,), name="server-look", daemon=True).start()
+        return away[1]
+
+    def _look_again(self, token: str) -> None:
+        try:
+            if self._asked(token).state != AWAY:
+                self._away = None
+        finally:
+            self._looking.release()
+
+    def _asked(self, token: str) -> ServerState:
         try:
             with self.client(token or self._own()) as client:
                 found = client.status(deadline_ms=self._deadline_ms)

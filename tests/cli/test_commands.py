@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 from unittest import mock
 
+import httpx
 import pytest
 
 from signalserve.cli import exits
@@ -201,7 +203,30 @@ def test_the_demo_runs_from_bars_to_signals_and_swaps_the_model(tmp_path: Path) 
     own = load_settings(tmp_path / "outputs/demo/system.yml")
     assert (own.ml.models_dir, own.ml.pins) == (Path("outputs/demo/ml_models"), {})
     assert (tmp_path / own.data.ohlcv_file("SYNTHETIC", "15m")).is_file()
-    again = started("demo", "--bars", "2", "--pace", "0", cwd=tmp_path).stdout
+    assert "ML Lab on http://127.0.0.1:" in printed
+    (promoted,) = [
+        event
+        for event in registry_at(tmp_path / own.ml.models_dir).events()
+        if event.action == "promote" and event.via == "rpc"
+    ]
+    assert promoted.actor == "demo"  # by its token
+    # without a number of bars server and lab stay when the bars are over
+    command = [str(Path(sys.executable).parent / "signalserve"), "demo", "--pace", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        lines: list[str] = []
+        try:
+            assert process.stdout is not None
+            while not lines or "stay until Ctrl-C" not in lines[-1]:
+                lines.append(process.stdout.readline())
+                assert lines[-1], "".join(lines)
+            again = "".join(lines)
+            address = again.partition("ML Lab on ")[2].partition(": to promote")[0]
+            assert httpx.get(f"{address}/api/ml/server", timeout=60).json()["state"] == "serving"
+            process.send_signal(signal.SIGINT)
+            assert "server and lab stopped" in process.stdout.read()
+            assert process.wait(timeout=60) == 0
+        finally:
+            process.kill()
     assert "in production already" in again
 
 

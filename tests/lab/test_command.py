@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from signalserve.access.token_file import TokenFile
 from tests.authority import Authority
 from tests.cli.test_commands import signalserve
 from tests.server.conftest import ROOT
@@ -82,3 +83,46 @@ def test_what_cant_be_opened_is_said_in_words(tmp_path: Path) -> None:
     with lab_process(tmp_path) as (_, address):
         port = address.rpartition(":")[2]
         assert "can't be bound" in signalserve("lab", "--port", port, code=1)
+
+
+def test_a_login_over_https_gets_a_secure_cookie_that_every_worker_takes_and_the_log_has_no_secret(
+    tmp_path: Path,
+) -> None:
+    authority = Authority()
+    certificate, key = authority.sign("CN=lab").write(tmp_path, "lab")
+    _, token = TokenFile(tmp_path / "tokens.json").create("alice", ["ops"])
+    environment = {"SECURITY__TLS_CERT": certificate, "SECURITY__TLS_KEY": key}
+    tokens = ["--tokens", str(tmp_path / "tokens.json"), "--workers", "2"]
+    context = ssl.create_default_context(cadata=authority.certificate.decode())
+    with lab_process(tmp_path, *tokens, **environment) as (_, address):
+        for shown in ("wrong", token):
+            login = httpx.post(
+                f"{address}/login",
+                data={"token": shown},
+                headers={"Origin": address},
+                verify=context,
+                timeout=60,
+            )
+        assert login.status_code == 303
+        cookie = login.headers["set-cookie"]
+        assert cookie.startswith("__Host-signalserve-")
+        assert {"HttpOnly", "Secure", "SameSite=lax", "Path=/"} <= set(cookie.split("; "))
+        for _ in range(12):  # a connection of its own each: either worker answers
+            page = httpx.get(
+                address, headers={"Cookie": cookie.partition(";")[0]}, verify=context, timeout=60
+            ).text
+            assert "alice" in page
+            assert token not in page
+    log = (tmp_path / "lab.log").read_text()
+    assert "access.unauthenticated" in log
+    assert token.rpartition("_")[2] not in log
+
+
+def test_a_login_ends_after_its_hours(tmp_path: Path) -> None:
+    _, token = TokenFile(tmp_path / "tokens.json").create("alice", ["read"])
+    tokens = ["--tokens", str(tmp_path / "tokens.json")]
+    with lab_process(tmp_path, *tokens, LAB__SESSION_HOURS=1 / 3600) as (_, address):
+        login = httpx.post(f"{address}/login", data={"token": token}, headers={"Origin": address}, timeout=60)
+        cookie = login.headers["set-cookie"].partition(";")[0]
+        while "log out" in httpx.get(address, headers={"Cookie": cookie}, timeout=60).text:
+            pass

@@ -61,6 +61,8 @@ def test_one_that_comes_back_is_seen(
     assert link.status().state == "away"
     link.target = serve(lab_settings(tmp_path)).target
     link.close()
+    while link.status().state == "away":  # it is asked again in the background
+        pass
     assert link.status().state == "serving"
     assert link.status().serves("btc0") is True
     link.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from axe_core_python.base import AXE_FILE_PATH
 from playwright.sync_api import Browser, Page, expect
@@ -110,3 +112,16 @@ def test_a_name_that_is_html_is_shown_as_it_is(world: World, visit: Visit) -> No
     link.click()
     expect(page.locator("h1")).to_have_text("<img src=x onerror=alert(1)>")
     assert page.locator("main img").count() == 0
+
+
+def test_a_name_in_a_chart_is_no_markup(own_world: Callable[..., World], visit: Visit) -> None:
+    world = own_world()
+    path = world.base / world.challenger / "feature_importances.csv"
+    lines = path.read_text().splitlines()
+    share = lines[1].rpartition(",")[2]
+    lines[1] = f"<a href='https://evil.example/x'>click</a> %{{x}} <b>bold</b>,{share}"
+    path.write_text("\n".join(lines) + "\n")
+    page = drawn(visit(world.lab, f"/models/{world.challenger}"))
+    plot = page.locator("figure[data-chart=importances] .plot")
+    expect(plot).to_contain_text("<b>bold</b>")
+    assert plot.locator("a").count() == 0
