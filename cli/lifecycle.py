@@ -159,16 +159,25 @@ def rollback(
         list[str], typer.Argument(help="Keys as SYMBOL/TIMEFRAME: all or none.", metavar="KEY...")
     ],
     reason: Annotated[str, typer.Option("--reason", help="Why; it is kept in the audit log.")],
+    expected: Annotated[
+        str | None,
+        typer.Option(
+            "--expected", help="Only if this model is in production now; with one key.", show_default=False
+        ),
+    ] = None,
     request_id: Annotated[str | None, typer.Option(help="A repeat with the same id changes nothing.")] = None,
     json_output: JsonOption = False,
 ) -> None:
     """Take keys back to the model they had before; the one left behind is quarantined."""
+    if expected is not None and len(keys) != 1:
+        say_error("--expected goes with one key")
+        raise typer.Exit(USAGE)
     for key in keys:
         if not all(key.rpartition("/")):
             say_error(f"{key!r}: a key is written SYMBOL/TIMEFRAME, as in BTCUSDT/15m")
             raise typer.Exit(USAGE)
     with connection.open() as client:
-        result = client.rollback(keys, reason, request_id)
+        result = client.rollback(keys, reason, request_id, expected)
     _show_result(result, "in production", "left behind", json_output)
 
 

@@ -122,11 +122,16 @@ class AsyncSignalClient(BaseClient[grpc.aio.Channel]):
         keys: Key | Iterable[Key],
         reason: str,
         request_id: str | None = None,
+        expected_production_model_id: str | Iterable[str] | None = None,
         *,
         deadline_ms: float | None = None,
     ) -> PromoteResult:
-        """Take keys, (symbol, timeframe) or "BTCUSDT/15m", back to the model they had before: all or none."""
-        return await self._run(calls.rollback(keys, reason, request_id), deadline_ms)
+        """Take keys, (symbol, timeframe) or "BTCUSDT/15m", back to the model they had before: all or none.
+
+        `expected_production_model_id`: what must be in production now, one a key in their order; Aborted otherwise.
+        """
+        call = calls.rollback(keys, reason, request_id, expected_production_model_id)
+        return await self._run(call, deadline_ms)
 
     async def archive(
         self,

@@ -140,10 +140,14 @@ def promote(
 
 
 def rollback(
-    keys: Key | Iterable[Key], reason: str, request_id: str | None
+    keys: Key | Iterable[Key],
+    reason: str,
+    request_id: str | None,
+    expected_production_model_id: str | Iterable[str] | None,
 ) -> Call[RollbackRequest, RollbackResponse, PromoteResult]:
     """Describe a rollback."""
-    return _change(lambda stubs: stubs.registry.Rollback, build.rollback_request(keys, reason, request_id))
+    request = build.rollback_request(keys, reason, request_id, expected_production_model_id)
+    return _change(lambda stubs: stubs.registry.Rollback, request)
 
 
 def archive(

@@ -162,15 +162,20 @@ def promote_request(
 
 
 def rollback_request(
-    keys: Key | Iterable[Key], reason: str, request_id: str | None
+    keys: Key | Iterable[Key],
+    reason: str,
+    request_id: str | None,
+    expected_production_model_id: str | Iterable[str] | None,
 ) -> registry_pb2.RollbackRequest:
-    """Encode a rollback of one key or many."""
+    """Encode a rollback of one key or many; what is expected in production is one a key, in their order."""
+    expected = expected_production_model_id
     return registry_pb2.RollbackRequest(
         keys=[
             registry_pb2.RegistryKey(symbol=symbol, timeframe=timeframe) for symbol, timeframe in _keys(keys)
         ],
         reason=reason,
         request_id=request_id or new_request_id(),
+        expected_production_model_ids=[expected] if isinstance(expected, str) else list(expected or ()),
     )
 
 

@@ -69,15 +69,21 @@ class Actions:
         return _done("promote", result)
 
     def rollback(
-        self, keys: Sequence[tuple[str, str]], user: User, *, reason: str, request_id: str | None = None
+        self,
+        keys: Sequence[tuple[str, str]],
+        user: User,
+        *,
+        reason: str,
+        expected: Sequence[str] = (),
+        request_id: str | None = None,
     ) -> Done:
-        """Take keys back to the model before, all or none.
+        """Take keys back to the model before, all or none; `expected` is what must be in production of each now.
 
         Raises:
             SignalServeError, ValueError: nothing was changed, or the answer was lost.
         """
         with self._client(user) as client:
-            return _done("rollback", client.rollback(list(keys), reason, request_id))
+            return _done("rollback", client.rollback(list(keys), reason, request_id, expected))
 
     def archive(
         self,

@@ -18,6 +18,7 @@ from signalserve.registry.parts import Parts
 from signalserve.registry.plans import (
     Planned,
     Promotion,
+    check_rollback_expected,
     entry_of,
     nothing_to_roll_back_to,
     plan_archive,
@@ -87,6 +88,7 @@ class Moves(Parts):
         keys: Sequence[Key | tuple[str, str]],
         *,
         reason: str,
+        expected: Sequence[str] = (),
         request_id: str = "",
         actor: str = "",
         via: str = "python",
@@ -94,17 +96,21 @@ class Moves(Parts):
     ) -> Committed:
         """Take keys back to the newest earlier production model that verifies; all or none.
 
+        `expected`: what is in production of each key, in their order, if it shall be that and no other.
+
         The model left behind is quarantined. A nearer model that does not verify is passed over, and the event
         says so. `on_proof` is as for `promote`.
 
         Raises:
-            UnknownKeyError, NothingToRollBackToError, InvalidArgumentError, StorageError: nothing changed.
+            UnknownKeyError, NothingToRollBackToError, StaleExpectationError, InvalidArgumentError, StorageError:
+            nothing changed.
         """
         wanted = [Key(*key) for key in keys]
         if not reason.strip():
             raise InvalidArgumentError("a rollback needs a reason", reason="REASON_REQUIRED")
 
         def decide(state: RegistryState) -> Planned:
+            check_rollback_expected(state, wanted, expected)
             skipped: dict[str, str] = {}
             targets: dict[Key, str] = {}
             for key, candidates in rollback_candidates(state, wanted).items():
@@ -115,7 +121,10 @@ class Moves(Parts):
             return plan_rollback(state, targets, skipped)
 
         with self.store.transaction(Origin(actor, via, reason, request_id)) as transaction:
-            return decide_and_commit(transaction, Action.ROLLBACK, [list(key) for key in wanted], decide)
+            asked = [list(key) for key in wanted]
+            return decide_and_commit(
+                transaction, Action.ROLLBACK, [asked, list(expected)] if expected else asked, decide
+            )
 
     def archive(
         self,

@@ -136,6 +136,22 @@ def plan_rollback(state: RegistryState, targets: Mapping[Key, str], skipped: Map
     return Draft(Action.ROLLBACK, tuple(changes), detail), results
 
 
+def check_rollback_expected(state: RegistryState, keys: Sequence[Key], expected: Sequence[str]) -> None:
+    """Compare what is in production of each key with what the caller saw there; nothing expected fits anything.
+
+    Raises:
+        InvalidArgumentError: there is not one a key.
+        StaleExpectationError: another model is in production.
+    """
+    if expected and len(expected) != len(keys):
+        raise InvalidArgumentError(
+            f"{len(expected)} expected models for {len(keys)} keys; give one a key, or none",
+            reason="EXPECTED_MISMATCH",
+        )
+    for key, model_id in zip(keys, expected, strict=False):
+        _expect(key, model_id, state.production(key), "rolling back")
+
+
 def rollback_candidates(state: RegistryState, keys: Sequence[Key]) -> dict[Key, list[str]]:
     """For each key the earlier production models, the nearest first.
 
@@ -268,11 +284,15 @@ def _one_a_key(keys: Sequence[Key]) -> None:
 
 
 def _expected(promotion: Promotion, key: Key, current: str | None) -> None:
-    expected = promotion.expected_production_model_id
-    if expected is not None and expected != (current or ""):
+    if promotion.expected_production_model_id is not None:
+        _expect(key, promotion.expected_production_model_id, current, "promoting")
+
+
+def _expect(key: Key, expected: str, current: str | None, doing: str) -> None:
+    if expected != (current or ""):
         raise StaleExpectationError(
             f"{key}: expected {expected or 'nothing'} in production, found {current or 'nothing'}; "
-            "look again before promoting",
+            f"look again before {doing}",
             metadata={
                 "symbol": key.symbol,
                 "timeframe": key.timeframe,

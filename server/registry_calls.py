@@ -102,15 +102,17 @@ class RegistryCalls:
             )
             return await self._outcome(committed, remaining)
 
-    async def rollback(self, keys: Sequence[Key], origin: Origin, remaining: float | None) -> Outcome:
-        """Roll back.
+    async def rollback(
+        self, keys: Sequence[Key], expected: Sequence[str], origin: Origin, remaining: float | None
+    ) -> Outcome:
+        """Roll back; `expected` is what must be in production of each key, empty for anything.
 
         Raises:
             RegistryError: as `Registry.rollback` says; nothing changed.
         """
         with self._loader.ahead() as keep:
             committed = await asyncio.to_thread(
-                self._registry.rollback, keys, on_proof=keep, **asdict(origin)
+                self._registry.rollback, keys, expected=expected, on_proof=keep, **asdict(origin)
             )
             return await self._outcome(committed, remaining)
 

@@ -49,7 +49,14 @@ def promote(lab: TheLab, user: CurrentUser, body: PromoteRequest) -> Response:
 def rollback(lab: TheLab, user: CurrentUser, body: RollbackRequest) -> Response:
     """Take keys back to the model before, all or none; the one left behind is quarantined."""
     keys = [(item.symbol, item.timeframe) for item in body.keys]
-    return _answer(Actions(lab.server).rollback(keys, user, reason=body.reason, request_id=body.request_id))
+    done = Actions(lab.server).rollback(
+        keys,
+        user,
+        reason=body.reason,
+        expected=body.expected_production_model_ids,
+        request_id=body.request_id,
+    )
+    return _answer(done)
 
 
 @router.post("/archive", responses=_changed("They are archived."))

@@ -105,9 +105,10 @@ class KeyRequest(_Request):
 
 
 class RollbackRequest(_Request):
-    """Keys to take back to the model before, all or none."""
+    """Keys to take back to the model before, all or none, each if what is expected of it is in production now."""
 
     keys: Annotated[list[KeyRequest], Field(min_length=1, max_length=_MOST)]
+    expected_production_model_ids: Annotated[list[Name], Field(max_length=_MOST)] = []
     reason: Reason
     request_id: RequestId = None
 

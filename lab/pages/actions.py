@@ -88,6 +88,7 @@ def rollback(
     timeframe: FormName,
     since: Annotated[int, Form(ge=0)] = 0,
     target: FormName = "",
+    current: FormName = "",
     reason: Reason = "",
 ) -> Response:
     """Take a key back to the model before, if that is still the one that the form showed.
@@ -98,7 +99,9 @@ def rollback(
     request_id = f"lab-{sha256_hex(repr((symbol, timeframe, since, target)).encode())[:32]}"
 
     def do() -> Done:
-        return Actions(lab.server).rollback([key], user, reason=reason.strip(), request_id=request_id)
+        return Actions(lab.server).rollback(
+            [key], user, reason=reason.strip(), expected=[current], request_id=request_id
+        )
 
     objection: Refusal | None = None
     if not reason.strip():
@@ -195,6 +198,7 @@ def _rollback(lab: Lab, server: ServerState, key: Key) -> Confirmation:
             "symbol": key.symbol,
             "timeframe": key.timeframe,
             "target": target,
+            "current": current,
             "since": str(_since(lab, key)),
         },
     )

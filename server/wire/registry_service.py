@@ -54,7 +54,10 @@ class RegistryService:
         self, request: registry_pb2.RollbackRequest, call: Call
     ) -> registry_pb2.RollbackResponse:
         """Roll back, then wait until this server serves the new revision."""
-        outcome = await self._calls.rollback(keys_of(request), _origin(request, call), call.remaining())
+        expected = list(request.expected_production_model_ids)
+        outcome = await self._calls.rollback(
+            keys_of(request), expected, _origin(request, call), call.remaining()
+        )
         return registry_pb2.RollbackResponse(**outcome_fields(outcome))
 
     async def Archive(  # noqa: N802 - as above

@@ -506,6 +506,7 @@ class RollbackRequest(_message.Message):
     KEYS_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    EXPECTED_PRODUCTION_MODEL_IDS_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     """Why; kept in the audit log. Required."""
     request_id: _builtins.str
@@ -514,16 +515,23 @@ class RollbackRequest(_message.Message):
     def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___RegistryKey]:
         """The keys. Required."""
 
+    @_builtins.property
+    def expected_production_model_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What must be in production of each key now, in the keys' order; otherwise the call is ABORTED and nothing changes.
+        None: whatever is there.
+        """
+
     def __init__(
         self,
         *,
         keys: _abc.Iterable[Global___RegistryKey] | None = ...,
         reason: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        expected_production_model_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_production_model_ids", b"expected_production_model_ids", "keys", b"keys", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -104,8 +104,9 @@ class RegistryServiceServicer:
         """Rollback takes each key back to the newest earlier production model that verifies and is
         not quarantined, and quarantines the one it leaves behind.
 
-        Errors: FAILED_PRECONDITION (NOTHING_TO_ROLL_BACK_TO); NOT_FOUND (UNKNOWN_KEY);
-        INVALID_ARGUMENT (NO_KEYS, DUPLICATE_KEY, REASON_REQUIRED, REQUEST_ID_REUSED);
+        Errors: ABORTED (another model than the expected one is in production);
+        FAILED_PRECONDITION (NOTHING_TO_ROLL_BACK_TO); NOT_FOUND (UNKNOWN_KEY);
+        INVALID_ARGUMENT (NO_KEYS, DUPLICATE_KEY, EXPECTED_MISMATCH, REASON_REQUIRED, REQUEST_ID_REUSED);
         UNAVAILABLE (REGISTRY_BUSY).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -54,8 +54,9 @@ class RegistryServiceStub:
     """Rollback takes each key back to the newest earlier production model that verifies and is
     not quarantined, and quarantines the one it leaves behind.
 
-    Errors: FAILED_PRECONDITION (NOTHING_TO_ROLL_BACK_TO); NOT_FOUND (UNKNOWN_KEY);
-    INVALID_ARGUMENT (NO_KEYS, DUPLICATE_KEY, REASON_REQUIRED, REQUEST_ID_REUSED);
+    Errors: ABORTED (another model than the expected one is in production);
+    FAILED_PRECONDITION (NOTHING_TO_ROLL_BACK_TO); NOT_FOUND (UNKNOWN_KEY);
+    INVALID_ARGUMENT (NO_KEYS, DUPLICATE_KEY, EXPECTED_MISMATCH, REASON_REQUIRED, REQUEST_ID_REUSED);
     UNAVAILABLE (REGISTRY_BUSY).
     """
     Archive: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ArchiveRequest, _registry_pb2.ArchiveResponse]
@@ -96,8 +97,9 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     """Rollback takes each key back to the newest earlier production model that verifies and is
     not quarantined, and quarantines the one it leaves behind.
 
-    Errors: FAILED_PRECONDITION (NOTHING_TO_ROLL_BACK_TO); NOT_FOUND (UNKNOWN_KEY);
-    INVALID_ARGUMENT (NO_KEYS, DUPLICATE_KEY, REASON_REQUIRED, REQUEST_ID_REUSED);
+    Errors: ABORTED (another model than the expected one is in production);
+    FAILED_PRECONDITION (NOTHING_TO_ROLL_BACK_TO); NOT_FOUND (UNKNOWN_KEY);
+    INVALID_ARGUMENT (NO_KEYS, DUPLICATE_KEY, EXPECTED_MISMATCH, REASON_REQUIRED, REQUEST_ID_REUSED);
     UNAVAILABLE (REGISTRY_BUSY).
     """
     Archive: _aio.UnaryUnaryMultiCallable[_registry_pb2.ArchiveRequest, _registry_pb2.ArchiveResponse]  # type: ignore[assignment]
@@ -159,8 +161,9 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Rollback takes each key back to the newest earlier production model that verifies and is
         not quarantined, and quarantines the one it leaves behind.
 
-        Errors: FAILED_PRECONDITION (NOTHING_TO_ROLL_BACK_TO); NOT_FOUND (UNKNOWN_KEY);
-        INVALID_ARGUMENT (NO_KEYS, DUPLICATE_KEY, REASON_REQUIRED, REQUEST_ID_REUSED);
+        Errors: ABORTED (another model than the expected one is in production);
+        FAILED_PRECONDITION (NOTHING_TO_ROLL_BACK_TO); NOT_FOUND (UNKNOWN_KEY);
+        INVALID_ARGUMENT (NO_KEYS, DUPLICATE_KEY, EXPECTED_MISMATCH, REASON_REQUIRED, REQUEST_ID_REUSED);
         UNAVAILABLE (REGISTRY_BUSY).
         """
 

@@ -188,6 +188,14 @@ def test_the_registry_commands_work_without_a_server(tmp_path: Path) -> None:
     assert "legacy" in signalserve("registry", "validate", *at)
 
 
+def test_a_rollback_may_say_what_it_expects_in_production(target: str) -> None:
+    back = ("rollback", "BTCUSDT/15m", "--reason", "r", "--target", target)
+    assert "expected two in production" in signalserve(*back, "--expected", "two", code=exits.REFUSED)
+    assert "goes with one key" in signalserve(
+        "rollback", "A/1h", "B/1h", *back[2:], "--expected", "two", code=2
+    )
+
+
 def test_the_demo_runs_from_bars_to_signals_and_swaps_the_model(tmp_path: Path) -> None:
     # the demo's registry has no such model, and the configured one stays out of it
     (tmp_path / "pins.yml").write_text('ml: {pins: {"BTCUSDT/15m": mine}}')

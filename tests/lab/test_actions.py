@@ -188,3 +188,20 @@ def test_previews_say_what_would_change(pair: tuple[Server, LabProcess], base: P
     assert [step["leaves_unserved"] for step in gone["steps"]] == [True, False]
     assert gone["needs_reason"] is True
     assert registry_at(base).state.revision == 4
+
+
+def test_a_rollback_of_what_is_not_in_production_any_more_changes_nothing(
+    pair: tuple[Server, LabProcess], base: Path
+) -> None:
+    server, lab = pair
+    assert post(lab, "promote", models=[{"model_id": "btc1"}], reason="r").status_code == 200
+    keys = [{"symbol": "BTCUSDT", "timeframe": "15m"}]
+    stale = post(lab, "rollback", keys=keys, reason="r", expected_production_model_ids=["btc0"])
+    assert stale.status_code == 409
+    assert "expected btc0 in production, found btc1" in stale.json()["detail"]
+    odd = post(lab, "rollback", keys=keys, reason="r", expected_production_model_ids=["btc1", "btc1"])
+    assert (odd.status_code, odd.json()["reason"]) == (400, "EXPECTED_MISMATCH")
+    assert server.serving("BTCUSDT") == "btc1"
+    right = post(lab, "rollback", keys=keys, reason="r", expected_production_model_ids=["btc1"])
+    assert right.status_code == 200, right.text
+    assert server.serving("BTCUSDT") == "btc0"
