@@ -32,6 +32,11 @@ class TlsPaths:
     key: Path
     client_ca: Path | None = None
 
+    @classmethod
+    def of(cls, certificate: Path | None, key: Path | None, client_ca: Path | None = None) -> TlsPaths | None:
+        """The files of a configuration; None, for plaintext, where it does not name certificate and key."""
+        return None if certificate is None or key is None else cls(certificate, key, client_ca)
+
     @property
     def files(self) -> tuple[Path, ...]:
         """All of them."""

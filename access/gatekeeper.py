@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterable
 from typing import Any
 
 import structlog
@@ -16,7 +17,7 @@ import structlog
 from signalserve.access.attempts import FailedAttempts
 from signalserve.access.errors import AccessError, PermissionDeniedError, UnauthenticatedError
 from signalserve.access.followed import Followed
-from signalserve.access.identity import Credential, Identity
+from signalserve.access.identity import Credential, Identity, Role
 from signalserve.access.table import Row
 from signalserve.access.tokens import TokenBook
 from signalserve.common.moments import utc_now
@@ -64,7 +65,7 @@ class Gatekeeper:
             return None
         identity = self.identify(credential)
         if not identity.roles & row.roles:
-            raise _denied(row, identity)
+            raise denied(row, identity.name, identity.roles)
         return identity
 
     async def turn_away(self, error: AccessError, row: Row, address: str, longest: float | None) -> None:
@@ -106,10 +107,11 @@ class Gatekeeper:
         self._tokens.follow(seconds, ended)
 
 
-def _denied(row: Row, identity: Identity) -> PermissionDeniedError:
-    roles = ", ".join(sorted(identity.roles))
+def denied(row: Row, name: str, roles: Iterable[Role]) -> PermissionDeniedError:
+    """What somebody known is refused with, none of whose roles may do what the row says."""
+    held = ", ".join(sorted(roles))
     return PermissionDeniedError(
         "ROLE_MISSING",
-        f"{identity.name} has the role {roles}, and {row.operation} asks for {row.who}",
-        {"name": identity.name, "roles": roles, "needed": row.who, "operation": row.operation},
+        f"{name} has the role {held}, and {row.operation} asks for {row.who}",
+        {"name": name, "roles": held, "needed": row.who, "operation": row.operation},
     )

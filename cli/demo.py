@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections import Counter
 from contextlib import ExitStack, suppress
@@ -124,6 +125,8 @@ def _run(
         stopped = _replay(settings, client, replayed, key, second, bars, pace)
         if bars is None and not stopped:
             console.print("every bar is replayed; server and lab stay until Ctrl-C", soft_wrap=True)
+            # a SIGTERM ends them as Ctrl-C does; by itself it would leave them behind
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
             with suppress(KeyboardInterrupt):
                 threading.Event().wait()
     console.print("server and lab stopped")

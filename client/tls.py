@@ -67,6 +67,7 @@ class FollowedTls:
         self.tls = tls
         self._signature = tls.signature()
         self._next_look = monotonic() + _LOOK_SECONDS
+        self._problem = ""
         self.credentials = tls.credentials()
 
     @property
@@ -83,11 +84,12 @@ class FollowedTls:
         try:
             credentials = self.tls.credentials()
         except (OSError, ValueError) as error:
-            if signature == self.tls.signature():  # nobody is in the midst of replacing them
-                self._signature = signature
+            # they are tried again at each look: the disk may be what kept us from them, and no change of theirs
+            if signature == self.tls.signature() and str(error) != self._problem:  # nobody is replacing them
                 _log.warning("TLS files changed and can't be used, the ones before stay in force: %s", error)
+            self._problem = str(error)
             return False
-        self._signature, self.credentials = signature, credentials
+        self._signature, self.credentials, self._problem = signature, credentials, ""
         return True
 
 

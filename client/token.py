@@ -27,6 +27,7 @@ class TokenFile:
         self._path = path
         self._next_look = monotonic() + _LOOK_SECONDS
         self._changed = self._look()
+        self._problem = ""
         self._token = self._read()
 
     def __call__(self) -> str:
@@ -35,14 +36,19 @@ class TokenFile:
             self._next_look = monotonic() + _LOOK_SECONDS
             changed = self._look()
             if changed != self._changed:
-                self._changed = changed
-                try:
-                    self._token = self._read()
-                except (OSError, ValueError) as error:
-                    _log.warning(
-                        "the token file changed and can't be used, the token before stays: %s", error
-                    )
+                self._renew(changed)
         return self._token
+
+    def _renew(self, changed: tuple[int, int, int] | None) -> None:
+        try:
+            self._token = self._read()
+        except (OSError, ValueError) as error:
+            # it is tried again at each look: the disk may be what kept us from it, and no change of the file
+            if str(error) != self._problem:
+                _log.warning("the token file changed and can't be used, the token before stays: %s", error)
+            self._problem = str(error)
+        else:
+            self._changed, self._problem = changed, ""
 
     def _look(self) -> tuple[int, int, int] | None:
         try:

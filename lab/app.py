@@ -138,9 +138,7 @@ def access_of(settings: Settings) -> ServerAccess:
 def tls_of(settings: Settings) -> TlsPaths | None:
     """The server's own certificate and key, where they are configured; browsers are asked for none of theirs."""
     security = settings.security
-    if security.tls_cert is None or security.tls_key is None:
-        return None
-    return TlsPaths(security.tls_cert, security.tls_key)
+    return TlsPaths.of(security.tls_cert, security.tls_key)
 
 
 def door_of(settings: Settings, access: ServerAccess) -> Doorkeeper:

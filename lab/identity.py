@@ -17,7 +17,7 @@ from fastapi import Depends
 from starlette.requests import Request
 
 from signalserve.access.errors import AccessError, PermissionDeniedError, UnauthenticatedError
-from signalserve.access.gatekeeper import Gatekeeper
+from signalserve.access.gatekeeper import Gatekeeper, denied
 from signalserve.access.identity import Credential, Role
 from signalserve.access.table import Row, row_of
 from signalserve.lab.sessions import Session, Sessions
@@ -88,7 +88,7 @@ class Doorkeeper:
         row = row_of(operation)
         try:
             user = self._identify(request)
-            self._check(row, user, request)
+            self._check(row, user)
             if user.csrf and request.method not in _SAFE:
                 await _check_form(request, user)
         except AccessError as error:
@@ -117,9 +117,7 @@ class Doorkeeper:
             if not _is_own(request):
                 raise PermissionDeniedError("FOREIGN_FORM", "log in from the lab's own page")
             if self._gatekeeper is None:
-                raise UnauthenticatedError(
-                    "NO_TOKEN_FILE", "this lab knows no tokens: set security.token_file and start it again"
-                )
+                raise _no_token_file()
             self._gatekeeper.identify(Credential(token))
         except AccessError as error:
             await self._turn_away(error, row, request)
@@ -129,7 +127,7 @@ class Doorkeeper:
     def still(self, request: Request, user: User, operation: str) -> bool:
         """Whether who was let in before would be now; for answers that go on for a while."""
         try:
-            return self._identify(request).roles == user.roles and user.may(operation)
+            return self._identify(request).roles == user.roles and self._may(row_of(operation), user)
         except AccessError:
             return False
 
@@ -150,32 +148,35 @@ class Doorkeeper:
             if not token.isascii() or not token.isprintable():
                 raise UnauthenticatedError("TOKEN_INVALID", "that is no token")
             if not self._visitor.roles:  # anybody could make one up
-                raise UnauthenticatedError(
-                    "NO_TOKEN_FILE", "this lab knows no tokens: set security.token_file and start it again"
-                )
+                raise _no_token_file()
             return User(roles=frozenset({Role.READ, Role.OPS}), token=token)
         identity = self._gatekeeper.identify(Credential(token))
         return User(identity.name, identity.roles, token, csrf)
 
-    def _check(self, row: Row, user: User, request: Request) -> None:
-        # somebody who is known may do what anybody may
-        if row.roles is None or row.roles & (user.roles | self._visitor.roles):
+    def _may(self, row: Row, user: User) -> bool:
+        """Whether the table lets them; somebody who is known may do what a visitor may."""
+        return row.roles is None or bool(row.roles & (user.roles | self._visitor.roles))
+
+    def _check(self, row: Row, user: User) -> None:
+        if self._may(row, user):
             return
         if not user.token:
             raise UnauthenticatedError(
                 "CREDENTIAL_MISSING",
                 "log in, or send a token (`Authorization: Bearer TOKEN`); `signalserve token create` makes one",
             )
-        raise PermissionDeniedError(
-            "ROLE_MISSING",
-            f"{user.name} has the role {user.role}, and {request.method} {request.url.path} asks for {row.who}",
-            {"name": user.name, "roles": user.role, "needed": row.who, "operation": row.operation},
-        )
+        raise denied(row, user.name, user.roles)
 
     async def _turn_away(self, error: AccessError, row: Row, request: Request) -> None:
         if self._gatekeeper is not None:
             address = request.client.host if request.client is not None else "unknown"
             await self._gatekeeper.turn_away(error, row, address, None)
+
+
+def _no_token_file() -> UnauthenticatedError:
+    return UnauthenticatedError(
+        "NO_TOKEN_FILE", "this lab knows no tokens: set security.token_file and start it again"
+    )
 
 
 async def admitted(request: Request) -> User:

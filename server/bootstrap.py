@@ -177,12 +177,9 @@ async def running_server(settings: Settings, *, reuse_port: bool = False) -> Asy
 
 def _access(settings: Settings) -> ServerAccess:
     security = settings.security
-    tls = None
-    if security.tls_cert is not None and security.tls_key is not None:
-        tls = TlsPaths(security.tls_cert, security.tls_key, security.tls_client_ca)
     access = open_access(
         settings.server.host,
-        tls=tls,
+        tls=TlsPaths.of(security.tls_cert, security.tls_key, security.tls_client_ca),
         token_file=security.token_file,
         insecure=security.insecure,
         what="anyone who reaches it could promote",

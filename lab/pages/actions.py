@@ -62,7 +62,6 @@ def promote(
         objection = missing("a promote past the gate needs a reason; it is kept in the audit log")
     return attempted(
         request,
-        user,
         server,
         lambda: _promote(lab, server, model_id),
         do,
@@ -110,7 +109,6 @@ def rollback(
         objection = changed_meanwhile("another model would come back than the one that was shown")
     return attempted(
         request,
-        user,
         server,
         lambda: _rollback(lab, server, key),
         do,
@@ -160,7 +158,6 @@ def archive(
         objection = missing("to leave a key with nothing in production needs a reason; it is kept in the log")
     return attempted(
         request,
-        user,
         server,
         lambda: _archive(lab, server, tuple(model_ids)),
         do,

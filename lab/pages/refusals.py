@@ -81,13 +81,6 @@ def refusal_of(error: SignalServeError) -> Refusal:
     )
 
 
-def not_allowed(*, logged_in: bool) -> Refusal:
-    """The refusal of whoever may not change anything."""
-    code = "PERMISSION_DENIED" if logged_in else "UNAUTHENTICATED"
-    text = "nothing was sent to the server"
-    return Refusal(_TITLES[code], text, _ADVICE[code], STATUSES[code], code)
-
-
 def missing(text: str) -> Refusal:
     """The refusal of a form that lacks something."""
     return Refusal("Something is missing", text, "Nothing was changed.", 400, "INVALID_ARGUMENT")

@@ -25,6 +25,8 @@ from signalserve.access.token_file import TokenFile, read_tokens
 from signalserve.access.tokens import Entry
 from signalserve.client import Tls
 from signalserve.client.channel import endpoint
+from signalserve.client.tls import FollowedTls
+from signalserve.client.token import TokenFile as HeldToken
 from signalserve.common.moments import utc_now
 from tests.authority import Authority
 
@@ -261,6 +263,35 @@ def test_certificate_files_that_are_half_written_give_no_credentials(tmp_path: P
             with pytest.raises(ValueError, match=path.name if not part.strip() else None):
                 whole.credentials()
         path.write_bytes(content)
+
+
+def test_a_client_reads_its_files_again_that_it_could_not_read_for_a_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("signalserve.client.token._LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("signalserve.client.tls._LOOK_SECONDS", 0.0)
+    authority = Authority()
+    held = tmp_path / "held.token"
+    held.write_text("sst_first")
+    token = HeldToken(held)
+    followed = FollowedTls(
+        Tls(authority.write(tmp_path / "ca.crt"), *authority.sign("CN=a").write(tmp_path, "a"))
+    )
+    before = followed.credentials
+    with monkeypatch.context() as patched:
+
+        def out_of_files(path: Path, *rest: Any, **more: Any) -> Any:
+            raise OSError(24, "Too many open files", str(path))
+
+        held.write_text("sst_second")
+        authority.sign("CN=b").write(tmp_path, "a")
+        patched.setattr(Path, "read_text", out_of_files)
+        patched.setattr(Path, "read_bytes", out_of_files)
+        assert token() == "sst_first"
+        assert not followed.renew()
+    assert token() == "sst_second"
+    assert followed.renew()
+    assert followed.credentials is not before
 
 
 @pytest.mark.parametrize(

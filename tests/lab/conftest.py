@@ -23,6 +23,7 @@ from signalserve.lab.serving import bound_socket
 from signalserve.registry import Promotion
 from tests.registries import registry_at
 from tests.server.wire.conftest import Server
+from tests.server.wire.conftest import loop as loop
 from tests.small_models import register_copy, sealed_template
 
 TOKEN = {"Authorization": "Bearer t0ken"}
@@ -103,18 +104,6 @@ def open_lab() -> Iterator[OpenLab]:
     yield start
     for lab in running:
         lab.close()
-
-
-@pytest.fixture(scope="session")
-def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    """An event loop in a thread of its own, where the gRPC servers run."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="server-loop")
-    thread.start()
-    yield loop
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
 
 
 @pytest.fixture

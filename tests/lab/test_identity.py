@@ -143,6 +143,17 @@ def test_a_revoked_token_ends_its_stream_of_changes(
     assert lab.get("/api/ml/models", headers=bearer(tokens[Role.READ])).json()["reason"] == "TOKEN_REVOKED"
 
 
+def test_who_may_not_read_by_their_role_listens_as_a_visitor_does(
+    tmp_path: Path, base: Path, file: TokenFile, tokens: dict[Role, str], open_lab: OpenLab
+) -> None:
+    lab = open_lab(secured(tmp_path, base, file))
+    with lab.http.stream("GET", "/api/ml/stream", headers=bearer(tokens[Role.PREDICT])) as answer:
+        lines = answer.iter_lines()
+        assert next(lines).startswith("retry")
+        registry_at(base).archive(["two"], reason="r")
+        assert any(line == "event: registry" for line in lines)  # it goes on, and says so
+
+
 def test_a_change_through_the_lab_has_the_tokens_name_in_the_log(
     tmp_path: Path,
     base: Path,

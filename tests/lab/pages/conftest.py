@@ -32,9 +32,9 @@ KEY = "SYNTH/15m"
 GENTLE = {"min_bars": 100, "min_trades": 1}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium, one a test process."""
+    """Chromium, ended with each file: no event loop of another test could run beside Playwright's."""
     if chromium() is None:
         if os.environ.get("SIGNALSERVE_TEST_BROWSER") == "required":
             pytest.fail("no Chromium on this machine, and the environment asks for one")
