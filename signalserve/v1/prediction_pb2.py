@@ -26,27 +26,29 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from signalserve.v1 import rpc_status as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsignalserve/v1/prediction.proto\x12\x0esignalserve.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xd7\x01\n\x0ePredictRequest\x12\x0e\n\x06symbol\x18\x01 \x01(\t\x12\x11\n\ttimeframe\x18\x02 \x01(\t\x12\x10\n\x08model_id\x18\x03 \x01(\t\x12\x15\n\rfeature_names\x18\x04 \x03(\t\x12\x13\n\x0bschema_hash\x18\x05 \x01(\t\x12\x0e\n\x06values\x18\x06 \x03(\x01\x12.\n\nevent_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nrequest_id\x18\x08 \x01(\t\x12\x10\n\x08sequence\x18\t \x01(\x04\"\xeb\x01\n\x0fPredictResponse\x12\x0e\n\x06scores\x18\x01 \x03(\x01\x12\x10\n\x08model_id\x18\x02 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x03 \x01(\t\x12\x19\n\x11registry_revision\x18\x04 \x01(\x04\x12\x13\n\x0bschema_hash\x18\x05 \x01(\t\x12/\n\x0bserved_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x05\x66lags\x18\x07 \x03(\x0e\x32\x1e.signalserve.v1.PredictionFlag\x12\x10\n\x08sequence\x18\x08 \x01(\x04\"G\n\x13PredictBatchRequest\x12\x30\n\x08requests\x18\x01 \x03(\x0b\x32\x1e.signalserve.v1.PredictRequest\"K\n\x14PredictBatchResponse\x12\x33\n\x07results\x18\x01 \x03(\x0b\x32\".signalserve.v1.PredictBatchResult\"x\n\x12PredictBatchResult\x12\x33\n\x08response\x18\x01 \x01(\x0b\x32\x1f.signalserve.v1.PredictResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"G\n\x14PredictStreamRequest\x12/\n\x07request\x18\x01 \x01(\x0b\x32\x1e.signalserve.v1.PredictRequest\"\x8d\x01\n\x15PredictStreamResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x33\n\x08response\x18\x02 \x01(\x0b\x32\x1f.signalserve.v1.PredictResponseH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result*\x93\x01\n\x0ePredictionFlag\x12\x1f\n\x1bPREDICTION_FLAG_UNSPECIFIED\x10\x00\x12\x1f\n\x1bPREDICTION_FLAG_STALE_MODEL\x10\x01\x12\x1d\n\x19PREDICTION_FLAG_STALE_BAR\x10\x02\x12 \n\x1cPREDICTION_FLAG_OUT_OF_RANGE\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsignalserve/v1/prediction.proto\x12\x0esignalserve.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\x8b\x02\n\x0ePredictRequest\x12\x0e\n\x06symbol\x18\x01 \x01(\t\x12\x11\n\ttimeframe\x18\x02 \x01(\t\x12\x10\n\x08model_id\x18\x03 \x01(\t\x12\x15\n\rfeature_names\x18\x04 \x03(\t\x12\x13\n\x0bschema_hash\x18\x05 \x01(\t\x12\x0e\n\x06values\x18\x06 \x03(\x01\x12.\n\nevent_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nrequest_id\x18\x08 \x01(\t\x12\x10\n\x08sequence\x18\t \x01(\x04\x12\x13\n\x0b\x66\x65\x61ture_set\x18\n \x01(\t\x12\x1d\n\x15min_registry_revision\x18\x0b \x01(\x04\"\xd1\x02\n\x0fPredictResponse\x12\x0e\n\x06scores\x18\x01 \x03(\x01\x12\x10\n\x08model_id\x18\x02 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x03 \x01(\t\x12\x19\n\x11registry_revision\x18\x04 \x01(\x04\x12\x13\n\x0bschema_hash\x18\x05 \x01(\t\x12/\n\x0bserved_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x05\x66lags\x18\x07 \x03(\x0e\x32\x1e.signalserve.v1.PredictionFlag\x12\x10\n\x08sequence\x18\x08 \x01(\x04\x12\x30\n\x06output\x18\t \x01(\x0e\x32 .signalserve.v1.PredictionOutput\x12\x13\n\x0b\x66\x65\x61ture_set\x18\n \x01(\t\x12\x1d\n\x15out_of_range_features\x18\x0b \x03(\t\"G\n\x13PredictBatchRequest\x12\x30\n\x08requests\x18\x01 \x03(\x0b\x32\x1e.signalserve.v1.PredictRequest\"K\n\x14PredictBatchResponse\x12\x33\n\x07results\x18\x01 \x03(\x0b\x32\".signalserve.v1.PredictBatchResult\"x\n\x12PredictBatchResult\x12\x33\n\x08response\x18\x01 \x01(\x0b\x32\x1f.signalserve.v1.PredictResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"G\n\x14PredictStreamRequest\x12/\n\x07request\x18\x01 \x01(\x0b\x32\x1e.signalserve.v1.PredictRequest\"\x8d\x01\n\x15PredictStreamResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x33\n\x08response\x18\x02 \x01(\x0b\x32\x1f.signalserve.v1.PredictResponseH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result*u\n\x10PredictionOutput\x12!\n\x1dPREDICTION_OUTPUT_UNSPECIFIED\x10\x00\x12!\n\x1dPREDICTION_OUTPUT_PROBABILITY\x10\x01\x12\x1b\n\x17PREDICTION_OUTPUT_VALUE\x10\x02*\xd4\x01\n\x0ePredictionFlag\x12\x1f\n\x1bPREDICTION_FLAG_UNSPECIFIED\x10\x00\x12\x1f\n\x1bPREDICTION_FLAG_STALE_MODEL\x10\x01\x12\x1d\n\x19PREDICTION_FLAG_STALE_BAR\x10\x02\x12 \n\x1cPREDICTION_FLAG_OUT_OF_RANGE\x10\x03\x12\x1f\n\x1bPREDICTION_FLAG_NOT_CURRENT\x10\x04\x12\x1e\n\x1aPREDICTION_FLAG_FUTURE_BAR\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'signalserve.v1.prediction_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PREDICTIONFLAG']._serialized_start=1055
-  _globals['_PREDICTIONFLAG']._serialized_end=1202
+  _globals['_PREDICTIONOUTPUT']._serialized_start=1208
+  _globals['_PREDICTIONOUTPUT']._serialized_end=1325
+  _globals['_PREDICTIONFLAG']._serialized_start=1328
+  _globals['_PREDICTIONFLAG']._serialized_end=1540
   _globals['_PREDICTREQUEST']._serialized_start=110
-  _globals['_PREDICTREQUEST']._serialized_end=325
-  _globals['_PREDICTRESPONSE']._serialized_start=328
-  _globals['_PREDICTRESPONSE']._serialized_end=563
-  _globals['_PREDICTBATCHREQUEST']._serialized_start=565
-  _globals['_PREDICTBATCHREQUEST']._serialized_end=636
-  _globals['_PREDICTBATCHRESPONSE']._serialized_start=638
-  _globals['_PREDICTBATCHRESPONSE']._serialized_end=713
-  _globals['_PREDICTBATCHRESULT']._serialized_start=715
-  _globals['_PREDICTBATCHRESULT']._serialized_end=835
-  _globals['_PREDICTSTREAMREQUEST']._serialized_start=837
-  _globals['_PREDICTSTREAMREQUEST']._serialized_end=908
-  _globals['_PREDICTSTREAMRESPONSE']._serialized_start=911
-  _globals['_PREDICTSTREAMRESPONSE']._serialized_end=1052
+  _globals['_PREDICTREQUEST']._serialized_end=377
+  _globals['_PREDICTRESPONSE']._serialized_start=380
+  _globals['_PREDICTRESPONSE']._serialized_end=717
+  _globals['_PREDICTBATCHREQUEST']._serialized_start=719
+  _globals['_PREDICTBATCHREQUEST']._serialized_end=790
+  _globals['_PREDICTBATCHRESPONSE']._serialized_start=792
+  _globals['_PREDICTBATCHRESPONSE']._serialized_end=867
+  _globals['_PREDICTBATCHRESULT']._serialized_start=869
+  _globals['_PREDICTBATCHRESULT']._serialized_end=989
+  _globals['_PREDICTSTREAMREQUEST']._serialized_start=991
+  _globals['_PREDICTSTREAMREQUEST']._serialized_end=1062
+  _globals['_PREDICTSTREAMRESPONSE']._serialized_start=1065
+  _globals['_PREDICTSTREAMRESPONSE']._serialized_end=1206
 # @@protoc_insertion_point(module_scope)

@@ -21,6 +21,30 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _PredictionOutput:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PredictionOutputEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PredictionOutput.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PREDICTION_OUTPUT_UNSPECIFIED: _PredictionOutput.ValueType  # 0
+    """An older server, which does not say."""
+    PREDICTION_OUTPUT_PROBABILITY: _PredictionOutput.ValueType  # 1
+    """The probability of class 1."""
+    PREDICTION_OUTPUT_VALUE: _PredictionOutput.ValueType  # 2
+    """A regressor's value, which is no probability."""
+
+class PredictionOutput(_PredictionOutput, metaclass=_PredictionOutputEnumTypeWrapper):
+    """PredictionOutput says what a score is."""
+
+PREDICTION_OUTPUT_UNSPECIFIED: PredictionOutput.ValueType  # 0
+"""An older server, which does not say."""
+PREDICTION_OUTPUT_PROBABILITY: PredictionOutput.ValueType  # 1
+"""The probability of class 1."""
+PREDICTION_OUTPUT_VALUE: PredictionOutput.ValueType  # 2
+"""A regressor's value, which is no probability."""
+Global___PredictionOutput: _TypeAlias = PredictionOutput  # noqa: Y015
+
 class _PredictionFlag:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -32,9 +56,13 @@ class _PredictionFlagEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Predic
     PREDICTION_FLAG_STALE_MODEL: _PredictionFlag.ValueType  # 1
     """The model is older than `ml.max_model_age`."""
     PREDICTION_FLAG_STALE_BAR: _PredictionFlag.ValueType  # 2
-    """`event_time` is older than `server.stale_bar_factor` bars, or lies in the future by more than one bar."""
+    """`event_time` is older than `server.stale_bar_factor` bars."""
     PREDICTION_FLAG_OUT_OF_RANGE: _PredictionFlag.ValueType  # 3
     """At least one value lies outside the range that the model was trained on."""
+    PREDICTION_FLAG_NOT_CURRENT: _PredictionFlag.ValueType  # 4
+    """The registry has another model for the key, which this server could not load: the one that it replaces answered."""
+    PREDICTION_FLAG_FUTURE_BAR: _PredictionFlag.ValueType  # 5
+    """`event_time` lies in the future by more than one bar: a clock is wrong."""
 
 class PredictionFlag(_PredictionFlag, metaclass=_PredictionFlagEnumTypeWrapper):
     """PredictionFlag marks an answer that the caller may not want to trade on."""
@@ -44,9 +72,13 @@ PREDICTION_FLAG_UNSPECIFIED: PredictionFlag.ValueType  # 0
 PREDICTION_FLAG_STALE_MODEL: PredictionFlag.ValueType  # 1
 """The model is older than `ml.max_model_age`."""
 PREDICTION_FLAG_STALE_BAR: PredictionFlag.ValueType  # 2
-"""`event_time` is older than `server.stale_bar_factor` bars, or lies in the future by more than one bar."""
+"""`event_time` is older than `server.stale_bar_factor` bars."""
 PREDICTION_FLAG_OUT_OF_RANGE: PredictionFlag.ValueType  # 3
 """At least one value lies outside the range that the model was trained on."""
+PREDICTION_FLAG_NOT_CURRENT: PredictionFlag.ValueType  # 4
+"""The registry has another model for the key, which this server could not load: the one that it replaces answered."""
+PREDICTION_FLAG_FUTURE_BAR: PredictionFlag.ValueType  # 5
+"""`event_time` lies in the future by more than one bar: a clock is wrong."""
 Global___PredictionFlag: _TypeAlias = PredictionFlag  # noqa: Y015
 
 @_typing.final
@@ -64,6 +96,8 @@ class PredictRequest(_message.Message):
     EVENT_TIME_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
+    FEATURE_SET_FIELD_NUMBER: _builtins.int
+    MIN_REGISTRY_REVISION_FIELD_NUMBER: _builtins.int
     symbol: _builtins.str
     """Traded symbol as the registry spells it, e.g. "BTCUSDT". Required."""
     timeframe: _builtins.str
@@ -78,6 +112,14 @@ class PredictRequest(_message.Message):
     """The caller's own id, for logs and traces. Optional."""
     sequence: _builtins.int
     """Returned unchanged in the answer; orders a stream's answers."""
+    feature_set: _builtins.str
+    """Which definition computed the features, e.g. "core@1", as `PredictResponse.feature_set` says it. Optional: given and
+    not the model's, the request is refused, since equal names don't make equal features.
+    """
+    min_registry_revision: _builtins.int
+    """The answer must be of this registry revision or a later one: a server that is behind waits for it within the
+    deadline, or refuses. Optional; 0 asks for nothing.
+    """
     @_builtins.property
     def feature_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of the columns of `values`, in their order. Any order is accepted, extra names are
@@ -104,10 +146,12 @@ class PredictRequest(_message.Message):
         event_time: _timestamp_pb2.Timestamp | None = ...,
         request_id: _builtins.str = ...,
         sequence: _builtins.int = ...,
+        feature_set: _builtins.str = ...,
+        min_registry_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time", "feature_names", b"feature_names", "model_id", b"model_id", "request_id", b"request_id", "schema_hash", b"schema_hash", "sequence", b"sequence", "symbol", b"symbol", "timeframe", b"timeframe", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time", "feature_names", b"feature_names", "feature_set", b"feature_set", "min_registry_revision", b"min_registry_revision", "model_id", b"model_id", "request_id", b"request_id", "schema_hash", b"schema_hash", "sequence", b"sequence", "symbol", b"symbol", "timeframe", b"timeframe", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -127,6 +171,9 @@ class PredictResponse(_message.Message):
     SERVED_TIME_FIELD_NUMBER: _builtins.int
     FLAGS_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    FEATURE_SET_FIELD_NUMBER: _builtins.int
+    OUT_OF_RANGE_FEATURES_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     """The model that gave the scores."""
     model_digest: _builtins.str
@@ -137,6 +184,10 @@ class PredictResponse(_message.Message):
     """The model's schema hash; may be sent instead of feature_names next time."""
     sequence: _builtins.int
     """The request's sequence."""
+    output: Global___PredictionOutput.ValueType
+    """What the scores are."""
+    feature_set: _builtins.str
+    """Which definition computed the features that the model was trained on; empty where its metadata does not say."""
     @_builtins.property
     def scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """One score a row: probability of class 1 of a classifier, the value of a regressor."""
@@ -149,6 +200,10 @@ class PredictResponse(_message.Message):
     def flags(self) -> _containers.RepeatedScalarFieldContainer[Global___PredictionFlag.ValueType]:
         """Remarks on the answer; empty is normal."""
 
+    @_builtins.property
+    def out_of_range_features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """With PREDICTION_FLAG_OUT_OF_RANGE: the features that it is about, at most 20 of them."""
+
     def __init__(
         self,
         *,
@@ -160,10 +215,13 @@ class PredictResponse(_message.Message):
         served_time: _timestamp_pb2.Timestamp | None = ...,
         flags: _abc.Iterable[Global___PredictionFlag.ValueType] | None = ...,
         sequence: _builtins.int = ...,
+        output: Global___PredictionOutput.ValueType = ...,
+        feature_set: _builtins.str = ...,
+        out_of_range_features: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["served_time", b"served_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["flags", b"flags", "model_digest", b"model_digest", "model_id", b"model_id", "registry_revision", b"registry_revision", "schema_hash", b"schema_hash", "scores", b"scores", "sequence", b"sequence", "served_time", b"served_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["feature_set", b"feature_set", "flags", b"flags", "model_digest", b"model_digest", "model_id", b"model_id", "out_of_range_features", b"out_of_range_features", "output", b"output", "registry_revision", b"registry_revision", "schema_hash", b"schema_hash", "scores", b"scores", "sequence", b"sequence", "served_time", b"served_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

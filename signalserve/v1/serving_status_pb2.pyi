@@ -35,18 +35,29 @@ class ServingStatus(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     PROCESS_ID_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    REGISTRY_ERROR_FIELD_NUMBER: _builtins.int
+    WORKER_FIELD_NUMBER: _builtins.int
+    LOADING_FIELD_NUMBER: _builtins.int
     registry_revision: _builtins.int
     """Registry revision of the present snapshot."""
     seen_revision: _builtins.int
     """Newest registry revision that this server has seen; above `registry_revision` while it loads."""
     ready: _builtins.bool
-    """True when every production model is loaded and verified."""
+    """True once the first load of every production model has ended and some model is served, if any should be; with
+    `server.strict_ready`, while every one of them is.
+    """
     draining: _builtins.bool
     """True from SIGTERM on."""
     version: _builtins.str
     """Version of signalserve."""
     process_id: _builtins.int
     """Process id, which tells the workers behind one port apart."""
+    registry_error: _builtins.str
+    """Why the registry can't be followed now, and since when; empty while it can. What is served goes on."""
+    worker: _builtins.int
+    """Its place among the workers behind one port, from 0."""
+    loading: _builtins.int
+    """Loads that are under way."""
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServedModel]:
         """The served keys, sorted by symbol and timeframe."""
@@ -76,10 +87,13 @@ class ServingStatus(_message.Message):
         version: _builtins.str = ...,
         process_id: _builtins.int = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        registry_error: _builtins.str = ...,
+        worker: _builtins.int = ...,
+        loading: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "load_errors", b"load_errors", "models", b"models", "process_id", b"process_id", "ready", b"ready", "registry_revision", b"registry_revision", "seen_revision", b"seen_revision", "start_time", b"start_time", "version", b"version", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "load_errors", b"load_errors", "loading", b"loading", "models", b"models", "process_id", b"process_id", "ready", b"ready", "registry_error", b"registry_error", "registry_revision", b"registry_revision", "seen_revision", b"seen_revision", "start_time", b"start_time", "version", b"version", "warnings", b"warnings", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -101,6 +115,8 @@ class ServedModel(_message.Message):
     PINNED_FIELD_NUMBER: _builtins.int
     STALE_FIELD_NUMBER: _builtins.int
     STALE_TIME_FIELD_NUMBER: _builtins.int
+    WANTED_MODEL_ID_FIELD_NUMBER: _builtins.int
+    FEATURE_SET_FIELD_NUMBER: _builtins.int
     symbol: _builtins.str
     """The key's symbol."""
     timeframe: _builtins.str
@@ -119,6 +135,12 @@ class ServedModel(_message.Message):
     """True where a pin of the configuration chose it over the production model."""
     stale: _builtins.bool
     """True where it is older than `ml.max_model_age`."""
+    wanted_model_id: _builtins.str
+    """The model that the registry has for the key, where this server could not load it; answers of the key are flagged
+    NOT_CURRENT. Empty where the two are one.
+    """
+    feature_set: _builtins.str
+    """Which definition computes the model's features; empty where its metadata does not say."""
     @_builtins.property
     def stale_time(self) -> _timestamp_pb2.Timestamp:
         """When it became or becomes stale; unset where no age is configured."""
@@ -136,10 +158,12 @@ class ServedModel(_message.Message):
         pinned: _builtins.bool = ...,
         stale: _builtins.bool = ...,
         stale_time: _timestamp_pb2.Timestamp | None = ...,
+        wanted_model_id: _builtins.str = ...,
+        feature_set: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["stale_time", b"stale_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "engine_reason", b"engine_reason", "model_digest", b"model_digest", "model_id", b"model_id", "pinned", b"pinned", "schema_hash", b"schema_hash", "stale", b"stale", "stale_time", b"stale_time", "symbol", b"symbol", "timeframe", b"timeframe"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "engine_reason", b"engine_reason", "feature_set", b"feature_set", "model_digest", b"model_digest", "model_id", b"model_id", "pinned", b"pinned", "schema_hash", b"schema_hash", "stale", b"stale", "stale_time", b"stale_time", "symbol", b"symbol", "timeframe", b"timeframe", "wanted_model_id", b"wanted_model_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
