@@ -7,4 +7,5 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 Kind = Literal["classifier", "regressor"]
+Output = Literal["probability", "value"]
 Matrix: TypeAlias = np.ndarray[Any, Any]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from signalserve.predictors.errors import InputError
-from signalserve.predictors.kinds import Kind, Matrix
+from signalserve.predictors.kinds import Kind, Matrix, Output
 from signalserve.predictors.schema import schema_hash
 
 
@@ -16,8 +16,11 @@ class Predictor:
     """`predict(matrix [n, k]) -> scores [n]`, one-threaded and safe to call from several threads.
 
     `digest` is the artefact's, empty for a legacy folder. `feature_min` and `feature_max` are float64 [k], or
-    None where the training range is unknown.
+    None where the training range is unknown. `feature_set` says which definition computed the features the model was
+    trained on, as `core@1`; the manifest does not know it, so that whoever knows the metadata sets it.
     """
+
+    feature_set = ""
 
     def __init__(
         self,
@@ -45,6 +48,11 @@ class Predictor:
         self.accepts_nan = accepts_nan
         self.feature_min = None if feature_min is None else np.asarray(feature_min, dtype=np.float64)
         self.feature_max = None if feature_max is None else np.asarray(feature_max, dtype=np.float64)
+
+    @property
+    def output(self) -> Output:
+        """What the scores are: the probability of class 1, or a regressor's value."""
+        return "value" if self.kind == "regressor" else "probability"
 
     def predict(self, matrix: Matrix) -> Matrix:
         """Score the rows.

@@ -116,6 +116,13 @@ class Artefact:
                 )
         return self.meta()
 
+    def feature_set(self) -> str:
+        """The feature set of the metadata as registered; empty where it is not said, or the file was changed since."""
+        try:
+            return (self.proven_meta() if self.digest else self.meta()).feature_set
+        except ArtefactError:
+            return ""
+
     def verify(self) -> Manifest:
         """Check the files, byte by byte, against the digest.
 
@@ -162,8 +169,11 @@ class Artefact:
             raise NotAdoptedError(self.entry.model_id)
         with self._as_artefact_error():
             if self.digest:
-                return open_predictor(self._contents, expected_digest=self.digest, unpickle=unpickle)
-            return open_predictor(self._contents, unpickle=unpickle, feature_names=self.meta().feature_cols)
+                predictor = open_predictor(self._contents, expected_digest=self.digest, unpickle=unpickle)
+            else:
+                columns = self.meta().feature_cols
+                predictor = open_predictor(self._contents, unpickle=unpickle, feature_names=columns)
+        return self._described(predictor)
 
     def load(self) -> Any:
         """The fitted model of `model.joblib`, after its digest was checked where one was taken.
@@ -263,9 +273,16 @@ class Artefact:
     def _proof(self, manifest: Manifest, digest: str, *, expected: str | None) -> Proof:
         predictor: Predictor | None = None
         if manifest.engine == "onnx":
-            predictor = open_predictor(self._contents, expected_digest=expected, unpickle="never")
+            predictor = self._described(
+                open_predictor(self._contents, expected_digest=expected, unpickle="never")
+            )
         verify_files(self._contents, digest)
         return Proof(digest, manifest, predictor)
+
+    def _described(self, predictor: Predictor) -> Predictor:
+        """A predictor that also knows what the metadata says of it."""
+        predictor.feature_set = self.feature_set()
+        return predictor
 
     def _needed(self) -> str:
         if not self.digest:

@@ -81,6 +81,13 @@ class ModelMetadata:
             return float("nan")
         return float(value)
 
+    @property
+    def feature_set(self) -> str:
+        """Which definition computed the features, as `core@1`; empty where preset or version is not said."""
+        preset, version = self.feature_preset, self.pipeline_version
+        said = isinstance(preset, str) and isinstance(version, str) and preset and version
+        return f"{preset}@{version}" if said else ""
+
     def write(self, path: Path) -> None:
         """Write the file atomically."""
         text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, default=_plain)

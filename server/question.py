@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from signalserve.common.key import Key
+from signalserve.predictors.kinds import Output
 
 Matrix = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -30,7 +31,8 @@ class Question(NamedTuple):
     `values` are n rows x k columns, row-major; they are looked at by whoever computes, in whatever thread, so
     that a big matrix costs the asker nothing. `columns` names the k columns, or `schema_hash` says that they
     are the model's own. `model_id` is empty for the key's pin or production model. `event_time` is the close
-    of the bar in Unix seconds. `sequence` is the asker's own and comes back in the answer.
+    of the bar in Unix seconds. `sequence` is the asker's own and comes back in the answer. `feature_set` says which
+    definition computed the values; empty for nothing.
     """
 
     key: Key
@@ -40,10 +42,14 @@ class Question(NamedTuple):
     model_id: str = ""
     event_time: float | None = None
     sequence: int = 0
+    feature_set: str = ""
 
 
 class Answer(NamedTuple):
-    """Scores [n], float64, and the model that gave them; `served_ns` is the Unix time in nanoseconds."""
+    """Scores [n], float64, and the model that gave them; `served_ns` is the Unix time in nanoseconds.
+
+    `output` says what the scores are, `feature_set` what the model's features are, empty where nobody knows.
+    """
 
     scores: Matrix
     model_id: str
@@ -53,3 +59,5 @@ class Answer(NamedTuple):
     served_ns: int
     flags: tuple[Flag, ...] = ()
     sequence: int = 0
+    output: Output = "probability"
+    feature_set: str = ""

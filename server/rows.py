@@ -26,8 +26,10 @@ def read_rows(question: Question, predictor: Predictor, max_rows: int) -> Matrix
 
     Raises:
         RequestError: no names and no hash, both, missing or duplicate names, wrong width, no or too many rows.
-        NothingToServeError: the schema hash is not the model's.
+        NothingToServeError: the schema hash or the feature set is not the model's.
     """
+    if question.feature_set and question.feature_set != predictor.feature_set:
+        _check_feature_set(question.feature_set, predictor.feature_set)
     values, columns, schema_hash = question.values, question.columns, question.schema_hash
     if schema_hash:
         if columns:
@@ -53,6 +55,18 @@ def read_rows(question: Question, predictor: Predictor, max_rows: int) -> Matrix
     order = _order(names, predictor)
     matrix = _shape(values, len(names), max_rows)
     return matrix if order is None else np.ascontiguousarray(matrix[:, order])
+
+
+def _check_feature_set(given: str, known: str) -> None:
+    """Equal names don't make equal features; a model whose own set nobody knows takes any."""
+    if known:
+        raise NothingToServeError(
+            "FEATURE_SET_MISMATCH",
+            f"the values are of feature set {given}, and the model that answers was trained on {known}; compute "
+            "them by that one, or name a model_id of your own",
+            field="feature_set",
+            metadata={"feature_set": given, "model_feature_set": known},
+        )
 
 
 def _shape(values: Sequence[float] | Matrix, width: int, max_rows: int) -> Matrix:

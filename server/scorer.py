@@ -170,6 +170,8 @@ class Scorer:
             served_ns,
             flags,
             question.sequence,
+            predictor.output,
+            predictor.feature_set,
         )
 
 

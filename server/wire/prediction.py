@@ -17,6 +17,11 @@ _FLAGS = {
     Flag.OUT_OF_RANGE: prediction_pb2.PREDICTION_FLAG_OUT_OF_RANGE,
 }
 
+_OUTPUTS = {
+    "probability": prediction_pb2.PREDICTION_OUTPUT_PROBABILITY,
+    "value": prediction_pb2.PREDICTION_OUTPUT_VALUE,
+}
+
 
 def question_of(request: prediction_pb2.PredictRequest) -> Question:
     """What a request asks; nothing is checked yet."""
@@ -32,12 +37,13 @@ def question_of(request: prediction_pb2.PredictRequest) -> Question:
         request.model_id,
         event_time,
         request.sequence,
+        request.feature_set,
     )
 
 
 def response_of(answer: Answer) -> prediction_pb2.PredictResponse:
     """The message of an answer."""
-    scores, model_id, digest, schema_hash, revision, served_ns, flags, sequence = answer
+    scores, model_id, digest, schema_hash, revision, served_ns, flags, sequence, output, feature_set = answer
     response = prediction_pb2.PredictResponse(
         scores=scores.tolist(),
         model_id=model_id,
@@ -45,6 +51,8 @@ def response_of(answer: Answer) -> prediction_pb2.PredictResponse:
         registry_revision=revision,
         schema_hash=schema_hash,
         sequence=sequence,
+        output=_OUTPUTS[output],
+        feature_set=feature_set,
     )
     set_time(response.served_time, served_ns)
     if flags:

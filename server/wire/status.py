@@ -45,6 +45,7 @@ def _add_model(status: serving_status_pb2.ServingStatus, served: ServedModel, no
         model_id=served.model_id,
         model_digest=predictor.digest,
         schema_hash=predictor.schema_hash,
+        feature_set=predictor.feature_set,
         engine=predictor.engine,
         engine_reason=predictor.engine_reason,
         pinned=served.pinned,
