@@ -21,7 +21,7 @@ class Prediction:
     """Scores of one request and the model that gave them.
 
     `scores`: read-only float64 [n], one a row: probability of class 1, or a regressor's value.
-    `flags`: of STALE_MODEL, STALE_BAR, OUT_OF_RANGE. `latency_ms`: from the call to its answer, seen here.
+    `flags`: of STALE_MODEL, STALE_BAR, FUTURE_BAR, OUT_OF_RANGE. `latency_ms`: from the call to its answer, seen here.
     """
 
     scores: npt.NDArray[np.float64] = field(compare=False)

@@ -11,13 +11,17 @@ from signalserve.predictors.errors import InputError
 from signalserve.predictors.kinds import Kind, Matrix, Output
 from signalserve.predictors.schema import schema_hash
 
+# of a number's size; float32 keeps 24 bits
+_ROUNDINGS = 4 * float(np.finfo(np.float32).eps)
+
 
 class Predictor:
     """`predict(matrix [n, k]) -> scores [n]`, one-threaded and safe to call from several threads.
 
     `digest` is the artefact's, empty for a legacy folder. `feature_min` and `feature_max` are float64 [k], or
-    None where the training range is unknown. `feature_set` says which definition computed the features the model was
-    trained on, as `core@1`; the manifest does not know it, so that whoever knows the metadata sets it.
+    None where the training range is unknown; `lowest` and `highest` are the same with room for a few roundings.
+    `feature_set` says which definition computed the features that the model was trained on, as `core@1`; the manifest
+    does not know it, so whoever knows the metadata sets it.
     """
 
     feature_set = ""
@@ -48,6 +52,7 @@ class Predictor:
         self.accepts_nan = accepts_nan
         self.feature_min = None if feature_min is None else np.asarray(feature_min, dtype=np.float64)
         self.feature_max = None if feature_max is None else np.asarray(feature_max, dtype=np.float64)
+        self.lowest, self.highest = _with_room(self.feature_min, self.feature_max)
 
     @property
     def output(self) -> Output:
@@ -93,3 +98,12 @@ class Predictor:
                 row=row,
                 column=name,
             )
+
+
+def _with_room(low: Matrix | None, high: Matrix | None) -> tuple[Matrix | None, Matrix | None]:
+    """The training range and a few float32 roundings of it either way: the same number by another route is no news."""
+    if low is None or high is None:
+        return None, None
+    largest = np.maximum(np.abs(low), np.abs(high))
+    room = np.where(largest > 0, _ROUNDINGS * largest, _ROUNDINGS)  # always zero: no scale is known
+    return low - room, high + room

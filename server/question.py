@@ -21,7 +21,8 @@ class Flag(Enum):
     """A remark on an answer that the asker may not want to trade on."""
 
     STALE_MODEL = "the model is older than ml.max_model_age"
-    STALE_BAR = "the bar is older than server.stale_bar_factor bars, or more than one bar ahead"
+    STALE_BAR = "the bar is older than server.stale_bar_factor bars"
+    FUTURE_BAR = "the bar's close is more than one bar ahead: a clock is wrong"
     OUT_OF_RANGE = "a value lies outside the range that the model was trained on"
 
 
@@ -48,7 +49,8 @@ class Question(NamedTuple):
 class Answer(NamedTuple):
     """Scores [n], float64, and the model that gave them; `served_ns` is the Unix time in nanoseconds.
 
-    `output` says what the scores are, `feature_set` what the model's features are, empty where nobody knows.
+    `out_of_range` names the features that the flag is about, at most twenty. `output` says what the scores are,
+    `feature_set` which definition computes the model's features, empty where nobody knows.
     """
 
     scores: Matrix
@@ -61,3 +63,4 @@ class Answer(NamedTuple):
     sequence: int = 0
     output: Output = "probability"
     feature_set: str = ""
+    out_of_range: tuple[str, ...] = ()

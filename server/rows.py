@@ -13,7 +13,8 @@ import numpy as np
 from signalserve.common.timeframe import UnknownTimeframeError, timeframe_seconds
 from signalserve.predictors.predictor import Predictor
 from signalserve.server.errors import NothingToServeError, RequestError
-from signalserve.server.question import Matrix, Question
+from signalserve.server.near_names import near_names
+from signalserve.server.question import Flag, Matrix, Question
 
 _SHOWN_NAMES = 20
 _KEPT_ORDERS = 4096
@@ -110,11 +111,13 @@ def _order(names: tuple[str, ...], predictor: Predictor) -> np.ndarray | None:
         )
     missing = [name for name in predictor.feature_names if name not in position]
     if missing:
+        near = _near_misses(missing, names, predictor)
         raise RequestError(
             "MISSING_FEATURES",
-            f"{len(missing)} of the model's {len(predictor.feature_names)} features are missing: {_some(missing)}",
+            f"{len(missing)} of the model's {len(predictor.feature_names)} features are missing: {_some(missing)}"
+            + (f"; given are: {near}" if near else ""),
             field="feature_names",
-            metadata={"missing": _some(missing)},
+            metadata={"missing": _some(missing)} | ({"near_misses": near} if near else {}),
         )
     order = np.array([position[name] for name in predictor.feature_names])
     if len(_orders) >= _KEPT_ORDERS:
@@ -123,25 +126,41 @@ def _order(names: tuple[str, ...], predictor: Predictor) -> np.ndarray | None:
     return order
 
 
+def _near_misses(missing: list[str], names: tuple[str, ...], predictor: Predictor) -> str:
+    """`rsi14 for rsi_14`, where a name that the model has not is almost one that it lacks; empty for none."""
+    known = frozenset(predictor.feature_names)
+    near = near_names(missing[:_SHOWN_NAMES], (name for name in names if name not in known))
+    return ", ".join(f"{given} for {wanted}" for wanted, given in near.items())
+
+
 def _some(names: list[str]) -> str:
     shown = ", ".join(names[:_SHOWN_NAMES])
     return shown if len(names) <= _SHOWN_NAMES else f"{shown} and {len(names) - _SHOWN_NAMES} more"
 
 
-def out_of_range(matrix: Matrix, predictor: Predictor) -> bool:
-    """Whether a value lies outside the range that the model was trained on."""
-    low, high = predictor.feature_min, predictor.feature_max
+def out_of_range(matrix: Matrix, predictor: Predictor) -> tuple[str, ...]:
+    """The features with a value outside the range that the model was trained on, at most twenty of them."""
+    low, high = predictor.lowest, predictor.highest
     if low is None or high is None:
-        return False
+        return ()
     # NaN compares false on both sides: a missing value is no extreme one
-    return bool(np.count_nonzero((matrix < low) | (matrix > high)))
+    outside = (matrix < low) | (matrix > high)
+    if not np.count_nonzero(outside):
+        return ()
+    columns = np.flatnonzero(outside.any(axis=0))[:_SHOWN_NAMES]
+    return tuple(predictor.feature_names[column] for column in columns)
 
 
-def stale_bar(event_time: float, timeframe: str, factor: float, now: float) -> bool:
-    """Whether a bar's close is older than `factor` bars, or further ahead than one bar; both times are Unix."""
+def bar_flags(event_time: float, timeframe: str, factor: float | None, now: float) -> tuple[Flag, ...]:
+    """What a bar's close says of its age: older than `factor` bars (None: never), or more than one bar ahead.
+
+    Both times are Unix.
+    """
     try:
         seconds = timeframe_seconds(timeframe)
     except UnknownTimeframeError:
-        return False  # a name of the registry's that is no length
+        return ()  # a name of the registry's that is no length
     age = now - event_time
-    return age > factor * seconds or age < -seconds
+    if age < -seconds:
+        return (Flag.FUTURE_BAR,)
+    return (Flag.STALE_BAR,) if factor is not None and age > factor * seconds else ()

@@ -24,7 +24,7 @@ from signalserve.server.limits import ScoringLimits
 from signalserve.server.named import NamedModels
 from signalserve.server.question import Answer, Flag, Question
 from signalserve.server.resolver import resolve
-from signalserve.server.rows import out_of_range, read_rows, stale_bar
+from signalserve.server.rows import bar_flags, out_of_range, read_rows
 from signalserve.server.snapshot import ServedModel, ServingSnapshot, ServingState
 
 # below this many values a one-threaded answer is cheaper than handing the work to another thread
@@ -151,15 +151,12 @@ class Scorer:
         scores = predictor.predict(matrix)
         served_ns = time.time_ns()
         flags: tuple[Flag, ...] = ()
-        if (
-            question.event_time is not None
-            and limits.stale_bar_factor is not None
-            and stale_bar(question.event_time, question.key.timeframe, limits.stale_bar_factor, now)
-        ):
-            flags = (Flag.STALE_BAR,)
+        if question.event_time is not None:
+            flags = bar_flags(question.event_time, question.key.timeframe, limits.stale_bar_factor, now)
         if stale:
             flags += (Flag.STALE_MODEL,)
-        if out_of_range(matrix, predictor):
+        outside = out_of_range(matrix, predictor)
+        if outside:
             flags += (Flag.OUT_OF_RANGE,)
         return Answer(
             scores,
@@ -172,6 +169,7 @@ class Scorer:
             question.sequence,
             predictor.output,
             predictor.feature_set,
+            outside,
         )
 
 

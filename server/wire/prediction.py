@@ -14,6 +14,7 @@ from signalserve.v1 import prediction_pb2
 _FLAGS = {
     Flag.STALE_MODEL: prediction_pb2.PREDICTION_FLAG_STALE_MODEL,
     Flag.STALE_BAR: prediction_pb2.PREDICTION_FLAG_STALE_BAR,
+    Flag.FUTURE_BAR: prediction_pb2.PREDICTION_FLAG_FUTURE_BAR,
     Flag.OUT_OF_RANGE: prediction_pb2.PREDICTION_FLAG_OUT_OF_RANGE,
 }
 
@@ -43,7 +44,19 @@ def question_of(request: prediction_pb2.PredictRequest) -> Question:
 
 def response_of(answer: Answer) -> prediction_pb2.PredictResponse:
     """The message of an answer."""
-    scores, model_id, digest, schema_hash, revision, served_ns, flags, sequence, output, feature_set = answer
+    (
+        scores,
+        model_id,
+        digest,
+        schema_hash,
+        revision,
+        served_ns,
+        flags,
+        sequence,
+        output,
+        feature_set,
+        outside,
+    ) = answer
     response = prediction_pb2.PredictResponse(
         scores=scores.tolist(),
         model_id=model_id,
@@ -57,6 +70,8 @@ def response_of(answer: Answer) -> prediction_pb2.PredictResponse:
     set_time(response.served_time, served_ns)
     if flags:
         response.flags.extend(_FLAGS[flag] for flag in flags)
+    if outside:
+        response.out_of_range_features.extend(outside)
     return response
 
 

@@ -201,7 +201,7 @@ async def test_flags_say_what_the_asker_may_not_want_to_trade_on(core: Core) -> 
         (fresh, row, ()),
         (fresh, row._replace(event_time=now), ()),
         (fresh, row._replace(event_time=now - 4 * 900), (Flag.STALE_BAR,)),
-        (fresh, row._replace(event_time=now + 2 * 900), (Flag.STALE_BAR,)),
+        (fresh, row._replace(event_time=now + 2 * 900), (Flag.FUTURE_BAR,)),
         (old, row, (Flag.STALE_MODEL,)),
         (fresh, far, (Flag.OUT_OF_RANGE,)),
         (old, far._replace(event_time=0.0), (Flag.STALE_BAR, Flag.STALE_MODEL, Flag.OUT_OF_RANGE)),
