@@ -53,6 +53,7 @@ class ServerSettings(Section):
     workers: int = Field(default=1, ge=1, le=128)
     max_in_flight: int = Field(default=256, ge=1)
     max_rows: int = Field(default=1_000_000, ge=1)
+    max_features: int = Field(default=4096, ge=1)
     max_batch_requests: int = Field(default=10_000, ge=1)
     max_message_mb: int = Field(default=64, ge=1, le=2047)
     max_pinned_models: int = Field(default=64, ge=1)

@@ -194,6 +194,7 @@ def _access(settings: Settings) -> ServerAccess:
 def _scoring_limits(settings: Settings) -> ScoringLimits:
     return ScoringLimits(
         max_rows=settings.server.max_rows,
+        max_features=settings.server.max_features,
         max_batch_requests=settings.server.max_batch_requests,
         stale_bar_factor=settings.server.stale_bar_factor,
         refuse_stale=settings.ml.stale_models == "refuse",

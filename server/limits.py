@@ -12,9 +12,13 @@ from signalserve.common.key import Key
 
 @dataclass(frozen=True, slots=True)
 class ScoringLimits:
-    """What a question may ask for, and when its answer is flagged or refused."""
+    """What a question may ask for, and when its answer is flagged or refused.
+
+    `max_features` bounds the names of a question, or a model's own width where that is more.
+    """
 
     max_rows: int = 1_000_000
+    max_features: int = 4096
     max_batch_requests: int = 10_000
     stale_bar_factor: float | None = 3.0
     refuse_stale: bool = False

@@ -14,6 +14,8 @@ import numpy as np
 from signalserve.common.key import Key
 from signalserve.predictors.kinds import Output
 
+LONGEST_REQUEST_ID = 256
+
 Matrix = np.ndarray[Any, np.dtype[np.float64]]
 
 

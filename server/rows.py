@@ -13,20 +13,22 @@ import numpy as np
 from signalserve.common.timeframe import UnknownTimeframeError, timeframe_seconds
 from signalserve.predictors.predictor import Predictor
 from signalserve.server.errors import NothingToServeError, RequestError
+from signalserve.server.limits import ScoringLimits
 from signalserve.server.near_names import near_names
+from signalserve.server.orders import OrderCache
 from signalserve.server.question import Flag, Matrix, Question
 
 _SHOWN_NAMES = 20
-_KEPT_ORDERS = 4096
-# (schema hash of the model, names as sent) -> columns to take; None where names and model agree already
-_orders: dict[tuple[str, tuple[str, ...]], np.ndarray | None] = {}
+_LONGEST_NAME = 256
+orders = OrderCache(most_bytes=8 * 1024 * 1024)
 
 
-def read_rows(question: Question, predictor: Predictor, max_rows: int) -> Matrix:
+def read_rows(question: Question, predictor: Predictor, limits: ScoringLimits) -> Matrix:
     """The question's values as a matrix [rows, the model's features], in the model's order.
 
     Raises:
-        RequestError: no names and no hash, both, missing or duplicate names, wrong width, no or too many rows.
+        RequestError: no names and no hash, both, too many or too long names, missing or duplicate ones, wrong width, no
+            or too many rows.
         NothingToServeError: the schema hash or the feature set is not the model's.
     """
     if question.feature_set and question.feature_set != predictor.feature_set:
@@ -47,14 +49,16 @@ def read_rows(question: Question, predictor: Predictor, max_rows: int) -> Matrix
                 field="schema_hash",
                 metadata={"schema_hash": schema_hash, "model_schema_hash": predictor.schema_hash},
             )
-        return _shape(values, len(predictor.feature_names), max_rows)
+        return _shape(values, len(predictor.feature_names), limits.max_rows)
+    if len(columns) > limits.max_features and len(columns) > len(predictor.feature_names):
+        raise _too_many(len(columns), max(limits.max_features, len(predictor.feature_names)))
     names = tuple(columns)
     if not names:
         raise RequestError(
             "SCHEMA_REQUIRED", "name the columns with feature_names or schema_hash", field="feature_names"
         )
     order = _order(names, predictor)
-    matrix = _shape(values, len(names), max_rows)
+    matrix = _shape(values, len(names), limits.max_rows)
     return matrix if order is None else np.ascontiguousarray(matrix[:, order])
 
 
@@ -95,11 +99,9 @@ def _shape(values: Sequence[float] | Matrix, width: int, max_rows: int) -> Matri
 def _order(names: tuple[str, ...], predictor: Predictor) -> np.ndarray | None:
     if names == predictor.feature_names:
         return None
-    key = (predictor.schema_hash, names)
-    try:
-        return _orders[key]
-    except KeyError:
-        pass
+    if (kept := orders.get(predictor.schema_hash, names)) is not None:
+        return kept
+    _check_lengths(names, predictor)
     position = {name: index for index, name in enumerate(names)}
     if len(position) != len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
@@ -120,10 +122,27 @@ def _order(names: tuple[str, ...], predictor: Predictor) -> np.ndarray | None:
             metadata={"missing": _some(missing)} | ({"near_misses": near} if near else {}),
         )
     order = np.array([position[name] for name in predictor.feature_names])
-    if len(_orders) >= _KEPT_ORDERS:
-        _orders.clear()
-    _orders[key] = order
+    orders.put(predictor.schema_hash, names, order)
     return order
+
+
+def _too_many(count: int, most: int) -> RequestError:
+    return RequestError(
+        "TOO_MANY_FEATURES",
+        f"{count} feature names in one request; the limit is {most}: send those that the model takes",
+        field="feature_names",
+        metadata={"features": str(count), "max_features": str(most)},
+    )
+
+
+def _check_lengths(names: tuple[str, ...], predictor: Predictor) -> None:
+    longest = max(names, key=len)
+    if len(longest) > _LONGEST_NAME and longest not in predictor.feature_names:
+        raise RequestError(
+            "NAME_TOO_LONG",
+            f"a feature name of {len(longest)} characters; the limit is {_LONGEST_NAME}: {longest[:_LONGEST_NAME]}...",
+            field="feature_names",
+        )
 
 
 def _near_misses(missing: list[str], names: tuple[str, ...], predictor: Predictor) -> str:

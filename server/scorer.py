@@ -147,7 +147,7 @@ class Scorer:
         if stale and limits.refuse_stale and not question.model_id:
             raise _stale(served)
         predictor = served.predictor
-        matrix = read_rows(question, predictor, limits.max_rows)
+        matrix = read_rows(question, predictor, limits)
         scores = predictor.predict(matrix)
         served_ns = time.time_ns()
         flags: tuple[Flag, ...] = ()

@@ -8,7 +8,8 @@ from __future__ import annotations
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from signalserve.common.key import Key
-from signalserve.server.question import Answer, Flag, Question
+from signalserve.server.errors import RequestError
+from signalserve.server.question import LONGEST_REQUEST_ID, Answer, Flag, Question
 from signalserve.v1 import prediction_pb2
 
 _FLAGS = {
@@ -25,7 +26,13 @@ _OUTPUTS = {
 
 
 def question_of(request: prediction_pb2.PredictRequest) -> Question:
-    """What a request asks; nothing is checked yet."""
+    """What a request asks; its values are not looked at yet.
+
+    Raises:
+        RequestError: the request_id is too long.
+    """
+    if request.request_id:
+        check_request_id(request.request_id)
     event_time = None
     if request.HasField("event_time"):
         moment = request.event_time
@@ -40,6 +47,16 @@ def question_of(request: prediction_pb2.PredictRequest) -> Question:
         request.sequence,
         request.feature_set,
     )
+
+
+def check_request_id(request_id: str) -> None:
+    """An id is kept, in logs at least: RequestError where it is too long for that."""
+    if len(request_id) > LONGEST_REQUEST_ID:
+        raise RequestError(
+            "INVALID_REQUEST_ID",
+            f"request_id has {len(request_id)} characters; the limit is {LONGEST_REQUEST_ID}",
+            field="request_id",
+        )
 
 
 def response_of(answer: Answer) -> prediction_pb2.PredictResponse:

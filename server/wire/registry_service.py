@@ -7,6 +7,7 @@ import asyncio
 from signalserve.registry.store import Origin
 from signalserve.server.guard import Call
 from signalserve.server.registry_calls import RegistryCalls
+from signalserve.server.wire.prediction import check_request_id
 from signalserve.server.wire.registry import (
     details_message,
     event_message,
@@ -102,5 +103,6 @@ def _origin(
     call: Call,
 ) -> Origin:
     """What the log says of every change: by whom, why, under which id."""
+    check_request_id(request.request_id)
     caller = call.caller
     return Origin(str(caller), caller.via or "rpc", request.reason, request.request_id)

@@ -83,10 +83,28 @@ CASES: dict[str, Case] = {
         "given twice: return_1",
     ),
     "many long missing names": (
-        {"feature_names": ["ß" * 5000, "ß" * 5000], "values": [1.0, 2.0]},
+        {"feature_names": [f"{n}" + "ß" * 250 for n in (1, 1, 2, 2, 3, 3, 4, 4)], "values": [1.0] * 8},
         InvalidArgument,
         "DUPLICATE_FEATURES",
         "given twice",
+    ),
+    "too long a name": (
+        {"feature_names": [*NAMES, "ß" * 257], "values": [*GOOD, 1.0]},
+        InvalidArgument,
+        "NAME_TOO_LONG",
+        "257 characters; the limit is 256",
+    ),
+    "too many names": (
+        {"feature_names": [*NAMES, *map(str, range(4093))], "values": np.zeros(4097)},
+        InvalidArgument,
+        "TOO_MANY_FEATURES",
+        "4097 feature names in one request; the limit is 4096",
+    ),
+    "too long an id": (
+        {"request_id": "x" * 257},
+        InvalidArgument,
+        "INVALID_REQUEST_ID",
+        "257 characters; the limit is 256",
     ),
     "wrong width": ({"values": [*GOOD, 0.5]}, InvalidArgument, "WRONG_WIDTH", "5 numbers"),
     "wrong width by hash": (
