@@ -57,6 +57,7 @@ class ServerSettings(Section):
     max_batch_requests: int = Field(default=10_000, ge=1)
     max_message_mb: int = Field(default=64, ge=1, le=2047)
     max_pinned_models: int = Field(default=64, ge=1)
+    max_pinned_mb: float = Field(default=512.0, gt=0.0)
     drain_seconds: float = Field(default=10.0, ge=0.0)
     poll_ms: int = Field(default=250, ge=10)
     stale_bar_factor: float | None = Field(default=3.0, gt=0.0)

@@ -21,10 +21,12 @@ class Predictor:
     `digest` is the artefact's, empty for a legacy folder. `feature_min` and `feature_max` are float64 [k], or
     None where the training range is unknown; `lowest` and `highest` are the same with room for a few roundings.
     `feature_set` says which definition computed the features that the model was trained on, as `core@1`; the manifest
-    does not know it, so whoever knows the metadata sets it.
+    does not know it, so whoever knows the metadata sets it. `file_bytes` is the size of the model's files, 0 where
+    nobody looked.
     """
 
     feature_set = ""
+    file_bytes = 0
 
     def __init__(
         self,

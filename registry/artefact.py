@@ -22,6 +22,7 @@ from signalserve.predictors.contents import MANIFEST_FILE, META_FILE, Contents
 from signalserve.predictors.errors import PredictorError
 from signalserve.predictors.manifest import (
     MODEL_FILE,
+    ONNX_FILE,
     Manifest,
     changed_files,
     expected_manifest,
@@ -280,8 +281,11 @@ class Artefact:
         return Proof(digest, manifest, predictor)
 
     def _described(self, predictor: Predictor) -> Predictor:
-        """A predictor that also knows what the metadata says of it."""
+        """A predictor that also knows what the metadata says of it, and how large its files are."""
         predictor.feature_set = self.feature_set()
+        predictor.file_bytes = sum(
+            (self.folder / name).stat().st_size for name in (MODEL_FILE, ONNX_FILE) if self.has(name)
+        )
         return predictor
 
     def _needed(self) -> str:

@@ -135,7 +135,9 @@ async def running_server(settings: Settings, *, reuse_port: bool = False) -> Asy
     metrics = ServerMetrics()
     state = ServingState()
     named = NamedModels(
-        lambda model_id: loader.load_by_id(registry.state, model_id), options.max_pinned_models
+        lambda model_id: loader.load_by_id(registry.state, model_id),
+        options.max_pinned_models,
+        int(options.max_pinned_mb * 1024 * 1024),
     )
     scorer = Scorer(state, named, _scoring_limits(settings), metrics.seconds.observe)
     watcher = RegistryWatcher(registry.store, loader, state, named, options.poll_ms / 1000, metrics.swaps.inc)

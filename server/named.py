@@ -1,7 +1,8 @@
 """The models that requests named.
 
 1. A model is loaded once for all who wait for it, in the thread of the first.
-2. At most `most` of them are kept; the one that nobody named for longest goes first.
+2. At most `most` of them are kept, whose files have at most `most_bytes`; the one that nobody named for longest goes
+   first. The one that was loaded last stays, however large.
 3. One that was deleted or changed since is forgotten; whoever computes with it ends with it.
 """
 
@@ -17,9 +18,11 @@ from signalserve.server.snapshot import ServedModel
 class NamedModels:
     """Loaded models by their id; safe to use from several threads."""
 
-    def __init__(self, load: Callable[[str], ServedModel], most: int) -> None:
+    def __init__(self, load: Callable[[str], ServedModel], most: int, most_bytes: int | None = None) -> None:
+        """`most_bytes` None: as many as they have."""
         self._load = load
         self._most = most
+        self._most_bytes = most_bytes
         self._models: OrderedDict[str, ServedModel] = OrderedDict()
         self._lock = threading.Lock()
         self._turns: dict[str, threading.Lock] = {}
@@ -52,12 +55,18 @@ class NamedModels:
                     served = self._load(model_id)
                     with self._lock:
                         self._models[model_id] = served
-                        while len(self._models) > self._most:
-                            self._models.popitem(last=False)
+                        self._bound()
                 return served
         finally:
             with self._lock:
                 self._turns.pop(model_id, None)
+
+    def _bound(self) -> None:
+        held = sum(served.predictor.file_bytes for served in self._models.values())
+        while len(self._models) > self._most or (
+            self._most_bytes is not None and held > self._most_bytes and len(self._models) > 1
+        ):
+            held -= self._models.popitem(last=False)[1].predictor.file_bytes
 
     def forget(self, keep: Callable[[ServedModel], bool]) -> None:
         """Let go of models that may not be served any more."""

@@ -57,6 +57,23 @@ async def test_models_that_requests_name_stay_within_the_bound(base: Path, templ
         assert await asked(client, "named0") == "named0"
 
 
+async def test_models_that_requests_name_stay_within_a_number_of_bytes(
+    base: Path, templates: list[Path]
+) -> None:
+    for number in range(4):
+        register_copy(templates[number], base, f"named{number}")
+    sizes = [
+        sum((base / f"named{number}" / name).stat().st_size for name in ("model.joblib", "model.onnx"))
+        for number in range(4)
+    ]
+    for megabytes, kept in ((2.5 * max(sizes) / 1024**2, 2), (1e-6, 1)):
+        async with serving(base, server={"port": 0, "max_pinned_mb": megabytes}) as (client, server):
+            for number in (0, 1, 0, 2, 0, 3):
+                assert await asked(client, f"named{number}") == f"named{number}"
+            # the one that was named again stays before one that came later
+            assert list(server.named.loaded()) == ["named0", "named3"][-kept:]
+
+
 async def test_a_failed_run_is_never_served(base: Path) -> None:
     register_model(ModelMetadata("bad", "BTCUSDT", "15m", "rf"), base, "failed", error="no bars", pins=())
     async with serving(base) as (client, _):
