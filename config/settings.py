@@ -52,6 +52,8 @@ class ServerSettings(Section):
     port: int = Field(default=50051, ge=0, le=65535)
     workers: int = Field(default=1, ge=1, le=128)
     max_in_flight: int = Field(default=256, ge=1)
+    max_streams: int = Field(default=1000, ge=1)
+    keepalive_seconds: float = Field(default=60.0, ge=0.1)
     max_rows: int = Field(default=1_000_000, ge=1)
     max_features: int = Field(default=4096, ge=1)
     max_batch_requests: int = Field(default=10_000, ge=1)

@@ -141,7 +141,7 @@ async def running_server(settings: Settings, *, reuse_port: bool = False) -> Asy
     )
     scorer = Scorer(state, named, _scoring_limits(settings), metrics.seconds.observe)
     watcher = RegistryWatcher(registry.store, loader, state, named, options.poll_ms / 1000, metrics.swaps.inc)
-    guard = CallGuard(options.max_in_flight, metrics.counts, access.gatekeeper)
+    guard = CallGuard(options.max_in_flight, metrics.counts, access.gatekeeper, options.max_streams)
     metrics.follow(lambda: Gauges(state.snapshot, watcher.seen_revision, guard.in_flight, len(guard.streams)))
     async with AsyncExitStack() as stack:
         stack.callback(scorer.close)
@@ -150,6 +150,9 @@ async def running_server(settings: Settings, *, reuse_port: bool = False) -> Asy
             RegistryService(RegistryCalls(registry, state, named, watcher, loader)),
             guard,
             max_message_bytes=options.max_message_mb * 1024 * 1024,
+            # what one connection may have open: all that is admitted, and as many calls again to be refused
+            max_connection_calls=options.max_streams + 2 * options.max_in_flight,
+            keepalive_seconds=options.keepalive_seconds,
             reuse_port=reuse_port,
             takes_certificates=settings.security.tls_client_ca is not None,
         )

@@ -4,7 +4,7 @@ ServingError
 ├── UnknownServingKeyError     no entry of the symbol and timeframe
 ├── RequestError               the request is wrong; `field` says where
 ├── NothingToServeError        no production model, or one that can't be served
-├── OverloadedError            more calls than `server.max_in_flight`; come again in `retry_seconds`
+├── OverloadedError            more calls or streams than the server takes; come again in `retry_seconds`
 ├── LateError                  the deadline had gone, and no work was done
 ├── StartingError              no model was loaded yet; come again in `retry_seconds`
 └── DrainingError              the server is about to stop
@@ -44,7 +44,7 @@ class NothingToServeError(ServingError):
 
 
 class OverloadedError(ServingError):
-    """More calls in flight than `server.max_in_flight`."""
+    """More calls in flight than `server.max_in_flight`, or more streams open than `server.max_streams`."""
 
     retry_seconds = 0.05
 

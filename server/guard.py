@@ -2,7 +2,8 @@
 
 1. Who calls is asked first, where the server asks at all: who may not call takes no place and is answered slowly.
    A stream ends when what it was admitted by does.
-2. A draining server admits nothing more. Unary calls are bounded by `server.max_in_flight`, streams are not.
+2. A draining server admits nothing more. Unary calls are bounded by `server.max_in_flight`, streams by
+   `server.max_streams`.
 3. Each answer and each refusal is counted once, under the name of its RPC: an item of a batch or of a stream for
    itself, any other call as a whole. A call whose items were counted is not counted again for having ended well.
 4. What a handler may know of its caller and its time, it asks its `Call`.
@@ -100,10 +101,15 @@ class CallGuard:
     """Counts calls in flight, and refuses when draining or full."""
 
     def __init__(
-        self, max_in_flight: int, counts: Callable[[str], RpcCounts], gatekeeper: Gatekeeper | None = None
+        self,
+        max_in_flight: int,
+        counts: Callable[[str], RpcCounts],
+        gatekeeper: Gatekeeper | None = None,
+        max_streams: int = 1000,
     ) -> None:
         """`counts` gives the counters of an RPC by its name; without a gatekeeper nobody is asked who they are."""
         self._max_in_flight = max_in_flight
+        self._max_streams = max_streams
         self.counts = counts
         self.gatekeeper = gatekeeper
         self.in_flight = 0
@@ -147,10 +153,15 @@ class CallGuard:
         """Admit a stream, which must `close`.
 
         Raises:
-            DrainingError: it is not admitted.
+            DrainingError, OverloadedError: it is not admitted.
         """
         if self.draining:
             raise draining()
+        if len(self.streams) >= self._max_streams:
+            raise OverloadedError(
+                "TOO_MANY_STREAMS",
+                f"{self._max_streams} streams are open already; try again shortly, or ask another server",
+            )
         self.streams.add(stream)
 
     def close(self, stream: StreamCall) -> None:

@@ -48,10 +48,15 @@ class GrpcServer:
         guard: CallGuard,
         *,
         max_message_bytes: int,
+        max_connection_calls: int,
+        keepalive_seconds: float,
         reuse_port: bool,
         takes_certificates: bool = False,
     ) -> None:
-        """`takes_certificates`: clients may be known by theirs, and need no token."""
+        """`takes_certificates`: clients may be known by theirs, and need no token.
+
+        A peer that is silent for `keepalive_seconds` is asked for a sign of life, and has as long to give it.
+        """
         self._guard = guard
         self._reuse_port = int(reuse_port)
         self._probed: grpc.aio.Server | None = None
@@ -62,6 +67,12 @@ class GrpcServer:
                 ("grpc.so_reuseport", self._reuse_port),
                 # a live engine keeps its stream open between bars: answer its pings instead of dropping it
                 ("grpc.keepalive_permit_without_calls", 1),
+                # ... and ask for one: the stream of a client that is gone without a word would stay for ever
+                ("grpc.keepalive_time_ms", int(keepalive_seconds * 1000)),
+                ("grpc.keepalive_timeout_ms", int(keepalive_seconds * 1000)),
+                ("grpc.http2.ping_timeout_ms", int(keepalive_seconds * 1000)),  # else a minute
+                ("grpc.http2.max_pings_without_data", 0),
+                ("grpc.max_concurrent_streams", max_connection_calls),
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
             ],
         )

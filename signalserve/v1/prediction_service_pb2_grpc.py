@@ -96,7 +96,7 @@ class PredictionServiceServicer:
         """PredictStream answers each request in order, with its sequence. An item's error is an
         answer; the stream goes on.
 
-        Errors of the stream as a whole: RESOURCE_EXHAUSTED (a message over the limit),
+        Errors of the stream as a whole: RESOURCE_EXHAUSTED (TOO_MANY_STREAMS, with RetryInfo; a message over the limit),
         UNAVAILABLE (DRAINING, after every pending answer).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -115,7 +115,8 @@ class PredictionServiceServicer:
     def WatchServingStatus(self, request, context):
         """WatchServingStatus sends the present status at once, and again at each change.
 
-        Errors: UNAVAILABLE (DRAINING) at the end of the server's life.
+        Errors: RESOURCE_EXHAUSTED (TOO_MANY_STREAMS, with RetryInfo); UNAVAILABLE (DRAINING) at the end of the server's
+        life.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -55,7 +55,7 @@ class PredictionServiceStub:
     """PredictStream answers each request in order, with its sequence. An item's error is an
     answer; the stream goes on.
 
-    Errors of the stream as a whole: RESOURCE_EXHAUSTED (a message over the limit),
+    Errors of the stream as a whole: RESOURCE_EXHAUSTED (TOO_MANY_STREAMS, with RetryInfo; a message over the limit),
     UNAVAILABLE (DRAINING, after every pending answer).
     """
     GetServingStatus: _grpc.UnaryUnaryMultiCallable[_serving_status_pb2.GetServingStatusRequest, _serving_status_pb2.GetServingStatusResponse]
@@ -66,7 +66,8 @@ class PredictionServiceStub:
     WatchServingStatus: _grpc.UnaryStreamMultiCallable[_serving_status_pb2.WatchServingStatusRequest, _serving_status_pb2.WatchServingStatusResponse]
     """WatchServingStatus sends the present status at once, and again at each change.
 
-    Errors: UNAVAILABLE (DRAINING) at the end of the server's life.
+    Errors: RESOURCE_EXHAUSTED (TOO_MANY_STREAMS, with RetryInfo); UNAVAILABLE (DRAINING) at the end of the server's
+    life.
     """
 
 @_typing.type_check_only
@@ -95,7 +96,7 @@ class PredictionServiceAsyncStub(PredictionServiceStub):
     """PredictStream answers each request in order, with its sequence. An item's error is an
     answer; the stream goes on.
 
-    Errors of the stream as a whole: RESOURCE_EXHAUSTED (a message over the limit),
+    Errors of the stream as a whole: RESOURCE_EXHAUSTED (TOO_MANY_STREAMS, with RetryInfo; a message over the limit),
     UNAVAILABLE (DRAINING, after every pending answer).
     """
     GetServingStatus: _aio.UnaryUnaryMultiCallable[_serving_status_pb2.GetServingStatusRequest, _serving_status_pb2.GetServingStatusResponse]  # type: ignore[assignment]
@@ -106,7 +107,8 @@ class PredictionServiceAsyncStub(PredictionServiceStub):
     WatchServingStatus: _aio.UnaryStreamMultiCallable[_serving_status_pb2.WatchServingStatusRequest, _serving_status_pb2.WatchServingStatusResponse]  # type: ignore[assignment]
     """WatchServingStatus sends the present status at once, and again at each change.
 
-    Errors: UNAVAILABLE (DRAINING) at the end of the server's life.
+    Errors: RESOURCE_EXHAUSTED (TOO_MANY_STREAMS, with RetryInfo); UNAVAILABLE (DRAINING) at the end of the server's
+    life.
     """
 
 class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -150,7 +152,7 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
         """PredictStream answers each request in order, with its sequence. An item's error is an
         answer; the stream goes on.
 
-        Errors of the stream as a whole: RESOURCE_EXHAUSTED (a message over the limit),
+        Errors of the stream as a whole: RESOURCE_EXHAUSTED (TOO_MANY_STREAMS, with RetryInfo; a message over the limit),
         UNAVAILABLE (DRAINING, after every pending answer).
         """
 
@@ -173,7 +175,8 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_serving_status_pb2.WatchServingStatusResponse], _abc.AsyncIterator[_serving_status_pb2.WatchServingStatusResponse]]:
         """WatchServingStatus sends the present status at once, and again at each change.
 
-        Errors: UNAVAILABLE (DRAINING) at the end of the server's life.
+        Errors: RESOURCE_EXHAUSTED (TOO_MANY_STREAMS, with RetryInfo); UNAVAILABLE (DRAINING) at the end of the server's
+        life.
         """
 
 def add_PredictionServiceServicer_to_server(servicer: PredictionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
