@@ -117,6 +117,17 @@ class Artefact:
                 )
         return self.meta()
 
+    def columns(self) -> list[str]:
+        """The names of the model's columns in their order: the sealed ones, else those of meta.json; empty for none.
+
+        Raises:
+            ArtefactError: manifest or meta.json is broken, or not what was registered.
+        """
+        if not self.digest:
+            return self.meta().feature_cols or []
+        with self._as_artefact_error():
+            return expected_manifest(self._contents, self.digest).feature_names
+
     def feature_set(self) -> str:
         """The feature set of the metadata as registered; empty where it is not said, or the file was changed since."""
         try:

@@ -91,7 +91,7 @@ def run_server(settings: Settings, on_ready: Callable[[int], None] | None = None
 def _run_worker(settings: Settings, number: int, tell_ready: Callable[[], None]) -> None:
     if settings.server.metrics_port:  # 0 takes a free port in each
         settings = _with_server(settings, metrics_port=settings.server.metrics_port + number)
-    configure_logs(settings.logging)
+    configure_logs(settings.logging, worker=number)
     try:
         run_loop(serve(settings, reuse_port=True, on_ready=lambda _: tell_ready()))
     except AccessSetupError as error:  # files that went bad since the others started

@@ -62,13 +62,17 @@ class Listing(NamedTuple):
 
 @dataclass(frozen=True)
 class Details:
-    """One model with its metadata and importances; `meta` is None where `problem` says why."""
+    """One model with its metadata and importances; `meta` is None where `problem` says why.
+
+    `columns` are the model's own, from the manifest where it has one: an edited meta.json names no others.
+    """
 
     listed: Listed
     meta: ModelMetadata | None = None
     metadata_json: str = ""
     importances: Sequence[tuple[str, float]] = ()
     problem: str = ""
+    columns: Sequence[str] = ()
 
 
 class RegistryCalls:
@@ -149,10 +153,14 @@ class RegistryCalls:
         view = self._registry.view()
         (listed,) = self._listed(view, [entry_of(view.state, model_id)])
         artefact = self._registry.artefact_of(view.state, model_id)
+        columns: Sequence[str] = ()
         try:
-            return Details(listed, artefact.meta(), artefact.meta_text(), artefact.importances())
+            columns = artefact.columns()
+            return Details(
+                listed, artefact.meta(), artefact.meta_text(), artefact.importances(), columns=columns
+            )
         except ArtefactError as error:
-            return Details(listed, problem=str(error))
+            return Details(listed, problem=str(error), columns=columns)
 
     def events(self, symbol: str = "", timeframe: str = "", model_id: str = "") -> list[Event]:
         """The events about what is named, all where nothing is, newest first; blocks.

@@ -102,10 +102,10 @@ def details_message(details: Details) -> registry_pb2.ModelDetails:
     model = model_message(details.listed)
     if details.problem:
         model.problems.append(details.problem)
-    columns = details.meta.feature_cols if details.meta is not None else None
+    columns = details.columns
     return registry_pb2.ModelDetails(
         model=model,
-        feature_names=columns or (),
+        feature_names=columns,
         schema_hash=schema_hash(columns) if columns else "",
         importances=[
             registry_pb2.FeatureImportance(feature=feature, importance=importance)

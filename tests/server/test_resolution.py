@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from signalserve.client import FailedPrecondition
-from signalserve.registry import ModelMetadata, promote_model, register_model
+from signalserve.registry import ModelMetadata, Promotion, promote_model, register_model
 from tests.predictors.conftest import MODELS, training_data
 from tests.predictors.conftest import NAMES as WIDE
 from tests.registries import gate_of, registry_at
@@ -123,3 +123,14 @@ async def test_a_native_model_is_served_as_the_unpickle_policy_allows(tmp_path: 
         while server.state.snapshot.revision < 0:
             await server.watcher.wait_for_change(server.watcher.version)
         assert "security.unpickle" in (await client.status()).load_errors[0].message
+
+
+async def test_production_model_pins_a_model_for_its_own_key_and_no_other(base: Path) -> None:
+    registry_at(base).promote([Promotion("eth2")])
+    ml = {"models_dir": base, "production_model": "btc1"}
+    async with serving(base, ml=ml) as (client, _):
+        assert await asked(client) == "btc1"  # btc0 is in production
+        eth = await client.predict("ETHUSDT", "15m", ROW, feature_names=NAMES)
+        assert eth.model_id == "eth2"
+        pinned = {model.model_id: model.pinned for model in (await client.status()).models}
+        assert pinned == {"btc1": True, "eth2": False}
