@@ -83,7 +83,11 @@ class WalkForwardSettings(Section):
 
 
 class MlSettings(Section):
-    """The registry, what to train, and which model answers."""
+    """The registry, what to train, and which model answers.
+
+    `production_model`: `auto`, or a model_id that is pinned for its own key, as an item of `pins` would; every other
+    key goes on with its own pin or production model.
+    """
 
     models_dir: Path = Path("outputs/ml_models")
     production_model: str = Field(default="auto", min_length=1)

@@ -109,6 +109,7 @@ class Artefact:
         """
         with self._as_artefact_error():
             manifest = expected_manifest(self._contents, self._needed())
+            self._contents.read(META_FILE)  # what is hashed is what `meta` parses
             if manifest.files.get(META_FILE) != self._contents.sha256(META_FILE):
                 raise ArtefactError(
                     f"{self.folder / META_FILE} is not the one that was registered, so what it says of the training "

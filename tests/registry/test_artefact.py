@@ -69,12 +69,13 @@ def test_registering_a_sealed_folder_reads_each_file_once(tmp_path: Path, templa
     assert counts == dict.fromkeys(files, 1)
 
 
-def test_a_promote_reads_each_file_that_bears_load_once(tmp_path: Path, template: Path) -> None:
+def test_a_promote_reads_each_file_once(tmp_path: Path, template: Path) -> None:
     base = tmp_path / "registry"
     register_copy(template, base, "m")
     with opened_in(base / "m") as counts:
         promote_model("m", base_dir=base, gate=registry_at(base).gate)
-    assert counts == dict.fromkeys({"manifest.json", "golden.npz", "model.onnx", "model.joblib"}, 1)
+    files = {"manifest.json", "golden.npz", "model.onnx", "model.joblib", "meta.json"}
+    assert counts == dict.fromkeys(files, 1)
 
 
 def test_a_model_is_loaded_from_the_very_bytes_that_were_checked(tmp_path: Path, template: Path) -> None:
