@@ -58,6 +58,9 @@ class FakePrediction(prediction_service_pb2_grpc.PredictionServiceServicer):
             None
         )
         self.ready = True
+        self.scores: Callable[[prediction_pb2.PredictRequest], list[float]] = lambda request: [
+            model(request.values)
+        ]
 
     def PredictStream(self, request_iterator: Any, context: Any) -> Any:
         for message in request_iterator:
@@ -70,7 +73,7 @@ class FakePrediction(prediction_service_pb2_grpc.PredictionServiceServicer):
                 yield prediction_pb2.PredictStreamResponse(sequence=request.sequence, error=error)
                 continue
             response = prediction_pb2.PredictResponse(
-                scores=[model(request.values)],
+                scores=self.scores(request),
                 model_id=request.model_id or self.model_id,
                 registry_revision=7,
                 sequence=request.sequence,
@@ -218,7 +221,7 @@ class Rig:
             "SYNTH",
             "15m",
             self.source,
-            PIPELINE,
+            options.pop("pipeline", PIPELINE),
             self.scorer,
             self.trader,
             options.pop("snapshot", None),
