@@ -49,6 +49,8 @@ class AsyncSignalClient(BaseClient[grpc.aio.Channel]):
         *,
         feature_names: Iterable[str] | None = None,
         schema_hash: str | None = None,
+        feature_set: str | None = None,
+        min_registry_revision: int | None = None,
         event_time: datetime | None = None,
         request_id: str | None = None,
         deadline_ms: float | None = None,
@@ -57,9 +59,20 @@ class AsyncSignalClient(BaseClient[grpc.aio.Channel]):
 
         `features`: a mapping, a list of mappings, a DataFrame, or an array with `feature_names` or
         `schema_hash` (see `client.encode`). `event_time`: the close time of the bar, with its timezone.
+        `feature_set`: which definition computed the features, e.g. "core@1"; FailedPrecondition where it is not the
+        model's. `min_registry_revision`: answer from this revision of the registry or a later one, or Unavailable.
         """
         call = calls.predict(
-            symbol, timeframe, features, model_id, feature_names, schema_hash, event_time, request_id
+            symbol,
+            timeframe,
+            features,
+            model_id,
+            feature_names,
+            schema_hash,
+            event_time,
+            request_id,
+            feature_set,
+            min_registry_revision,
         )
         return await self._run(call, deadline_ms)
 

@@ -59,6 +59,8 @@ class Stream:
         *,
         feature_names: Iterable[str] | None = None,
         schema_hash: str | None = None,
+        feature_set: str | None = None,
+        min_registry_revision: int | None = None,
         event_time: datetime | None = None,
         request_id: str | None = None,
         sequence: int | None = None,
@@ -79,6 +81,8 @@ class Stream:
             event_time,
             request_id,
             sequence,
+            feature_set,
+            min_registry_revision,
         )
         exchange = self._exchange
         give_up = perf_counter() + exchange.deadline

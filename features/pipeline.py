@@ -23,6 +23,7 @@ import pandas as pd
 from signalserve.features import columns
 from signalserve.features.errors import BarsError, FeatureError, UnknownPresetError
 from signalserve.features.rolling import Array
+from signalserve.features.row import FeatureRow
 from signalserve.features.table import NUMBER_COLUMNS, PRICE_COLUMNS
 
 PIPELINE_VERSION = "1"
@@ -75,6 +76,8 @@ class FeaturePipeline:
     >>> len(pipeline.names), pipeline.warmup_bars, pipeline.window_bars
     (40, 200, 640)
 
+    `feature_set` names the definition, such as "core@1": preset and version.
+
     Raises:
         UnknownPresetError: there is no such preset.
     """
@@ -84,6 +87,7 @@ class FeaturePipeline:
             raise UnknownPresetError(f"no feature preset {preset!r}; there are {', '.join(PRESETS)}")
         self.preset = preset
         self.version = PIPELINE_VERSION
+        self.feature_set = f"{preset}@{PIPELINE_VERSION}"
         self._groups, self.warmup_bars, self.window_bars = _PRESETS[preset]
         self.names: tuple[str, ...] = tuple(self._compute(_one_bar()))
 
@@ -113,8 +117,8 @@ class FeaturePipeline:
             self._refuse_holes(matrix)
         return pd.DataFrame(matrix, index=frame.index, columns=list(self.names))
 
-    def latest(self, frame: pd.DataFrame) -> Array:
-        """Features of the last bar, float64 [k], from the last `window_bars` bars of the frame.
+    def latest(self, frame: pd.DataFrame) -> FeatureRow:
+        """Features of the last bar, from the last `window_bars` bars of the frame, with their names; to be predicted.
 
         Raises:
             BarsError: as for `transform`, or there are not more than `warmup_bars` bars.
@@ -122,7 +126,7 @@ class FeaturePipeline:
         if len(frame) <= self.warmup_bars:
             raise BarsError(f"{len(frame)} bars are too few; features need more than {self.warmup_bars}")
         row = self.transform(frame.iloc[-self.window_bars :]).to_numpy()[-1]
-        return np.asarray(row, dtype=np.float64)
+        return FeatureRow(np.asarray(row, dtype=np.float64), self.names, self.feature_set)
 
     def _compute(self, bars: columns.BarArrays) -> columns.Columns:
         computed: columns.Columns = {}

@@ -181,6 +181,8 @@ class LiveEngine:
         probability = None
         if prediction is not None and not self._unusable(prediction, notes):
             probability = prediction.score
+        if prediction is not None and prediction.out_of_range_features:
+            notes.append(f"out of range: {', '.join(prediction.out_of_range_features)}")
         signal = self._trader.close_bar(bar.close, probability)
         self._counts.fills = len(self._account.fills)
         if self._account.ruined:
@@ -250,7 +252,7 @@ class LiveEngine:
             notes.append("warm-up of the features")
             return None
         try:
-            return self._pipeline.latest(self._window.frame())
+            return self._pipeline.latest(self._window.frame()).values
         except Exception as error:  # noqa: BLE001 - whatever a bar does to the features, the next one may be well
             self._counts.errors += 1
             self._counts.holds += 1

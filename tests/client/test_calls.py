@@ -19,6 +19,7 @@ from signalserve.client import (
     SignalClient,
     Unavailable,
 )
+from signalserve.v1 import prediction_pb2
 
 LONG = 20_000
 TOKEN = "secret"  # noqa: S105  opens nothing
@@ -302,3 +303,21 @@ def test_both_clients_have_the_same_calls_with_the_same_arguments():
         }
 
     assert face(SignalClient) == face(AsyncSignalClient)
+
+
+def test_a_prediction_says_what_its_score_is_and_which_features_are_out_of_range(client, server):
+    server.prediction.extra = {
+        "output": prediction_pb2.PREDICTION_OUTPUT_VALUE,
+        "feature_set": "core@1",
+        "out_of_range_features": ["rsi_14"],
+    }
+    prediction = client.predict("X", "15m", {"a": 1.0}, feature_set="core@1", min_registry_revision=7)
+    assert (prediction.output, prediction.feature_set) == ("value", "core@1")
+    assert prediction.out_of_range_features == ("rsi_14",)
+    sent = server.prediction.requests[-1]
+    assert (sent.feature_set, sent.min_registry_revision) == ("core@1", 7)
+    server.prediction.extra = {}
+    with client.stream() as stream:
+        stream.send("X", "15m", {"a": 1.0}, feature_set="core@1")
+        assert (item := next(stream)).prediction.output == ""
+        assert item.prediction.feature_set == ""
