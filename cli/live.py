@@ -108,6 +108,7 @@ def live(
                 model_id=model_id,
                 on_bar=printer,
                 settle_seconds=settle,
+                hold_on=settings.live.hold_on,
             )
             notes.print(
                 f"replaying {len(source):,} bars of {path} against {settings.client.target};"

@@ -76,18 +76,19 @@ class FeaturePipeline:
     >>> len(pipeline.names), pipeline.warmup_bars, pipeline.window_bars
     (40, 200, 640)
 
-    `feature_set` names the definition, such as "core@1": preset and version.
+    `feature_set` names the definition, by default preset and version, such as "core@1"; "": nothing is said of it, for
+    a model that was trained under another name.
 
     Raises:
         UnknownPresetError: there is no such preset.
     """
 
-    def __init__(self, preset: str = "core") -> None:
+    def __init__(self, preset: str = "core", *, feature_set: str | None = None) -> None:
         if preset not in _PRESETS:
             raise UnknownPresetError(f"no feature preset {preset!r}; there are {', '.join(PRESETS)}")
         self.preset = preset
         self.version = PIPELINE_VERSION
-        self.feature_set = f"{preset}@{PIPELINE_VERSION}"
+        self.feature_set = f"{preset}@{PIPELINE_VERSION}" if feature_set is None else feature_set
         self._groups, self.warmup_bars, self.window_bars = _PRESETS[preset]
         self.names: tuple[str, ...] = tuple(self._compute(_one_bar()))
 

@@ -20,7 +20,7 @@ Holes in the bars are counted and noted; the features take the rows as consecuti
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
@@ -39,7 +39,7 @@ from signalserve.live.bars import Bar, BarSource
 from signalserve.live.records import BarRecord, LatencyWindow, LiveCounts, LiveResult
 from signalserve.live.scoring import LinkReport, Score, Scorer
 from signalserve.live.snapshot import LiveSnapshot, SignalEntry, SnapshotFile
-from signalserve.live.usable import why_unusable
+from signalserve.live.usable import why_held, why_unusable
 from signalserve.live.window import BarWindow
 from signalserve.trading.trader import Trader
 
@@ -66,6 +66,7 @@ class LiveEngine:
         event_times: send each bar's close time, for the server's STALE_BAR flag. Not for replays: every old
             bar would be flagged.
         settle_seconds: how long to wait for scores after the last bar.
+        hold_on: flags of an answer that is not traded on.
 
     ::
 
@@ -87,6 +88,7 @@ class LiveEngine:
         pinned_model_id: str | None = None,
         event_times: bool = False,
         settle_seconds: float = 30.0,
+        hold_on: Collection[str] = (),
     ) -> None:
         self.symbol = symbol
         self.timeframe = timeframe
@@ -100,6 +102,7 @@ class LiveEngine:
         self._pinned = pinned_model_id
         self._event_times = event_times
         self._settle_seconds = settle_seconds
+        self._hold_on = frozenset(hold_on)
 
         self._step = timeframe_delta(timeframe)
         self._window = BarWindow(pipeline.window_bars)
@@ -239,7 +242,7 @@ class LiveEngine:
         return score.prediction
 
     def _unusable(self, prediction: Prediction, notes: list[str]) -> bool:
-        why = why_unusable(prediction)
+        why = why_unusable(prediction, self._pipeline.feature_set) or why_held(prediction, self._hold_on)
         if why:
             self._counts.unusable += 1
             self._counts.holds += 1
@@ -268,7 +271,7 @@ class LiveEngine:
             prediction = score.prediction
             if prediction is None:
                 record = replace(record, note=f"{record.note}; no score: {score.reason}")
-            elif why := why_unusable(prediction):
+            elif why := why_unusable(prediction, self._pipeline.feature_set):
                 self._counts.unusable += 1
                 self._note_answer(score, prediction)
                 record = replace(record, note=f"{record.note}; no score: {why}")

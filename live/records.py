@@ -39,7 +39,8 @@ class LiveCounts:
 
     `bars`: taken from the source. `warmup`: of them, without features yet. `answers`: scores, the `late` ones
     included. `holds`: bars past the warm-up that had no score at their moment. `unusable`: of the
-    answers, those that were no score, so not one finite number. `fills`: a flip is two. `gaps` and
+    answers, those that were not traded on: not one finite number, a regressor's value, of other features, or flagged.
+    `fills`: a flip is two. `gaps` and
     `missing_bars`: holes in the bars and what they lack. `ignored_bars`: repeated or older than the last.
     `errors`: failed tries and rows without features. `reconnects`: streams after the first. `snapshot_errors`:
     snapshots that could not be written.

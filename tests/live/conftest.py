@@ -58,6 +58,7 @@ class FakePrediction(prediction_service_pb2_grpc.PredictionServiceServicer):
             None
         )
         self.ready = True
+        self.extra: dict[str, Any] = {}
         self.scores: Callable[[prediction_pb2.PredictRequest], list[float]] = lambda request: [
             model(request.values)
         ]
@@ -77,6 +78,7 @@ class FakePrediction(prediction_service_pb2_grpc.PredictionServiceServicer):
                 model_id=request.model_id or self.model_id,
                 registry_revision=7,
                 sequence=request.sequence,
+                **self.extra,
             )
             yield prediction_pb2.PredictStreamResponse(sequence=request.sequence, response=response)
 

@@ -14,6 +14,7 @@ from signalserve.live.scoring import BURST, StreamScorer
 from signalserve.live.snapshot import SnapshotFile
 from signalserve.trading.account import Account
 from signalserve.trading.strategy import MLSignalStrategy, Signal
+from signalserve.v1 import prediction_pb2
 
 LONG_MS = 60_000.0
 AWAY_MS = 1_500.0  # where a bar has to wait its deadline out
@@ -206,6 +207,41 @@ def test_an_answer_that_is_no_score_holds_its_bar_and_ends_nothing(make_rig, ser
     assert (result.records[WARM + 20].note, result.records[WARM + 20].model_id) == (said, "first")
     assert (result.counts.holds, result.counts.unusable, result.counts.answers) == (1, 1, SCORED)
     assert json.loads(file.path.read_text(), parse_constant=pytest.fail)["counts"]["unusable"] == 1
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        ({"output": prediction_pb2.PREDICTION_OUTPUT_VALUE}, "held: first is a regressor: its value "),
+        ({"feature_set": "core@0"}, "held: first was trained on core@0, and this engine computes core@1"),
+        ({"flags": [prediction_pb2.PREDICTION_FLAG_NOT_CURRENT]}, "held: flagged NOT_CURRENT (score "),
+    ],
+)
+def test_an_answer_that_is_not_to_be_traded_on_is_held_and_says_why(make_rig, server, extra, said):
+    def change(record):
+        server.prediction.extra = extra if len(rig.calls) == WARM + 20 else right
+
+    right = {"output": prediction_pb2.PREDICTION_OUTPUT_PROBABILITY, "feature_set": "core@1"}
+    rig = make_rig(FRAME, hold_on=("NOT_CURRENT",), on_bar=change)
+    result = rig.engine.run()
+    checked(rig, result)
+    rig.expected[WARM + 20] = None
+    rig.check_scores(result.records)
+    assert result.records[WARM + 20].note.startswith(said)
+    assert (result.counts.holds, result.counts.unusable, result.counts.answers) == (1, 1, SCORED)
+
+
+def test_a_flag_that_is_not_to_be_held_on_is_noted_and_traded_on(make_rig, server):
+    server.prediction.extra = {
+        "flags": [prediction_pb2.PREDICTION_FLAG_OUT_OF_RANGE],
+        "out_of_range_features": ["rsi_14", "ret_1"],
+    }
+    rig = make_rig(FRAME, hold_on=("NOT_CURRENT",))
+    result = rig.engine.run()
+    rig.check_scores(result.records)
+    assert result.records[-1].flags == ("OUT_OF_RANGE",)
+    assert result.records[-1].note == "out of range: rsi_14, ret_1"
+    assert (result.counts.holds, result.counts.unusable) == (0, 0)
 
 
 def test_a_late_answer_that_is_no_score_is_said_with_its_bar(make_rig, server):
