@@ -223,6 +223,7 @@ class AsyncSignalClient(BaseClient[grpc.aio.Channel]):
 
     async def _run(self, call: Call[Q, A, V], deadline_ms: float | None) -> V:
         began = perf_counter()
+        self._refuse_past(call, deadline_ms)
         stubs = self._present()
         try:
             # the stubs are typed for threads; on this channel they give what is awaited
@@ -232,7 +233,9 @@ class AsyncSignalClient(BaseClient[grpc.aio.Channel]):
         except asyncio.CancelledError:
             self._raise_unless_task_is_cancelled(call.request_id)
             raise
-        return call.value(answer, (perf_counter() - began) * 1000.0)
+        took_ms = (perf_counter() - began) * 1000.0
+        self._refuse_late(call, deadline_ms, took_ms)
+        return call.value(answer, took_ms)
 
     def _raise_unless_task_is_cancelled(self, request_id: str = "") -> None:
         task = asyncio.current_task()

@@ -17,6 +17,7 @@ from ..v1.serving_status_pb2 import WatchServingStatusRequest
 from . import requests as build
 from .call import Call, Kind, Stubs
 from .channel import Metadata, endpoint
+from .errors import DeadlineExceeded
 from .tls import TlsLike
 from .token import Token
 
@@ -106,6 +107,21 @@ class BaseClient(ABC, Generic[ChannelT]):
     def _stream_method(self) -> Callable[..., Any]:
         """Return what starts a stream's call, signed already; the stream holds it."""
         return partial(_open_stream, self._present(), self._endpoint.metadata())
+
+    def _refuse_past(self, call: Call[Q, A, Any], deadline_ms: float | None) -> None:
+        """DeadlineExceeded for a deadline that is no time at all: gRPC may answer within it all the same."""
+        if deadline_ms is not None and build.seconds(deadline_ms) <= 0.0:
+            raise self._too_late(call, deadline_ms)
+
+    def _refuse_late(self, call: Call[Q, A, Any], deadline_ms: float | None, took_ms: float) -> None:
+        """DeadlineExceeded for an answer after its deadline; a change that was made is told in any case."""
+        limit = self._default_ms(call.kind) if deadline_ms is None else deadline_ms
+        if took_ms > limit and call.kind is not Kind.CHANGE:
+            raise self._too_late(call, limit)
+
+    def _too_late(self, call: Call[Q, A, Any], deadline_ms: float) -> DeadlineExceeded:
+        text = f"no answer within {deadline_ms:g} ms [{self.target}]"
+        return DeadlineExceeded(text, request_id=call.request_id)
 
     def _default_ms(self, kind: Kind) -> float:
         if kind is Kind.PREDICTION:

@@ -229,11 +229,14 @@ class SignalClient(BaseClient[grpc.Channel]):
 
     def _run(self, call: Call[Q, A, V], deadline_ms: float | None) -> V:
         began = perf_counter()
+        self._refuse_past(call, deadline_ms)
         try:
             answer = self._start(self._present(), call, deadline_ms)
         except grpc.RpcError as error:
             raise from_rpc_error(error, call.request_id, self.target) from error
-        return call.value(answer, (perf_counter() - began) * 1000.0)
+        took_ms = (perf_counter() - began) * 1000.0
+        self._refuse_late(call, deadline_ms, took_ms)
+        return call.value(answer, took_ms)
 
     def _open(self) -> grpc.Channel:
         reach = self._endpoint

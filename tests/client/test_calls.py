@@ -204,6 +204,15 @@ def test_a_call_ends_at_its_deadline(client, server):
     assert server.prediction.calls["Predict"] == 1
 
 
+@pytest.mark.parametrize("deadline_ms", [0, -5, 0.0001])
+def test_a_deadline_that_is_no_time_gives_no_answer(client, server, deadline_ms):
+    for _ in range(20):
+        with pytest.raises(DeadlineExceeded):
+            client.predict("X", "15m", {"a": 1.0}, deadline_ms=deadline_ms)
+    if deadline_ms <= 0:
+        assert server.prediction.calls["Predict"] == 0
+
+
 @pytest.mark.parametrize("deadline", [float("inf"), float("nan")])
 def test_no_call_is_without_a_deadline(client, deadline):
     with pytest.raises(ValueError, match="finite"):
