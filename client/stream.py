@@ -101,12 +101,16 @@ class Stream:
         return self
 
     def __next__(self) -> StreamItem:
-        """Return the next answer; waits for it, and with nothing pending for another thread's send."""
+        """Return the next answer; waits for it, and with nothing pending for another thread's send.
+
+        DeadlineExceeded where none comes within the stream's deadline; the stream stays open.
+        """
+        give_up = perf_counter() + self._exchange.deadline
         with self._changed:
             while (item := self._exchange.take()) is None:
                 if self._exchange.exhausted:
                     raise StopIteration
-                self._wait()
+                self._wait(self._exchange.idle_patience(perf_counter(), give_up))
             self._changed.notify_all()  # there is room for one more
         return item
 

@@ -330,3 +330,25 @@ def test_a_prediction_says_what_its_score_is_and_which_features_are_out_of_range
         stream.send("X", "15m", {"a": 1.0}, feature_set="core@1")
         assert (item := next(stream)).prediction.output == ""
         assert item.prediction.feature_set == ""
+
+
+def test_reading_a_stream_to_which_nothing_was_sent_ends_at_its_deadline(client):
+    with (
+        client.stream(deadline_ms=50) as stream,
+        pytest.raises(DeadlineExceeded, match="nothing was sent to answer within 50 ms"),
+    ):
+        next(stream)
+    with client.stream(deadline_ms=LONG) as stream:
+        helper = threading.Thread(target=stream.send, args=("X", "15m", {"a": 0.5}))
+        helper.start()
+        assert next(stream).prediction.score == 0.5
+        helper.join()
+
+
+async def test_reading_an_async_stream_to_which_nothing_was_sent_ends_at_its_deadline(server):
+    async with (
+        AsyncSignalClient(server.target, deadline_ms=LONG) as client,
+        client.stream(deadline_ms=50) as stream,
+    ):
+        with pytest.raises(DeadlineExceeded, match="nothing was sent"):
+            await anext(stream)
