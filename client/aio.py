@@ -18,7 +18,7 @@ from .aio_stream import AsyncStream
 from .base import BaseClient
 from .call import Call
 from .encode import Features
-from .errors import Cancelled, DeadlineExceeded, from_rpc_error
+from .errors import Cancelled, DeadlineExceeded, ResourceExhausted, from_rpc_error
 from .pages import Pages
 from .registry_values import AuditEvent, ModelDetails, ModelInfo, ModelList, PromoteResult
 from .requests import Key, PredictionRequest, Promotion
@@ -222,6 +222,20 @@ class AsyncSignalClient(BaseClient[grpc.aio.Channel]):
                 yield value
 
     async def _run(self, call: Call[Q, A, V], deadline_ms: float | None) -> V:
+        began, left, tries = perf_counter(), deadline_ms, 0
+        while True:
+            tries += 1
+            try:
+                return await self._once(call, left)
+            except ResourceExhausted as error:
+                took_ms = (perf_counter() - began) * 1000.0
+                pause = self._retry_pause(error, call, deadline_ms, took_ms, tries)
+                if pause is None:
+                    raise
+            await asyncio.sleep(pause)
+            left = self._left_ms(call, deadline_ms, (perf_counter() - began) * 1000.0)
+
+    async def _once(self, call: Call[Q, A, V], deadline_ms: float | None) -> V:
         began = perf_counter()
         self._refuse_past(call, deadline_ms)
         stubs = self._present()

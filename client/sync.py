@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from time import perf_counter
+from time import perf_counter, sleep
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -16,7 +16,7 @@ from . import requests as build
 from .base import BaseClient
 from .call import Call
 from .encode import Features
-from .errors import DeadlineExceeded, from_rpc_error
+from .errors import DeadlineExceeded, ResourceExhausted, from_rpc_error
 from .pages import Pages
 from .registry_values import AuditEvent, ModelDetails, ModelInfo, ModelList, PromoteResult
 from .requests import Key, PredictionRequest, Promotion
@@ -228,6 +228,20 @@ class SignalClient(BaseClient[grpc.Channel]):
             yield from pages.take(self._run(pages.call, deadline_ms))
 
     def _run(self, call: Call[Q, A, V], deadline_ms: float | None) -> V:
+        began, left, tries = perf_counter(), deadline_ms, 0
+        while True:
+            tries += 1
+            try:
+                return self._once(call, left)
+            except ResourceExhausted as error:
+                took_ms = (perf_counter() - began) * 1000.0
+                pause = self._retry_pause(error, call, deadline_ms, took_ms, tries)
+                if pause is None:
+                    raise
+            sleep(pause)
+            left = self._left_ms(call, deadline_ms, (perf_counter() - began) * 1000.0)
+
+    def _once(self, call: Call[Q, A, V], deadline_ms: float | None) -> V:
         began = perf_counter()
         self._refuse_past(call, deadline_ms)
         try:

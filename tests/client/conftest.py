@@ -87,6 +87,12 @@ class FakePrediction(prediction_service_pb2_grpc.PredictionServiceServicer):
             context.abort(grpc.StatusCode.NOT_FOUND, "no details here")
         if request.symbol == "FLAKY" and self.calls["Predict"] < 3:
             context.abort_with_status(rpc_status.to_status(error_status("UNAVAILABLE")))
+        if request.symbol == "FULL" and self.calls["Predict"] < 3:
+            context.abort_with_status(
+                rpc_status.to_status(error_status("RESOURCE_EXHAUSTED", retry_after=0.02))
+            )
+        if request.symbol == "TOO_LARGE":
+            context.abort_with_status(rpc_status.to_status(error_status("RESOURCE_EXHAUSTED")))
         answer = self.answer(request)
         if isinstance(answer, status_pb2.Status):
             context.abort_with_status(rpc_status.to_status(answer))

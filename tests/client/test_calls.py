@@ -16,6 +16,7 @@ from signalserve.client import (
     NotFound,
     PredictionRequest,
     Promotion,
+    ResourceExhausted,
     SignalClient,
     Unavailable,
 )
@@ -352,3 +353,22 @@ async def test_reading_an_async_stream_to_which_nothing_was_sent_ends_at_its_dea
     ):
         with pytest.raises(DeadlineExceeded, match="nothing was sent"):
             await anext(stream)
+
+
+def test_a_full_server_that_says_when_to_come_again_is_asked_again_and_one_that_does_not_is_not(
+    client, server
+):
+    assert client.predict("FULL", "15m", {"a": 0.5}).score == 0.5
+    assert server.prediction.calls["Predict"] == 3
+    with pytest.raises(ResourceExhausted):
+        client.predict("TOO_LARGE", "15m", {"a": 0.5})
+    assert server.prediction.calls["Predict"] == 4
+    with pytest.raises(ResourceExhausted):  # it asks for 1.5 s, which the deadline does not have
+        client.predict("RESOURCE_EXHAUSTED", "15m", {"a": 0.5}, deadline_ms=1_000)
+    assert server.prediction.calls["Predict"] == 5
+
+
+async def test_an_async_client_asks_a_full_server_again(server):
+    async with AsyncSignalClient(server.target, deadline_ms=LONG) as client:
+        assert (await client.predict("FULL", "15m", {"a": 0.5})).score == 0.5
+    assert server.prediction.calls["Predict"] == 3
