@@ -77,6 +77,7 @@ def live(
     from signalserve.live.bars import CsvReplay
     from signalserve.live.bootstrap import build_engine
     from signalserve.live.served_model import FeaturesMissingError, NotServedError
+    from signalserve.live.snapshot import SnapshotInUseError
 
     configure_logs(settings.logging.model_copy(update={"level": "warning"}))
     folder = settings.live.snapshot_dir if snapshot_dir is None else snapshot_dir
@@ -107,6 +108,7 @@ def live(
                 model_id=model_id,
                 on_bar=printer,
                 settle_seconds=settle,
+                hold_on=settings.live.hold_on,
             )
             notes.print(
                 f"replaying {len(source):,} bars of {path} against {settings.client.target};"
@@ -124,6 +126,9 @@ def live(
     except NotServedError as error:
         say_error(str(error))
         raise typer.Exit(NOT_FOUND if error.unknown else REFUSED) from None
+    except SnapshotInUseError as error:
+        say_error(str(error))
+        raise typer.Exit(REFUSED) from None
     except (FeatureError, FeaturesMissingError, OSError) as error:
         say_error(str(error))
         raise typer.Exit(FAILED) from None

@@ -12,7 +12,7 @@ import typer
 from signalserve.cli.connection import Connection, reaches_server
 from signalserve.cli.exits import USAGE, say_error
 from signalserve.cli.options import JsonOption
-from signalserve.cli.output import print_json, print_table
+from signalserve.cli.output import notes, print_json, print_table
 
 
 @reaches_server
@@ -44,6 +44,10 @@ def predict(
     if json_output:
         print_json(prediction)
         return
+    if prediction.out_of_range_features:
+        notes.print(
+            f"out of range: {', '.join(prediction.out_of_range_features)}", soft_wrap=True, markup=False
+        )
     print_table(
         ("row", "score", "model_id", "revision", "flags", "latency_ms"),
         [

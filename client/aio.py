@@ -18,7 +18,7 @@ from .aio_stream import AsyncStream
 from .base import BaseClient
 from .call import Call
 from .encode import Features
-from .errors import Cancelled, DeadlineExceeded, from_rpc_error
+from .errors import Cancelled, DeadlineExceeded, ResourceExhausted, from_rpc_error
 from .pages import Pages
 from .registry_values import AuditEvent, ModelDetails, ModelInfo, ModelList, PromoteResult
 from .requests import Key, PredictionRequest, Promotion
@@ -49,6 +49,8 @@ class AsyncSignalClient(BaseClient[grpc.aio.Channel]):
         *,
         feature_names: Iterable[str] | None = None,
         schema_hash: str | None = None,
+        feature_set: str | None = None,
+        min_registry_revision: int | None = None,
         event_time: datetime | None = None,
         request_id: str | None = None,
         deadline_ms: float | None = None,
@@ -57,9 +59,20 @@ class AsyncSignalClient(BaseClient[grpc.aio.Channel]):
 
         `features`: a mapping, a list of mappings, a DataFrame, or an array with `feature_names` or
         `schema_hash` (see `client.encode`). `event_time`: the close time of the bar, with its timezone.
+        `feature_set`: which definition computed the features, e.g. "core@1"; FailedPrecondition where it is not the
+        model's. `min_registry_revision`: answer from this revision of the registry or a later one, or Unavailable.
         """
         call = calls.predict(
-            symbol, timeframe, features, model_id, feature_names, schema_hash, event_time, request_id
+            symbol,
+            timeframe,
+            features,
+            model_id,
+            feature_names,
+            schema_hash,
+            event_time,
+            request_id,
+            feature_set,
+            min_registry_revision,
         )
         return await self._run(call, deadline_ms)
 
@@ -209,7 +222,22 @@ class AsyncSignalClient(BaseClient[grpc.aio.Channel]):
                 yield value
 
     async def _run(self, call: Call[Q, A, V], deadline_ms: float | None) -> V:
+        began, left, tries = perf_counter(), deadline_ms, 0
+        while True:
+            tries += 1
+            try:
+                return await self._once(call, left)
+            except ResourceExhausted as error:
+                took_ms = (perf_counter() - began) * 1000.0
+                pause = self._retry_pause(error, call, deadline_ms, took_ms, tries)
+                if pause is None:
+                    raise
+            await asyncio.sleep(pause)
+            left = self._left_ms(call, deadline_ms, (perf_counter() - began) * 1000.0)
+
+    async def _once(self, call: Call[Q, A, V], deadline_ms: float | None) -> V:
         began = perf_counter()
+        self._refuse_past(call, deadline_ms)
         stubs = self._present()
         try:
             # the stubs are typed for threads; on this channel they give what is awaited
@@ -219,7 +247,9 @@ class AsyncSignalClient(BaseClient[grpc.aio.Channel]):
         except asyncio.CancelledError:
             self._raise_unless_task_is_cancelled(call.request_id)
             raise
-        return call.value(answer, (perf_counter() - began) * 1000.0)
+        took_ms = (perf_counter() - began) * 1000.0
+        self._refuse_late(call, deadline_ms, took_ms)
+        return call.value(answer, took_ms)
 
     def _raise_unless_task_is_cancelled(self, request_id: str = "") -> None:
         task = asyncio.current_task()

@@ -52,6 +52,8 @@ class AsyncStream:
         *,
         feature_names: Iterable[str] | None = None,
         schema_hash: str | None = None,
+        feature_set: str | None = None,
+        min_registry_revision: int | None = None,
         event_time: datetime | None = None,
         request_id: str | None = None,
         sequence: int | None = None,
@@ -67,6 +69,8 @@ class AsyncStream:
             event_time,
             request_id,
             sequence,
+            feature_set,
+            min_registry_revision,
         )
         exchange = self._exchange
         give_up = perf_counter() + exchange.deadline
@@ -85,11 +89,12 @@ class AsyncStream:
         return self
 
     async def __anext__(self) -> StreamItem:
-        """Return the next answer; waits for it, and with nothing pending for another task's send."""
+        """Return the next answer; waits for it, and with nothing pending for another task's send, as `Stream` does."""
+        give_up = perf_counter() + self._exchange.deadline
         while (item := self._exchange.take()) is None:
             if self._exchange.exhausted:
                 raise StopAsyncIteration
-            await self._wait()
+            await self._wait(self._exchange.idle_patience(perf_counter(), give_up))
         self._changed.set()  # there is room for one more
         return item
 

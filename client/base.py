@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -17,12 +18,17 @@ from ..v1.serving_status_pb2 import WatchServingStatusRequest
 from . import requests as build
 from .call import Call, Kind, Stubs
 from .channel import Metadata, endpoint
+from .errors import DeadlineExceeded, ResourceExhausted, SignalServeError
 from .tls import TlsLike
 from .token import Token
 
 Q = TypeVar("Q")
 A = TypeVar("A")
 ChannelT = TypeVar("ChannelT", grpc.Channel, grpc.aio.Channel)
+
+
+_SHORTEST_PAUSE = 0.01
+_TRIES = 4
 
 
 class BaseClient(ABC, Generic[ChannelT]):
@@ -106,6 +112,43 @@ class BaseClient(ABC, Generic[ChannelT]):
     def _stream_method(self) -> Callable[..., Any]:
         """Return what starts a stream's call, signed already; the stream holds it."""
         return partial(_open_stream, self._present(), self._endpoint.metadata())
+
+    def _refuse_past(self, call: Call[Q, A, Any], deadline_ms: float | None) -> None:
+        """DeadlineExceeded for a deadline that is no time at all: gRPC may answer within it all the same."""
+        if deadline_ms is not None and build.seconds(deadline_ms) <= 0.0:
+            raise self._too_late(call, deadline_ms)
+
+    def _refuse_late(self, call: Call[Q, A, Any], deadline_ms: float | None, took_ms: float) -> None:
+        """DeadlineExceeded for an answer after its deadline; a change that was made is told in any case."""
+        limit = self._default_ms(call.kind) if deadline_ms is None else deadline_ms
+        if took_ms > limit and call.kind is not Kind.CHANGE:
+            raise self._too_late(call, limit)
+
+    def _too_late(self, call: Call[Q, A, Any], deadline_ms: float) -> DeadlineExceeded:
+        text = f"no answer within {deadline_ms:g} ms [{self.target}]"
+        return DeadlineExceeded(text, request_id=call.request_id)
+
+    def _retry_pause(
+        self,
+        error: SignalServeError,
+        call: Call[Q, A, Any],
+        deadline_ms: float | None,
+        took_ms: float,
+        tries: int,
+    ) -> float | None:
+        """Seconds to wait before a refused call is made again; None where it can't be, or not in time.
+
+        gRPC's own retries can't tell a full server, which says when to come again, from a message over the limit,
+        which stays so.
+        """
+        limit = self._default_ms(call.kind) if deadline_ms is None else deadline_ms
+        if tries >= _TRIES or not isinstance(error, ResourceExhausted) or error.retry_after is None:
+            return None
+        pause = max(error.retry_after, _SHORTEST_PAUSE) * (1.0 + 0.2 * random.random())  # noqa: S311 - no secret
+        return pause if took_ms + pause * 1000.0 < limit else None
+
+    def _left_ms(self, call: Call[Q, A, Any], deadline_ms: float | None, took_ms: float) -> float:
+        return (self._default_ms(call.kind) if deadline_ms is None else deadline_ms) - took_ms
 
     def _default_ms(self, kind: Kind) -> float:
         if kind is Kind.PREDICTION:

@@ -51,6 +51,8 @@ def predict(
     schema_hash: str | None,
     event_time: datetime | None,
     request_id: str | None,
+    feature_set: str | None = None,
+    min_registry_revision: int | None = None,
 ) -> Call[PredictRequest, PredictResponse, Prediction]:
     """Describe a prediction; TypeError and ValueError as `encode_predict` says."""
     request = encode_predict(
@@ -62,6 +64,8 @@ def predict(
         schema_hash=schema_hash,
         event_time=event_time,
         request_id=request_id,
+        feature_set=feature_set,
+        min_registry_revision=min_registry_revision,
     )
     return Call(
         Kind.PREDICTION,

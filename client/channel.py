@@ -8,6 +8,7 @@ What is repeated, and why that is safe:
 - Predict, PredictBatch and the reads change nothing: repeated on UNAVAILABLE.
 - Promote, Rollback and Archive always carry a `request_id`, for which the server gives a second arrival the
   first one's answer: repeated on UNAVAILABLE.
+- RESOURCE_EXHAUSTED with a RetryInfo did nothing: repeated after the pause that it names.
 - Streams are not repeated: the caller knows from the sequences what was answered.
 
 Nothing is repeated past the call's deadline. The pauses double and carry gRPC's jitter of 20 %.
@@ -38,6 +39,9 @@ VIA_HEADER = "signalserve-via"
 _PORTS = re.compile(r":(\d+)(?=,|$)")
 # a name server that the target names may say that anything is here
 _SCHEME = re.compile(r"^(ipv4:|ipv6:|dns:(///)?)")
+
+_WITH_PORT = re.compile(r"(\[[^\]]+\]|%5B.+%5D|[^:\[\]]+):\d+", re.IGNORECASE)
+_PORTLESS = ("unix:", "unix-abstract:", "vsock:", "xds:", "google-c2p:")
 
 Metadata: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -104,6 +108,9 @@ def endpoint(
     for port in _PORTS.findall(target):
         if not 0 < int(port) <= 65535:
             raise ValueError(f"target {target!r}: {port} is no port; they go from 1 to 65535")
+    for address in _addresses(target):
+        if not _WITH_PORT.fullmatch(address):
+            raise ValueError(f"target {target!r}: {address!r} names no port; give e.g. '{address}:50051'")
     options = channel_options()
     files, source, local = tls_of(tls), token_source(token), _is_local(target)
     if files is None or local:
@@ -117,6 +124,12 @@ def endpoint(
     if files is not None and files.server_name:
         options += (("grpc.ssl_target_name_override", files.server_name),)
     return Endpoint(target, options, FollowedTls(files) if files is not None else None, source, via, actor)
+
+
+def _addresses(target: str) -> list[str]:
+    """What gRPC would give port 443 where none is named; nothing for a scheme that has no ports of ours to see."""
+    bare = _SCHEME.sub("", target)
+    return [] if "//" in bare or bare.startswith(_PORTLESS) else bare.split(",")
 
 
 def _is_local(target: str) -> bool:

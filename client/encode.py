@@ -5,10 +5,11 @@ Features are one of:
 - a mapping of name to number, or a pandas Series of them: one row;
 - a sequence of such mappings, all with the same names: n rows;
 - a pandas DataFrame: its rows, its columns' names;
+- a row that carries its `feature_names`, and its `feature_set`, as `FeaturePipeline.latest` gives it;
 - an array or nested sequence of numbers, [k] for one row or [n, k], with `feature_names=` (k names) or,
   when its columns are exactly the model's in the model's order, with `schema_hash=`.
 
-With named features (the first three), `feature_names=` picks and orders the columns. NaN and infinite values
+With named features (all but the last), `feature_names=` picks and orders the columns. NaN and infinite values
 pass: whether a model takes them is the server's to say. Text, None and complex numbers do not pass.
 """
 
@@ -45,6 +46,8 @@ def encode_predict(
     event_time: datetime | None = None,
     request_id: str | None = None,
     sequence: int = 0,
+    feature_set: str | None = None,
+    min_registry_revision: int | None = None,
 ) -> prediction_pb2.PredictRequest:
     """Return the request for 1..n rows of `features`.
 
@@ -71,6 +74,8 @@ def encode_predict(
         event_time=_timestamp(event_time),
         request_id=request_id or "",
         sequence=sequence,
+        feature_set=_feature_set(features) if feature_set is None else feature_set,
+        min_registry_revision=min_registry_revision or 0,
     )
     if matrix.size:
         # the wire form of a packed double field is the array's own bytes: one copy instead of n Python floats
@@ -101,6 +106,8 @@ def _named(features: Features, chosen: tuple[str, ...] | None) -> tuple[tuple[st
     """Encode features that carry their names; None where they carry none."""
     if isinstance(features, Mapping):
         return _rows([features], chosen)
+    if hasattr(features, "feature_names") and hasattr(features, "__array__"):
+        return _columns(features.feature_names, np.asarray(features).reshape(1, -1), chosen)
     if hasattr(features, "columns") and hasattr(features, "to_numpy"):
         return _columns(features.columns, features.to_numpy(), chosen)
     if hasattr(features, "index") and hasattr(features, "to_numpy"):  # a Series, as frame.iloc[-1] gives it
@@ -197,7 +204,16 @@ def _names(names: Iterable[object]) -> tuple[str, ...]:
         if not isinstance(name, str):
             raise TypeError(f"feature name {name!r} is a {type(name).__name__}, not a text")
         checked.append(name)
+    if len(set(checked)) != len(checked):
+        twice = next(name for place, name in enumerate(checked) if name in checked[:place])
+        raise ValueError(f"feature {twice!r} stands more than once; keep one")
     return tuple(checked)
+
+
+def _feature_set(features: Features) -> str:
+    """What the features say of themselves; "" where they say nothing."""
+    declared = getattr(features, "feature_set", "") if hasattr(features, "feature_names") else ""
+    return declared if isinstance(declared, str) else ""
 
 
 def _require_text(what: str, value: object) -> None:

@@ -106,6 +106,14 @@ class Exchange:
             "stream is given up: open another"
         )
 
+    def idle_patience(self, now: float, give_up: float) -> float | None:
+        """Seconds to wait for a send; None while an answer is pending; DeadlineExceeded past `give_up`."""
+        if self._pending:
+            return None
+        if now >= give_up:
+            raise DeadlineExceeded(f"nothing was sent to answer within {self.deadline * 1000:.0f} ms")
+        return give_up - now
+
     def full(self) -> ResourceExhausted:
         """Return the error for a send that found no room in time."""
         return ResourceExhausted(

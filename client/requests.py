@@ -37,6 +37,8 @@ class PredictionRequest:
     schema_hash: str | None = None
     event_time: datetime | None = None
     request_id: str | None = None
+    feature_set: str | None = None
+    min_registry_revision: int | None = None
 
     def to_proto(self) -> prediction_pb2.PredictRequest:
         """Encode it; ValueError and TypeError as `encode_predict` says."""
@@ -49,6 +51,8 @@ class PredictionRequest:
             schema_hash=self.schema_hash,
             event_time=self.event_time,
             request_id=self.request_id,
+            feature_set=self.feature_set,
+            min_registry_revision=self.min_registry_revision,
         )
 
 
@@ -86,6 +90,8 @@ def stream_request(
     event_time: datetime | None,
     request_id: str | None,
     sequence: int | None,
+    feature_set: str | None = None,
+    min_registry_revision: int | None = None,
 ) -> prediction_pb2.PredictStreamRequest:
     """Encode one request of a stream; without a sequence of its own it gets the stream's."""
     return prediction_pb2.PredictStreamRequest(
@@ -99,6 +105,8 @@ def stream_request(
             event_time=event_time,
             request_id=request_id,
             sequence=sequence or 0,
+            feature_set=feature_set,
+            min_registry_revision=min_registry_revision,
         )
     )
 

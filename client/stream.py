@@ -59,6 +59,8 @@ class Stream:
         *,
         feature_names: Iterable[str] | None = None,
         schema_hash: str | None = None,
+        feature_set: str | None = None,
+        min_registry_revision: int | None = None,
         event_time: datetime | None = None,
         request_id: str | None = None,
         sequence: int | None = None,
@@ -79,6 +81,8 @@ class Stream:
             event_time,
             request_id,
             sequence,
+            feature_set,
+            min_registry_revision,
         )
         exchange = self._exchange
         give_up = perf_counter() + exchange.deadline
@@ -97,12 +101,16 @@ class Stream:
         return self
 
     def __next__(self) -> StreamItem:
-        """Return the next answer; waits for it, and with nothing pending for another thread's send."""
+        """Return the next answer; waits for it, and with nothing pending for another thread's send.
+
+        DeadlineExceeded where none comes within the stream's deadline; the stream stays open.
+        """
+        give_up = perf_counter() + self._exchange.deadline
         with self._changed:
             while (item := self._exchange.take()) is None:
                 if self._exchange.exhausted:
                     raise StopIteration
-                self._wait()
+                self._wait(self._exchange.idle_patience(perf_counter(), give_up))
             self._changed.notify_all()  # there is room for one more
         return item
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from time import perf_counter
+from time import perf_counter, sleep
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -16,7 +16,7 @@ from . import requests as build
 from .base import BaseClient
 from .call import Call
 from .encode import Features
-from .errors import DeadlineExceeded, from_rpc_error
+from .errors import DeadlineExceeded, ResourceExhausted, from_rpc_error
 from .pages import Pages
 from .registry_values import AuditEvent, ModelDetails, ModelInfo, ModelList, PromoteResult
 from .requests import Key, PredictionRequest, Promotion
@@ -59,6 +59,8 @@ class SignalClient(BaseClient[grpc.Channel]):
         *,
         feature_names: Iterable[str] | None = None,
         schema_hash: str | None = None,
+        feature_set: str | None = None,
+        min_registry_revision: int | None = None,
         event_time: datetime | None = None,
         request_id: str | None = None,
         deadline_ms: float | None = None,
@@ -67,9 +69,20 @@ class SignalClient(BaseClient[grpc.Channel]):
 
         `features`: a mapping, a list of mappings, a DataFrame, or an array with `feature_names` or
         `schema_hash` (see `client.encode`). `event_time`: the close time of the bar, with its timezone.
+        `feature_set`: which definition computed the features, e.g. "core@1"; FailedPrecondition where it is not the
+        model's. `min_registry_revision`: answer from this revision of the registry or a later one, or Unavailable.
         """
         call = calls.predict(
-            symbol, timeframe, features, model_id, feature_names, schema_hash, event_time, request_id
+            symbol,
+            timeframe,
+            features,
+            model_id,
+            feature_names,
+            schema_hash,
+            event_time,
+            request_id,
+            feature_set,
+            min_registry_revision,
         )
         return self._run(call, deadline_ms)
 
@@ -215,12 +228,29 @@ class SignalClient(BaseClient[grpc.Channel]):
             yield from pages.take(self._run(pages.call, deadline_ms))
 
     def _run(self, call: Call[Q, A, V], deadline_ms: float | None) -> V:
+        began, left, tries = perf_counter(), deadline_ms, 0
+        while True:
+            tries += 1
+            try:
+                return self._once(call, left)
+            except ResourceExhausted as error:
+                took_ms = (perf_counter() - began) * 1000.0
+                pause = self._retry_pause(error, call, deadline_ms, took_ms, tries)
+                if pause is None:
+                    raise
+            sleep(pause)
+            left = self._left_ms(call, deadline_ms, (perf_counter() - began) * 1000.0)
+
+    def _once(self, call: Call[Q, A, V], deadline_ms: float | None) -> V:
         began = perf_counter()
+        self._refuse_past(call, deadline_ms)
         try:
             answer = self._start(self._present(), call, deadline_ms)
         except grpc.RpcError as error:
             raise from_rpc_error(error, call.request_id, self.target) from error
-        return call.value(answer, (perf_counter() - began) * 1000.0)
+        took_ms = (perf_counter() - began) * 1000.0
+        self._refuse_late(call, deadline_ms, took_ms)
+        return call.value(answer, took_ms)
 
     def _open(self) -> grpc.Channel:
         reach = self._endpoint

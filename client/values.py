@@ -14,6 +14,10 @@ from .errors import SignalServeError, from_status
 
 _FLAG_PREFIX = "PREDICTION_FLAG_"
 _SMALL = 256
+_OUTPUTS: dict[int, str] = {
+    prediction_pb2.PREDICTION_OUTPUT_PROBABILITY: "probability",
+    prediction_pb2.PREDICTION_OUTPUT_VALUE: "value",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +25,10 @@ class Prediction:
     """Scores of one request and the model that gave them.
 
     `scores`: read-only float64 [n], one a row: probability of class 1, or a regressor's value.
-    `flags`: of STALE_MODEL, STALE_BAR, FUTURE_BAR, OUT_OF_RANGE. `latency_ms`: from the call to its answer, seen here.
+    `flags`: of STALE_MODEL, STALE_BAR, OUT_OF_RANGE, NOT_CURRENT, FUTURE_BAR. `latency_ms`: from the call to its
+    answer, seen here. `output`: "probability" or "value"; "" from an older server. `feature_set`: which definition
+    computed the features that the model was trained on; "" where that is not known. `out_of_range_features`: what
+    OUT_OF_RANGE is about, at most 20 of them.
     """
 
     scores: npt.NDArray[np.float64] = field(compare=False)
@@ -33,6 +40,9 @@ class Prediction:
     flags: tuple[str, ...]
     sequence: int
     latency_ms: float
+    output: str = ""
+    feature_set: str = ""
+    out_of_range_features: tuple[str, ...] = ()
 
     @property
     def score(self) -> float:
@@ -61,6 +71,9 @@ class Prediction:
             flags=tuple(_flag_name(flag) for flag in message.flags),
             sequence=message.sequence,
             latency_ms=latency_ms,
+            output=_OUTPUTS.get(message.output, ""),
+            feature_set=message.feature_set,
+            out_of_range_features=tuple(message.out_of_range_features),
         )
 
 

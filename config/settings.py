@@ -87,6 +87,11 @@ class LiveSettings(Section):
 
     ohlcv_path: PathTemplate | None = None
     snapshot_dir: Path = Path("outputs/live")
+    hold_on: tuple[Literal["STALE_MODEL", "STALE_BAR", "OUT_OF_RANGE", "NOT_CURRENT", "FUTURE_BAR"], ...] = (
+        "NOT_CURRENT",
+        "STALE_BAR",
+        "FUTURE_BAR",
+    )
 
 
 class LabSettings(Section):

@@ -23,6 +23,7 @@ import pandas as pd
 from signalserve.features import columns
 from signalserve.features.errors import BarsError, FeatureError, UnknownPresetError
 from signalserve.features.rolling import Array
+from signalserve.features.row import FeatureRow
 from signalserve.features.table import NUMBER_COLUMNS, PRICE_COLUMNS
 
 PIPELINE_VERSION = "1"
@@ -75,15 +76,19 @@ class FeaturePipeline:
     >>> len(pipeline.names), pipeline.warmup_bars, pipeline.window_bars
     (40, 200, 640)
 
+    `feature_set` names the definition, by default preset and version, such as "core@1"; "": nothing is said of it, for
+    a model that was trained under another name.
+
     Raises:
         UnknownPresetError: there is no such preset.
     """
 
-    def __init__(self, preset: str = "core") -> None:
+    def __init__(self, preset: str = "core", *, feature_set: str | None = None) -> None:
         if preset not in _PRESETS:
             raise UnknownPresetError(f"no feature preset {preset!r}; there are {', '.join(PRESETS)}")
         self.preset = preset
         self.version = PIPELINE_VERSION
+        self.feature_set = f"{preset}@{PIPELINE_VERSION}" if feature_set is None else feature_set
         self._groups, self.warmup_bars, self.window_bars = _PRESETS[preset]
         self.names: tuple[str, ...] = tuple(self._compute(_one_bar()))
 
@@ -113,8 +118,8 @@ class FeaturePipeline:
             self._refuse_holes(matrix)
         return pd.DataFrame(matrix, index=frame.index, columns=list(self.names))
 
-    def latest(self, frame: pd.DataFrame) -> Array:
-        """Features of the last bar, float64 [k], from the last `window_bars` bars of the frame.
+    def latest(self, frame: pd.DataFrame) -> FeatureRow:
+        """Features of the last bar, from the last `window_bars` bars of the frame, with their names; to be predicted.
 
         Raises:
             BarsError: as for `transform`, or there are not more than `warmup_bars` bars.
@@ -122,7 +127,7 @@ class FeaturePipeline:
         if len(frame) <= self.warmup_bars:
             raise BarsError(f"{len(frame)} bars are too few; features need more than {self.warmup_bars}")
         row = self.transform(frame.iloc[-self.window_bars :]).to_numpy()[-1]
-        return np.asarray(row, dtype=np.float64)
+        return FeatureRow(np.asarray(row, dtype=np.float64), self.names, self.feature_set)
 
     def _compute(self, bars: columns.BarArrays) -> columns.Columns:
         computed: columns.Columns = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from signalserve.client import SignalClient
@@ -29,6 +30,7 @@ def build_engine(
     on_bar: OnBar | None = None,
     event_times: bool = False,
     settle_seconds: float = 30.0,
+    hold_on: Collection[str] = (),
 ) -> LiveEngine:
     """Build an engine that asks over a stream of the client's, trades on paper and keeps a snapshot.
 
@@ -53,4 +55,5 @@ def build_engine(
         pinned_model_id=model_id,
         event_times=event_times,
         settle_seconds=settle_seconds,
+        hold_on=hold_on,
     )

@@ -9,7 +9,8 @@ For each closed bar, in this order:
    ordered;
 5. the record is kept, the snapshot replaced, the callback called.
 
-A bar without a score at its moment is held: no signal, counted, said in its note. After the last bar the
+A bar without a score at its moment is held: no signal, counted, said in its note. So is one whose features fail,
+however they do, and one whose answer is no score: one bar never ends a run. After the last bar the
 engine waits up to `settle_seconds` for the scores that are still due, since no bar waits any more. What is open
 then stays open.
 
@@ -19,7 +20,8 @@ Holes in the bars are counted and noted; the features take the rows as consecuti
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
 from time import monotonic
@@ -37,6 +39,7 @@ from signalserve.live.bars import Bar, BarSource
 from signalserve.live.records import BarRecord, LatencyWindow, LiveCounts, LiveResult
 from signalserve.live.scoring import LinkReport, Score, Scorer
 from signalserve.live.snapshot import LiveSnapshot, SignalEntry, SnapshotFile
+from signalserve.live.usable import why_held, why_unusable
 from signalserve.live.window import BarWindow
 from signalserve.trading.trader import Trader
 
@@ -63,6 +66,7 @@ class LiveEngine:
         event_times: send each bar's close time, for the server's STALE_BAR flag. Not for replays: every old
             bar would be flagged.
         settle_seconds: how long to wait for scores after the last bar.
+        hold_on: flags of an answer that is not traded on.
 
     ::
 
@@ -84,6 +88,7 @@ class LiveEngine:
         pinned_model_id: str | None = None,
         event_times: bool = False,
         settle_seconds: float = 30.0,
+        hold_on: Collection[str] = (),
     ) -> None:
         self.symbol = symbol
         self.timeframe = timeframe
@@ -97,6 +102,7 @@ class LiveEngine:
         self._pinned = pinned_model_id
         self._event_times = event_times
         self._settle_seconds = settle_seconds
+        self._hold_on = frozenset(hold_on)
 
         self._step = timeframe_delta(timeframe)
         self._window = BarWindow(pipeline.window_bars)
@@ -118,14 +124,22 @@ class LiveEngine:
         """Take bars until the source ends, `max_bars` were taken or `stop` is called; give what was.
 
         Raises:
+            SnapshotInUseError: another engine keeps the snapshot file; no bar was taken.
             BarsError and what else the source raises; RuntimeError for a fault of the scorer's.
         """
+        with ExitStack() as held:
+            held.callback(self._scorer.close)
+            if self._snapshot is not None:
+                held.enter_context(self._snapshot.held())
+            return self._run_held(max_bars)
+
+    def _run_held(self, max_bars: int | None) -> LiveResult:
         _log.info("live.started", key=f"{self.symbol}/{self.timeframe}", snapshot=self._where())
         try:
             self._run(max_bars)
             link = self._scorer.report()
         finally:
-            self._scorer.close()
+            self._scorer.close()  # before the last snapshot, which says how the way to the server ended
             self._publish("stopped")
         _log.info("live.stopped", bars=self._counts.bars, unanswered=link.outstanding)
         return LiveResult(
@@ -166,9 +180,12 @@ class LiveEngine:
         self._window.append(bar)
         self._trader.open_bar(bar.open)
         self._take_late()
-        score = self._score(bar, notes)
-        prediction = score.prediction if score is not None else None
-        probability = None if prediction is None else prediction.score
+        prediction = self._score(bar, notes)
+        probability = None
+        if prediction is not None and not self._unusable(prediction, notes):
+            probability = prediction.score
+        if prediction is not None and prediction.out_of_range_features:
+            notes.append(f"out of range: {', '.join(prediction.out_of_range_features)}")
         signal = self._trader.close_bar(bar.close, probability)
         self._counts.fills = len(self._account.fills)
         if self._account.ruined:
@@ -188,10 +205,10 @@ class LiveEngine:
             note="; ".join(notes),
         )
         self._records.append(record)
-        if signal is not None and prediction is not None:
+        if signal is not None and prediction is not None and probability is not None:
             self._counts.signals += 1
             self._signals.append(
-                SignalEntry(bar.time, signal.value, prediction.score, prediction.model_id, bar.close)
+                SignalEntry(bar.time, signal.value, probability, prediction.model_id, bar.close)
             )
         self._publish("running")
         if self._on_bar is not None:
@@ -211,7 +228,7 @@ class LiveEngine:
         self._last_time = last
         return True
 
-    def _score(self, bar: Bar, notes: list[str]) -> Score | None:
+    def _score(self, bar: Bar, notes: list[str]) -> Prediction | None:
         row = self._row(notes)
         if row is None:
             return None
@@ -222,7 +239,15 @@ class LiveEngine:
             notes.append(f"held: {score.reason}")
         else:
             self._note_answer(score, score.prediction)
-        return score
+        return score.prediction
+
+    def _unusable(self, prediction: Prediction, notes: list[str]) -> bool:
+        why = why_unusable(prediction, self._pipeline.feature_set) or why_held(prediction, self._hold_on)
+        if why:
+            self._counts.unusable += 1
+            self._counts.holds += 1
+            notes.append(f"held: {why}")
+        return bool(why)
 
     def _row(self, notes: list[str]) -> NDArray[np.float64] | None:
         if len(self._window) <= self._pipeline.warmup_bars:
@@ -230,11 +255,14 @@ class LiveEngine:
             notes.append("warm-up of the features")
             return None
         try:
-            return self._pipeline.latest(self._window.frame())
-        except FeatureError as error:
+            return self._pipeline.latest(self._window.frame()).values
+        except Exception as error:  # noqa: BLE001 - whatever a bar does to the features, the next one may be well
             self._counts.errors += 1
             self._counts.holds += 1
-            notes.append(f"held: no features: {error}")
+            known = isinstance(error, FeatureError)
+            if not known:
+                _log.exception("live.features_failed", key=f"{self.symbol}/{self.timeframe}")
+            notes.append(f"held: no features: {error if known else f'{type(error).__name__}: {error}'}")
             return None
 
     def _take_late(self) -> None:
@@ -243,6 +271,10 @@ class LiveEngine:
             prediction = score.prediction
             if prediction is None:
                 record = replace(record, note=f"{record.note}; no score: {score.reason}")
+            elif why := why_unusable(prediction, self._pipeline.feature_set):
+                self._counts.unusable += 1
+                self._note_answer(score, prediction)
+                record = replace(record, note=f"{record.note}; no score: {why}")
             else:
                 self._counts.late += 1
                 self._note_answer(score, prediction)
@@ -294,7 +326,7 @@ class LiveEngine:
         )
         try:
             self._snapshot.write(snapshot)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             if not self._counts.snapshot_errors:
                 _log.warning("live.snapshot_failed", path=self._where(), error=str(error))
             self._counts.snapshot_errors += 1

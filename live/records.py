@@ -38,7 +38,9 @@ class LiveCounts:
     """Counted since the start.
 
     `bars`: taken from the source. `warmup`: of them, without features yet. `answers`: scores, the `late` ones
-    included. `holds`: bars with features that had no score at their moment. `fills`: a flip is two. `gaps` and
+    included. `holds`: bars past the warm-up that had no score at their moment. `unusable`: of the
+    answers, those that were not traded on: not one finite number, a regressor's value, of other features, or flagged.
+    `fills`: a flip is two. `gaps` and
     `missing_bars`: holes in the bars and what they lack. `ignored_bars`: repeated or older than the last.
     `errors`: failed tries and rows without features. `reconnects`: streams after the first. `snapshot_errors`:
     snapshots that could not be written.
@@ -49,6 +51,7 @@ class LiveCounts:
     answers: int = 0
     late: int = 0
     holds: int = 0
+    unusable: int = 0
     signals: int = 0
     fills: int = 0
     gaps: int = 0

@@ -76,7 +76,9 @@ def choose_pipeline(details: ModelDetails, preset: str | None = None) -> ChosenP
     """
     trained = details.metadata.get("feature_preset")
     named = preset or (trained if trained in PRESETS else None)
-    candidates = [FeaturePipeline(name) for name in ((named,) if named else PRESETS)]
+    # a model that was trained under another name gets its columns by their names: there is no set to hold it to
+    declared = None if trained in (None, named) else ""
+    candidates = [FeaturePipeline(name, feature_set=declared) for name in ((named,) if named else PRESETS)]
     for pipeline in candidates:
         if not _missing(details, pipeline):
             return ChosenPipeline(pipeline, _warning(details, pipeline))
@@ -133,6 +135,6 @@ def _warning(details: ModelDetails, pipeline: FeaturePipeline) -> str:
     if trained and str(trained) != pipeline.version:
         return (
             f"{details.model.model_id} was trained with feature version {trained}, and this is version"
-            f" {PIPELINE_VERSION}: its live scores differ from its offline ones"
+            f" {PIPELINE_VERSION}: its live scores differ from its offline ones, and are held where the server says so"
         )
     return ""

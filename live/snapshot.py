@@ -1,16 +1,26 @@
 """The snapshot file: what the engine does right now, for whoever reads it.
 
 Replaced at each bar by one rename, so a reader at any moment finds a whole JSON document, this bar's or the
-last one's. It is not forced onto the disk: after a power cut the next bar writes it anew.
+last one's. It is not forced onto the disk: after a power cut the next bar writes it anew. A number that JSON does
+not have, NaN or an infinity, is null.
+
+One engine at a time keeps a file: a lock beside it, `.{name}.lock`, is held for the run. The system lets go of a dead
+engine's, so that nothing needs to be cleaned up.
 """
 
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+import structlog
+from filelock import FileLock, Timeout
 
 from signalserve.common.files import write_atomically
 from signalserve.live.records import BarRecord, LiveCounts
@@ -18,6 +28,12 @@ from signalserve.live.scoring import LinkReport
 from signalserve.trading.rules import TradingRules
 
 FORMAT = 1
+
+_log = structlog.get_logger("live")
+
+
+class SnapshotInUseError(Exception):
+    """Another engine that runs keeps the snapshot file; the text names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +85,11 @@ class LiveSnapshot:
             "server_error": link.last_error,
             "unanswered": link.outstanding,
         }
-        return json.dumps(values, default=_plain, allow_nan=False, ensure_ascii=False)
+        try:
+            return json.dumps(values, default=_plain, allow_nan=False, ensure_ascii=False)
+        except ValueError:  # rare, and only then worth the walk through all records
+            whole = json.loads(json.dumps(values, default=_plain, ensure_ascii=False))
+            return json.dumps(_finite(whole), allow_nan=False, ensure_ascii=False)
 
 
 class SnapshotFile:
@@ -87,6 +107,30 @@ class SnapshotFile:
         self.path = Path(folder) / name
         self.path.parent.mkdir(parents=True, exist_ok=True)
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the file to this engine.
+
+        Where no lock can be made, as in a folder that can't be written, the engine runs without one and says so.
+
+        Raises:
+            SnapshotInUseError: another engine keeps it.
+        """
+        lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise SnapshotInUseError(
+                f"another live engine keeps {self.path.resolve()}: stop it, or give this one a folder of its own"
+                " (--snapshot-dir, live.snapshot_dir)"
+            ) from None
+        except (OSError, NotImplementedError) as error:
+            _log.warning("live.snapshot_unlocked", path=str(self.path.resolve()), error=str(error))
+        try:
+            yield
+        finally:
+            lock.release()
+
     def write(self, snapshot: LiveSnapshot) -> None:
         """Replace the file; OSError where that fails, and the old one stays."""
         write_atomically(self.path, (snapshot.to_json() + "\n").encode(), durable=False)
@@ -95,6 +139,14 @@ class SnapshotFile:
 def _fields(value: Any) -> dict[str, Any]:
     # asdict would copy every record of `recent` in depth, at each bar
     return {item.name: getattr(value, item.name) for item in fields(value)}
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _plain(value: object) -> str | dict[str, Any]:

@@ -55,6 +55,7 @@ class FakePrediction(prediction_service_pb2_grpc.PredictionServiceServicer):
         self.requests: list[Any] = []
         self.release = threading.Event()
         self.hold_watch = False
+        self.extra: dict[str, Any] = {}
 
     def answer(self, request: prediction_pb2.PredictRequest) -> Any:
         """Score = first value of each row; a symbol that is a code's name gives that error."""
@@ -70,6 +71,7 @@ class FakePrediction(prediction_service_pb2_grpc.PredictionServiceServicer):
             schema_hash=request.schema_hash or "s" * 64,
             flags=[prediction_pb2.PREDICTION_FLAG_STALE_BAR],
             sequence=request.sequence,
+            **self.extra,
         )
 
     def _note(self, method: str, request: Any, context: grpc.ServicerContext) -> None:
@@ -85,6 +87,12 @@ class FakePrediction(prediction_service_pb2_grpc.PredictionServiceServicer):
             context.abort(grpc.StatusCode.NOT_FOUND, "no details here")
         if request.symbol == "FLAKY" and self.calls["Predict"] < 3:
             context.abort_with_status(rpc_status.to_status(error_status("UNAVAILABLE")))
+        if request.symbol == "FULL" and self.calls["Predict"] < 3:
+            context.abort_with_status(
+                rpc_status.to_status(error_status("RESOURCE_EXHAUSTED", retry_after=0.02))
+            )
+        if request.symbol == "TOO_LARGE":
+            context.abort_with_status(rpc_status.to_status(error_status("RESOURCE_EXHAUSTED")))
         answer = self.answer(request)
         if isinstance(answer, status_pb2.Status):
             context.abort_with_status(rpc_status.to_status(answer))

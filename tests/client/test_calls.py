@@ -16,9 +16,11 @@ from signalserve.client import (
     NotFound,
     PredictionRequest,
     Promotion,
+    ResourceExhausted,
     SignalClient,
     Unavailable,
 )
+from signalserve.v1 import prediction_pb2
 
 LONG = 20_000
 TOKEN = "secret"  # noqa: S105  opens nothing
@@ -203,6 +205,15 @@ def test_a_call_ends_at_its_deadline(client, server):
     assert server.prediction.calls["Predict"] == 1
 
 
+@pytest.mark.parametrize("deadline_ms", [0, -5, 0.0001])
+def test_a_deadline_that_is_no_time_gives_no_answer(client, server, deadline_ms):
+    for _ in range(20):
+        with pytest.raises(DeadlineExceeded):
+            client.predict("X", "15m", {"a": 1.0}, deadline_ms=deadline_ms)
+    if deadline_ms <= 0:
+        assert server.prediction.calls["Predict"] == 0
+
+
 @pytest.mark.parametrize("deadline", [float("inf"), float("nan")])
 def test_no_call_is_without_a_deadline(client, deadline):
     with pytest.raises(ValueError, match="finite"):
@@ -302,3 +313,62 @@ def test_both_clients_have_the_same_calls_with_the_same_arguments():
         }
 
     assert face(SignalClient) == face(AsyncSignalClient)
+
+
+def test_a_prediction_says_what_its_score_is_and_which_features_are_out_of_range(client, server):
+    server.prediction.extra = {
+        "output": prediction_pb2.PREDICTION_OUTPUT_VALUE,
+        "feature_set": "core@1",
+        "out_of_range_features": ["rsi_14"],
+    }
+    prediction = client.predict("X", "15m", {"a": 1.0}, feature_set="core@1", min_registry_revision=7)
+    assert (prediction.output, prediction.feature_set) == ("value", "core@1")
+    assert prediction.out_of_range_features == ("rsi_14",)
+    sent = server.prediction.requests[-1]
+    assert (sent.feature_set, sent.min_registry_revision) == ("core@1", 7)
+    server.prediction.extra = {}
+    with client.stream() as stream:
+        stream.send("X", "15m", {"a": 1.0}, feature_set="core@1")
+        assert (item := next(stream)).prediction.output == ""
+        assert item.prediction.feature_set == ""
+
+
+def test_reading_a_stream_to_which_nothing_was_sent_ends_at_its_deadline(client):
+    with (
+        client.stream(deadline_ms=50) as stream,
+        pytest.raises(DeadlineExceeded, match="nothing was sent to answer within 50 ms"),
+    ):
+        next(stream)
+    with client.stream(deadline_ms=LONG) as stream:
+        helper = threading.Thread(target=stream.send, args=("X", "15m", {"a": 0.5}))
+        helper.start()
+        assert next(stream).prediction.score == 0.5
+        helper.join()
+
+
+async def test_reading_an_async_stream_to_which_nothing_was_sent_ends_at_its_deadline(server):
+    async with (
+        AsyncSignalClient(server.target, deadline_ms=LONG) as client,
+        client.stream(deadline_ms=50) as stream,
+    ):
+        with pytest.raises(DeadlineExceeded, match="nothing was sent"):
+            await anext(stream)
+
+
+def test_a_full_server_that_says_when_to_come_again_is_asked_again_and_one_that_does_not_is_not(
+    client, server
+):
+    assert client.predict("FULL", "15m", {"a": 0.5}).score == 0.5
+    assert server.prediction.calls["Predict"] == 3
+    with pytest.raises(ResourceExhausted):
+        client.predict("TOO_LARGE", "15m", {"a": 0.5})
+    assert server.prediction.calls["Predict"] == 4
+    with pytest.raises(ResourceExhausted):  # it asks for 1.5 s, which the deadline does not have
+        client.predict("RESOURCE_EXHAUSTED", "15m", {"a": 0.5}, deadline_ms=1_000)
+    assert server.prediction.calls["Predict"] == 5
+
+
+async def test_an_async_client_asks_a_full_server_again(server):
+    async with AsyncSignalClient(server.target, deadline_ms=LONG) as client:
+        assert (await client.predict("FULL", "15m", {"a": 0.5})).score == 0.5
+    assert server.prediction.calls["Predict"] == 3

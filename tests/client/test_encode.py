@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from signalserve.client.encode import encode_features, encode_predict
+from signalserve.features.pipeline import FeaturePipeline
+from signalserve.features.synthetic import synthetic_bars
 from signalserve.v1.prediction_pb2 import PredictRequest
 
 NAMES = ["rsi", "atr", "macd"]
@@ -67,12 +69,6 @@ def test_a_schema_hash_stands_for_the_names_of_an_array():
 def test_integers_booleans_and_float32_are_numbers():
     request = encode_predict("X", "15m", {"i": 3, "b": True, "f": np.float32(0.5), "n": np.int64(-2)})
     assert list(request.values) == [3.0, 1.0, 0.5, -2.0]
-
-
-def test_names_that_come_twice_are_sent_for_the_server_to_refuse():
-    frame = pd.DataFrame(ROWS, columns=["a", "b", "a"])
-    for features in (frame, frame.iloc[0]):
-        assert list(encode_predict("X", "15m", features).feature_names) == ["a", "b", "a"]
 
 
 def test_nan_and_infinite_values_are_left_for_the_server_to_judge():
@@ -196,3 +192,28 @@ def test_whatever_is_given_is_encoded_whole_or_refused_as_a_value_or_type_error(
     assert matrix.ndim == 2
     assert matrix.dtype == np.float64
     assert len(found) == matrix.shape[1] or schema_hash or not len(matrix)
+
+
+def test_what_the_pipeline_gives_goes_as_it_is_with_its_names_and_feature_set():
+    pipeline = FeaturePipeline("core")
+    row = pipeline.latest(synthetic_bars("SYNTH", 250, seed=3))
+    request = encode_predict("X", "15m", row)
+    assert tuple(request.feature_names) == pipeline.names
+    assert list(request.values) == row.values.tolist()
+    assert request.feature_set == pipeline.feature_set == "core@1"
+    assert encode_predict("X", "15m", row, feature_set="mine@2").feature_set == "mine@2"
+
+
+def test_feature_set_and_min_registry_revision_travel_and_are_left_out_by_default():
+    request = encode_predict("X", "15m", {"a": 1.0}, feature_set="core@1", min_registry_revision=9)
+    assert (request.feature_set, request.min_registry_revision) == ("core@1", 9)
+    plain = encode_predict("X", "15m", {"a": 1.0})
+    assert (plain.feature_set, plain.min_registry_revision) == ("", 0)
+
+
+def test_a_feature_that_stands_twice_is_refused_by_its_name():
+    frame = pd.DataFrame([[1.0, 2.0, 3.0]], columns=["a", "b", "a"])
+    with pytest.raises(ValueError, match="feature 'a' stands more than once"):
+        encode_predict("X", "15m", frame)
+    with pytest.raises(ValueError, match="feature 'b' stands more than once"):
+        encode_predict("X", "15m", [1.0, 2.0], feature_names=["b", "b"])

@@ -58,6 +58,10 @@ class FakePrediction(prediction_service_pb2_grpc.PredictionServiceServicer):
             None
         )
         self.ready = True
+        self.extra: dict[str, Any] = {}
+        self.scores: Callable[[prediction_pb2.PredictRequest], list[float]] = lambda request: [
+            model(request.values)
+        ]
 
     def PredictStream(self, request_iterator: Any, context: Any) -> Any:
         for message in request_iterator:
@@ -70,10 +74,11 @@ class FakePrediction(prediction_service_pb2_grpc.PredictionServiceServicer):
                 yield prediction_pb2.PredictStreamResponse(sequence=request.sequence, error=error)
                 continue
             response = prediction_pb2.PredictResponse(
-                scores=[model(request.values)],
+                scores=self.scores(request),
                 model_id=request.model_id or self.model_id,
                 registry_revision=7,
                 sequence=request.sequence,
+                **self.extra,
             )
             yield prediction_pb2.PredictStreamResponse(sequence=request.sequence, response=response)
 
@@ -218,7 +223,7 @@ class Rig:
             "SYNTH",
             "15m",
             self.source,
-            PIPELINE,
+            options.pop("pipeline", PIPELINE),
             self.scorer,
             self.trader,
             options.pop("snapshot", None),

@@ -1,3 +1,4 @@
+import json
 import threading
 from datetime import timedelta
 from itertools import pairwise
@@ -10,8 +11,10 @@ from signalserve.features.pipeline import FeaturePipeline
 from signalserve.features.synthetic import synthetic_bars
 from signalserve.live.backoff import Backoff
 from signalserve.live.scoring import BURST, StreamScorer
+from signalserve.live.snapshot import SnapshotFile
 from signalserve.trading.account import Account
 from signalserve.trading.strategy import MLSignalStrategy, Signal
+from signalserve.v1 import prediction_pb2
 
 LONG_MS = 60_000.0
 AWAY_MS = 1_500.0  # where a bar has to wait its deadline out
@@ -163,6 +166,98 @@ def test_a_bar_without_features_is_held_and_the_engine_goes_on(make_rig):
     assert result.records[-1].probability is None
     assert "held: no features" in result.records[-1].note
     assert (result.counts.holds, result.counts.errors, result.unanswered) == (1, 1, 0)
+
+
+def test_any_exception_in_the_features_of_one_bar_holds_that_bar_alone(make_rig):
+    class OneBadBar(FeaturePipeline):
+        def latest(self, frame):
+            if frame.index[-1] == FRAME.index[WARM + 20]:
+                raise ZeroDivisionError("a window of nothing")
+            return super().latest(frame)
+
+    rig = make_rig(FRAME, pipeline=OneBadBar("core"))
+    result = rig.engine.run()
+    checked(rig, result)
+    rig.expected[WARM + 20] = None
+    rig.check_scores(result.records)
+    assert result.records[WARM + 20].note == "held: no features: ZeroDivisionError: a window of nothing"
+    assert (result.counts.holds, result.counts.errors, result.unanswered) == (1, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [
+        ([float("nan")], "held: first answered nan, which is no score"),
+        ([float("-inf")], "held: first answered -inf, which is no score"),
+        ([], "held: first answered 0 scores to one row"),
+        ([0.9, 0.1], "held: first answered 2 scores to one row"),
+    ],
+)
+def test_an_answer_that_is_no_score_holds_its_bar_and_ends_nothing(make_rig, server, tmp_path, scores, said):
+    bad = PIPELINE.transform(FRAME).to_numpy()[WARM + 20][0]
+    server.prediction.scores = lambda request: (
+        scores if request.values[0] == bad else [server.model(request.values)]
+    )
+    file = SnapshotFile(tmp_path, "SYNTH", "15m")
+    rig = make_rig(FRAME, snapshot=file)
+    result = rig.engine.run()
+    checked(rig, result)
+    rig.expected[WARM + 20] = None
+    rig.check_scores(result.records)
+    assert (result.records[WARM + 20].note, result.records[WARM + 20].model_id) == (said, "first")
+    assert (result.counts.holds, result.counts.unusable, result.counts.answers) == (1, 1, SCORED)
+    assert json.loads(file.path.read_text(), parse_constant=pytest.fail)["counts"]["unusable"] == 1
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        ({"output": prediction_pb2.PREDICTION_OUTPUT_VALUE}, "held: first is a regressor: its value "),
+        ({"feature_set": "core@0"}, "held: first was trained on core@0, and this engine computes core@1"),
+        ({"flags": [prediction_pb2.PREDICTION_FLAG_NOT_CURRENT]}, "held: flagged NOT_CURRENT (score "),
+    ],
+)
+def test_an_answer_that_is_not_to_be_traded_on_is_held_and_says_why(make_rig, server, extra, said):
+    def change(record):
+        server.prediction.extra = extra if len(rig.calls) == WARM + 20 else right
+
+    right = {"output": prediction_pb2.PREDICTION_OUTPUT_PROBABILITY, "feature_set": "core@1"}
+    rig = make_rig(FRAME, hold_on=("NOT_CURRENT",), on_bar=change)
+    result = rig.engine.run()
+    checked(rig, result)
+    rig.expected[WARM + 20] = None
+    rig.check_scores(result.records)
+    assert result.records[WARM + 20].note.startswith(said)
+    assert (result.counts.holds, result.counts.unusable, result.counts.answers) == (1, 1, SCORED)
+
+
+def test_a_flag_that_is_not_to_be_held_on_is_noted_and_traded_on(make_rig, server):
+    server.prediction.extra = {
+        "flags": [prediction_pb2.PREDICTION_FLAG_OUT_OF_RANGE],
+        "out_of_range_features": ["rsi_14", "ret_1"],
+    }
+    rig = make_rig(FRAME, hold_on=("NOT_CURRENT",))
+    result = rig.engine.run()
+    rig.check_scores(result.records)
+    assert result.records[-1].flags == ("OUT_OF_RANGE",)
+    assert result.records[-1].note == "out of range: rsi_14, ret_1"
+    assert (result.counts.holds, result.counts.unusable) == (0, 0)
+
+
+def test_a_late_answer_that_is_no_score_is_said_with_its_bar(make_rig, server):
+    def block(record):
+        if len(rig.calls) == WARM + 10:
+            server.prediction.gate.clear()
+            server.prediction.scores = lambda _: [float("nan")]
+        elif len(rig.calls) == WARM + 11:
+            server.prediction.gate.set()
+
+    rig = make_rig(FRAME[: WARM + 11], deadline_ms=500.0, on_bar=block)
+    result = rig.engine.run()
+    last = result.records[-1]
+    assert (last.probability, last.late) == (None, False)
+    assert last.note == "held: no answer within 500 ms; no score: first answered nan, which is no score"
+    assert (result.counts.unusable, result.unanswered) == (1, 0)
 
 
 def test_a_server_that_is_killed_and_comes_back_costs_no_bar_and_invents_no_signal(make_rig, server):

@@ -12,6 +12,7 @@ def test_the_model_in_production_and_its_preset_decide(client, server):
     assert details.model.model_id == "first"
     chosen = choose_pipeline(details)
     assert (chosen.pipeline.preset, chosen.warning) == ("extended", "")
+    assert chosen.pipeline.feature_set == "extended@1"
 
 
 def test_a_pinned_model_is_looked_up_by_its_id(client):
@@ -48,7 +49,8 @@ def test_a_key_with_nothing_in_production_says_what_to_do(client):
 def test_a_model_of_an_unknown_preset_gets_one_that_has_its_columns(client, server, preset):
     server.registry.metadata = {"feature_preset": preset}
     server.registry.feature_names = server.registry.feature_names[5:9]
-    assert choose_pipeline(served_model(client, "SYNTH", "15m")).pipeline.preset == "core"
+    chosen = choose_pipeline(served_model(client, "SYNTH", "15m")).pipeline
+    assert (chosen.preset, chosen.feature_set) == ("core", "" if preset else "core@1")
 
 
 def test_a_feature_that_the_preset_does_not_give_is_named(client, server):

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 import threading
 from datetime import datetime
 
@@ -7,7 +9,7 @@ import pytest
 from signalserve.features.pipeline import FeaturePipeline
 from signalserve.features.synthetic import synthetic_bars
 from signalserve.live.records import LatencyWindow
-from signalserve.live.snapshot import SnapshotFile
+from signalserve.live.snapshot import SnapshotFile, SnapshotInUseError
 
 WARM = FeaturePipeline("core").warmup_bars
 FRAME = synthetic_bars("SYNTH", WARM + 60, seed=4)
@@ -36,7 +38,7 @@ def test_the_snapshot_says_what_the_engine_does(make_rig, tmp_path):
     assert len(last["recent"]) == 96
     assert datetime.fromisoformat(last["started"]) <= datetime.fromisoformat(last["updated"])
     assert json.loads(file.path.read_text())["state"] == "stopped"
-    assert [path.name for path in file.path.parent.iterdir()] == ["SYNTH_15m.json"]
+    assert {path.name for path in file.path.parent.iterdir()} == {"SYNTH_15m.json", ".SYNTH_15m.json.lock"}
 
 
 def test_the_snapshot_says_that_the_server_is_away(make_rig, server, tmp_path):
@@ -74,7 +76,7 @@ def test_a_snapshot_that_cannot_be_written_is_counted_and_stops_nothing(make_rig
     result = make_rig(FRAME, history=WARM, snapshot=file).engine.run()
     assert result.counts.answers == 60
     assert result.counts.snapshot_errors == 60 + 1  # and the last one of the run
-    assert list(file.path.parent.iterdir()) == [file.path]
+    assert {path.name for path in file.path.parent.iterdir()} == {file.path.name, f".{file.path.name}.lock"}
 
 
 @pytest.mark.parametrize("symbol", ["", "../up", "a/b", "a\\b", "a\nb"])
@@ -90,3 +92,51 @@ def test_percentiles_are_of_the_newest_latencies():
         window.add(float(value))
     assert (window.percentile(50), window.percentile(99), window.percentile(100)) == (250.0, 299.0, 300.0)
     assert window.percentile(0) == 201.0
+
+
+def test_a_second_engine_on_one_file_does_not_start_and_leaves_the_snapshot_alone(make_rig, tmp_path):
+    def second(_):
+        before = file.path.read_bytes()
+        with pytest.raises(SnapshotInUseError, match=r"another live engine keeps .*SYNTH_15m\.json: stop it"):
+            make_rig(FRAME, snapshot=SnapshotFile(tmp_path, "SYNTH", "15m")).engine.run()
+        assert file.path.read_bytes() == before
+
+    file = SnapshotFile(tmp_path, "SYNTH", "15m")
+    result = make_rig(FRAME, history=WARM + 57, snapshot=file, on_bar=second).engine.run()
+    assert (result.counts.bars, result.counts.snapshot_errors) == (3, 0)
+    # the first has ended: its file is free
+    assert make_rig(FRAME, history=WARM + 57, snapshot=file).engine.run().counts.bars == 3
+
+
+HOLDER = """
+import sys
+from signalserve.live.snapshot import SnapshotFile
+with SnapshotFile(sys.argv[1], "SYNTH", "15m").held():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_the_file_of_a_killed_engine_is_taken_over(make_rig, tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline() == "held\n"
+        file = SnapshotFile(tmp_path, "SYNTH", "15m")
+        with pytest.raises(SnapshotInUseError), file.held():
+            pass
+        other.kill()
+        other.wait()
+        with file.held():
+            pass
+
+
+def test_the_snapshot_of_numbers_that_json_does_not_have_is_json_all_the_same(make_rig, tmp_path):
+    file = SnapshotFile(tmp_path, "SYNTH", "15m")
+    rig = make_rig(FRAME, history=WARM, snapshot=file)
+    last = rig.source._bars[-1]
+    rig.source._bars[-1] = last.__class__(last.time, 1.0, 1.0, 1.0, float("nan"), 1.0)
+    rig.engine.run()
+    found = json.loads(file.path.read_text(), parse_constant=pytest.fail)
+    assert found["recent"][-1]["close"] is None
+    assert found["counts"]["bars"] == 60
