@@ -315,6 +315,13 @@ def status(
                 )
             if item.engine_reason:
                 remark("native:", f"{item.model_id} is served natively: {item.engine_reason}")
+            if item.wanted_model_id:
+                remark(
+                    "not current:",
+                    f"{item.model_id} answers where {item.wanted_model_id} could not be loaded",
+                )
+        if found.registry_error:
+            say_error(f"the registry can't be followed, what is served goes on: {found.registry_error}")
         for warning in found.warnings:
             remark("warning:", warning)
         for failure in found.load_errors:

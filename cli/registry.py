@@ -1,4 +1,4 @@
-"""`signalserve registry validate | clean | adopt | verify-log`: the registry's folder, without a server."""
+"""`signalserve registry init | validate | clean | adopt | verify-log`: the registry's folder, without a server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from signalserve.cli.alone import run_alone
 from signalserve.cli.exits import FAILED, USAGE, say_error
-from signalserve.cli.options import ConfigOption, JsonOption, ReasonOption, RegistryOption, existing_registry
+from signalserve.cli.options import (
+    ConfigOption,
+    JsonOption,
+    ReasonOption,
+    RegistryOption,
+    existing_registry,
+    refuse_file,
+)
 from signalserve.cli.output import console, print_json, print_table, remark
 from signalserve.config.fields import Duration
 from signalserve.config.settings import load_settings
@@ -23,6 +30,7 @@ from signalserve.registry.errors import RegistryError
 def group() -> typer.Typer:
     """Look after the registry's folder, without a server."""
     made = typer.Typer(no_args_is_help=True, help=group.__doc__)
+    made.command()(init)
     made.command()(validate)
     made.command()(clean)
     made.command()(adopt)
@@ -39,6 +47,17 @@ def _open(config: Path | None, registry: Path | None) -> Registry:
     # these commands look after what is there and promote nothing, so no gate is asked
     settings = load_settings(config)
     return open_registry(existing_registry(settings, registry), pins=settings.ml.pinned_ids())
+
+
+def init(config: ConfigOption = None, registry: RegistryOption = None) -> None:
+    """Make an empty registry folder, for a server that is to start before the first model is trained."""
+    folder = registry if registry is not None else load_settings(config).ml.models_dir
+    refuse_file(folder, "the registry is a folder")
+    if folder.is_dir():
+        console.print(f"{folder} is there already; nothing changed", soft_wrap=True, markup=False)
+        return
+    folder.mkdir(parents=True)
+    console.print(f"an empty registry in {folder.resolve()}", soft_wrap=True, markup=False)
 
 
 def validate(

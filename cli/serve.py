@@ -9,7 +9,6 @@ import typer
 
 from signalserve.cli.exits import FAILED, say_error
 from signalserve.cli.options import ConfigOption, refuse_file
-from signalserve.cli.output import remark
 
 
 def serve(
@@ -66,7 +65,11 @@ def serve(
     configure_logs(settings.logging)
     refuse_file(settings.ml.models_dir, "the registry is a folder")
     if not settings.ml.models_dir.is_dir():
-        remark("note:", f"{settings.ml.models_dir} does not exist yet; the server waits for the first model")
+        say_error(
+            f"there is no registry at {settings.ml.models_dir}: a typing error, or a disk that is away? Training makes "
+            "one, and so does `signalserve registry init`"
+        )
+        raise typer.Exit(FAILED)
 
     def ready(bound: int) -> None:
         print(f"ready on {settings.server.host}:{bound}", flush=True)

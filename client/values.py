@@ -121,7 +121,8 @@ class StreamItem(BatchItem):
 class ServedModel:
     """One key's model as a server has it loaded.
 
-    `stale`: it is older than `ml.max_model_age`; `stale_time`: when it became or becomes so, in UTC.
+    `stale`: it is older than `ml.max_model_age`; `stale_time`: when it became or becomes so, in UTC. `wanted_model_id`:
+    the model that the registry has for the key, where the server could not load it.
     """
 
     symbol: str
@@ -134,6 +135,8 @@ class ServedModel:
     pinned: bool
     stale: bool
     stale_time: datetime | None
+    wanted_model_id: str = ""
+    feature_set: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +152,10 @@ class LoadError:
 
 @dataclass(frozen=True, slots=True)
 class ServingStatus:
-    """What one server process serves. `start_time` in UTC; `warnings` are what is odd and stops nothing."""
+    """What one server process serves. `start_time` in UTC; `warnings` are what is odd and stops nothing.
+
+    `registry_error`: why the server can't follow the registry now; what it serves goes on.
+    """
 
     registry_revision: int
     seen_revision: int
@@ -161,6 +167,7 @@ class ServingStatus:
     version: str
     process_id: int
     warnings: tuple[str, ...] = ()
+    registry_error: str = ""
 
     @classmethod
     def from_proto(cls, message: serving_status_pb2.ServingStatus) -> ServingStatus:
@@ -182,6 +189,8 @@ class ServingStatus:
                     pinned=model.pinned,
                     stale=model.stale,
                     stale_time=utc_time(model.stale_time) if model.HasField("stale_time") else None,
+                    wanted_model_id=model.wanted_model_id,
+                    feature_set=model.feature_set,
                 )
                 for model in message.models
             ),
@@ -199,6 +208,7 @@ class ServingStatus:
             version=message.version,
             process_id=message.process_id,
             warnings=tuple(message.warnings),
+            registry_error=message.registry_error,
         )
 
 

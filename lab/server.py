@@ -264,5 +264,5 @@ def _state_of(target: str, found: ServingStatus) -> ServerState:
             LoadFailure(item.symbol, item.timeframe, item.model_id, item.message, item.registry_revision)
             for item in found.load_errors
         ),
-        warnings=found.warnings,
+        warnings=(*((found.registry_error,) if found.registry_error else ()), *found.warnings),
     )

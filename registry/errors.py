@@ -18,6 +18,7 @@ RegistryError
 │   └── StaleExpectationError      compare-and-set lost the race
 └── StorageError                   our side
     ├── RegistryBusyError          another writer holds the lock
+    ├── RegistryMissingError       there is none, or it has gone since
     └── LogCorruptError            the event log is not a whole chain
 
 Every error has a `reason` in UPPER_SNAKE for programs and a text for people that says what to do.
@@ -155,6 +156,12 @@ class RegistryBusyError(StorageError):
     """Another writer holds the lock."""
 
     reason = "REGISTRY_BUSY"
+
+
+class RegistryMissingError(StorageError):
+    """There is no registry where one should be; nobody but who registers a model or says `registry init` makes one."""
+
+    reason = "REGISTRY_MISSING"
 
 
 class LogCorruptError(StorageError):

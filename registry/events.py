@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from signalserve.common.files import open_regular, sha256_hex, sync_folder
-from signalserve.registry.errors import LogCorruptError, StorageError
+from signalserve.registry.errors import LogCorruptError, RegistryMissingError, StorageError
 
 LOG_FILE = "registry_events.jsonl"
 GENESIS = "0" * 64
@@ -187,6 +187,7 @@ class EventLog:
 
         Raises:
             LogCorruptError: a whole line is no event, or breaks the chain.
+            RegistryMissingError: the file was there before and has gone.
             StorageError: the file can't be read.
         """
         try:
@@ -197,10 +198,13 @@ class EventLog:
                     self._offset, self._inode, self._last = 0, status.st_ino, None
                 stream.seek(self._offset)
                 content = stream.read()
-        except FileNotFoundError:
-            restarted = self._offset > 0
-            self._offset, self._inode, self._last = 0, 0, None
-            return restarted, []
+        except FileNotFoundError as error:
+            if self._offset:  # a log only grows: its disk has gone, or somebody destroyed it
+                raise RegistryMissingError(
+                    f"{self.path} has gone; it had revision {self._last.revision if self._last else 0}. Bring it back "
+                    "(is its disk there?), or start again on what is left of the registry"
+                ) from error
+            return False, []
         except OSError as error:
             raise StorageError(f"{self.path}: {error.strerror or error}") from error
         whole = content[: content.rfind(b"\n") + 1]

@@ -31,7 +31,7 @@ from filelock import FileLock, Timeout
 from signalserve.common.files import read_regular, sha256_hex, write_atomically
 from signalserve.common.moments import utc_now
 from signalserve.registry.entry import ModelRegistryEntry
-from signalserve.registry.errors import RegistryBusyError, StorageError
+from signalserve.registry.errors import RegistryBusyError, RegistryMissingError, StorageError
 from signalserve.registry.events import GENESIS, LOG_FILE, Action, Event, EventLog, StatusChange, json_safe
 from signalserve.registry.index import INDEX_FILE, Index, parse_index
 from signalserve.registry.state import Edits, RegistryState, difference
@@ -55,6 +55,7 @@ class FolderStore:
         self.index_path = self.base_dir / INDEX_FILE
         self.log_path = self.base_dir / LOG_FILE
         self._mutex = threading.RLock()
+        self._held_models = False
         self._forget()
 
     def _forget(self) -> None:
@@ -68,6 +69,18 @@ class FolderStore:
     def location(self) -> str:
         """The folder."""
         return str(self.base_dir)
+
+    def check(self) -> None:
+        """See that there is a registry, be it an empty folder.
+
+        Raises:
+            RegistryMissingError: there is none.
+        """
+        if not self.base_dir.is_dir():
+            raise RegistryMissingError(
+                f"there is no registry at {self.base_dir}: is its disk there? `signalserve registry init` "
+                "makes a new one"
+            )
 
     def signature(self) -> Hashable:
         """Inode, size and time of the log and the index."""
@@ -88,25 +101,33 @@ class FolderStore:
         With `wait`, an index that someone is writing in place is waited for, up to some seconds.
 
         Raises:
+            RegistryMissingError: it had models before and has gone.
             StorageError: the log or the index can't be read, or the log is no whole chain.
         """
         with self._mutex:
+            if self._held_models:
+                self.check()
             while True:
                 self._catch_up()
                 content = self._read_index(wait=wait)
                 if self._catch_up() == 0:  # no writer in between: index and log belong together
-                    return self._merged(content)[0]
+                    view = self._merged(content)[0]
+                    if self._held_models and content is None and not view.state.revision:
+                        raise RegistryMissingError(f"{self.index_path} has gone, and there is no event log")
+                    self._held_models = bool(view.state.entries)
+                    return view
 
     @contextmanager
     def transaction(self, origin: Origin) -> Iterator[FolderTransaction]:
         """Hold the lock; the registry is repaired and hand edits are recorded before the block begins.
 
         Raises:
+            RegistryMissingError: there is no registry.
             RegistryBusyError: another writer holds the lock for too long.
             StorageError: as for `view`, or nothing can be written.
         """
+        self.check()
         try:
-            self.base_dir.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.base_dir / LOCK_FILE, timeout=LOCK_SECONDS, is_singleton=False)
             lock.acquire()
         except Timeout as error:

@@ -6,6 +6,7 @@ The folder (`registry.folder_store`) is the first form. Another one keeps these 
 2. `view` changes nothing, and waits for no writer's turn, at most for one commit of it; what it gives stays as it is.
 3. One transaction at a time: the state of a `Transaction` is the one that its commit builds on.
 4. `signature` differs whenever there may be something new to see, and costs next to nothing.
+5. What has gone is an error for readers and writers, and no empty registry; nobody makes it anew in its place.
 """
 
 from __future__ import annotations
@@ -78,6 +79,13 @@ class Store(Protocol):
     @property
     def location(self) -> str:
         """Where it is kept, for people."""
+
+    def check(self) -> None:
+        """See that there is a registry, be it an empty one.
+
+        Raises:
+            RegistryMissingError: there is none.
+        """
 
     def view(self, *, wait: bool = False) -> View:
         """The present state. With `wait`, an edit that someone is in the midst of is waited for, some seconds.

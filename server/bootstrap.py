@@ -139,10 +139,20 @@ async def running_server(settings: Settings, *, reuse_port: bool = False) -> Asy
         options.max_pinned_models,
         int(options.max_pinned_mb * 1024 * 1024),
     )
-    scorer = Scorer(state, named, _scoring_limits(settings), metrics.seconds.observe)
     watcher = RegistryWatcher(registry.store, loader, state, named, options.poll_ms / 1000, metrics.swaps.inc)
+    scorer = Scorer(
+        state, named, _scoring_limits(settings), metrics.seconds.observe, watcher.wait_for_revision
+    )
     guard = CallGuard(options.max_in_flight, metrics.counts, access.gatekeeper, options.max_streams)
-    metrics.follow(lambda: Gauges(state.snapshot, watcher.seen_revision, guard.in_flight, len(guard.streams)))
+    metrics.follow(
+        lambda: Gauges(
+            state.snapshot,
+            watcher.seen_revision,
+            guard.in_flight,
+            len(guard.streams),
+            registry_readable=not watcher.trouble,
+        )
+    )
     async with AsyncExitStack() as stack:
         stack.callback(scorer.close)
         server = GrpcServer(

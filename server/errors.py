@@ -6,6 +6,7 @@ ServingError
 ├── NothingToServeError        no production model, or one that can't be served
 ├── OverloadedError            more calls or streams than the server takes; come again in `retry_seconds`
 ├── LateError                  the deadline had gone, and no work was done
+├── BehindError                the registry revision that was asked for is not served here; come again
 ├── StartingError              no model was loaded yet; come again in `retry_seconds`
 └── DrainingError              the server is about to stop
 
@@ -51,6 +52,12 @@ class OverloadedError(ServingError):
 
 class LateError(ServingError):
     """The deadline was gone before the work began."""
+
+
+class BehindError(ServingError):
+    """The server does not serve the registry revision that was asked for."""
+
+    retry_seconds = 0.25
 
 
 class StartingError(ServingError):

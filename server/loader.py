@@ -85,16 +85,19 @@ class Loader:
                 by_key[key] = result
             else:
                 failures.append(result)
+        not_current: dict[Key, str] = {}
         for failure in failures:
             old = previous.by_key.get(failure.key)
             if old is not None and failure.key not in by_key:
                 by_key[failure.key] = old
+                not_current[failure.key] = failure.model_id
         return ServingSnapshot(
             revision=state.revision,
             by_key=MappingProxyType(by_key),
             by_id=MappingProxyType({served.model_id: served for served in by_key.values()}),
             known_keys=frozenset(state.keys()),
             known_ids=MappingProxyType({entry.model_id: entry.key for entry in state.entries.values()}),
+            not_current=MappingProxyType(not_current),
             failures=tuple(failures),
             warnings=tuple(warnings_of(view, index=INDEX_FILE)),
         )

@@ -11,6 +11,7 @@
 | signalserve_models{engine}           | gauge     | keys that are served, by engine                              |
 | signalserve_stale_models             | gauge     | keys whose model is older than `ml.max_model_age`            |
 | signalserve_load_failures            | gauge     | models that should be served and could not be loaded         |
+| signalserve_registry_readable        | gauge     | 0 while the registry can't be read or has gone               |
 | signalserve_calls_in_flight          | gauge     | unary calls that are being worked on                         |
 | signalserve_open_streams             | gauge     | streams                                                      |
 | signalserve_ready                    | gauge     | 1 once every production model is loaded                      |
@@ -44,6 +45,7 @@ class Gauges:
     seen_revision: int
     in_flight: int
     open_streams: int
+    registry_readable: bool = True
 
 
 class RpcCounts:
@@ -111,6 +113,7 @@ class _GaugeCollector(Collector):  # type: ignore[misc]  # the library is untype
                 sum(served.is_stale(time.time()) for served in snapshot.by_key.values()),
             ),
             ("load_failures", "Models that could not be loaded.", len(snapshot.failures)),
+            ("registry_readable", "0 while the registry can't be read.", int(now.registry_readable)),
             ("calls_in_flight", "Unary calls that are being worked on.", now.in_flight),
             ("open_streams", "Open streams.", now.open_streams),
             ("ready", "1 once every production model is loaded.", int(snapshot.complete)),

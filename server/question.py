@@ -25,6 +25,7 @@ class Flag(Enum):
     STALE_MODEL = "the model is older than ml.max_model_age"
     STALE_BAR = "the bar is older than server.stale_bar_factor bars"
     FUTURE_BAR = "the bar's close is more than one bar ahead: a clock is wrong"
+    NOT_CURRENT = "the key's model in the registry could not be loaded; the one that it replaces answered"
     OUT_OF_RANGE = "a value lies outside the range that the model was trained on"
 
 
@@ -35,7 +36,8 @@ class Question(NamedTuple):
     that a big matrix costs the asker nothing. `columns` names the k columns, or `schema_hash` says that they
     are the model's own. `model_id` is empty for the key's pin or production model. `event_time` is the close
     of the bar in Unix seconds. `sequence` is the asker's own and comes back in the answer. `feature_set` says which
-    definition computed the values; empty for nothing.
+    definition computed the values; empty for nothing. `min_revision`: the answer must be of that registry revision
+    or a later one.
     """
 
     key: Key
@@ -46,6 +48,7 @@ class Question(NamedTuple):
     event_time: float | None = None
     sequence: int = 0
     feature_set: str = ""
+    min_revision: int = 0
 
 
 class Answer(NamedTuple):

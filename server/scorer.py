@@ -6,20 +6,22 @@
 2. A deadline that has gone costs no work; it is looked at when a call comes and again when a thread takes it up.
 3. What takes long leaves the event loop: big matrices, slow models, models that must be loaded first, batches.
 4. What the asker makes of an answer (`give`) is made where the scores were computed, for the same reason.
-5. An item of a batch fails alone.
+5. An item of a batch fails alone. A call that was cancelled computes nothing more.
+6. A revision that is asked for is waited for by a call or a stream's item; an item of a batch that is behind fails.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from signalserve.server.errors import LateError, NothingToServeError, RequestError
+from signalserve.server.errors import BehindError, LateError, NothingToServeError, RequestError
 from signalserve.server.limits import ScoringLimits
 from signalserve.server.named import NamedModels
 from signalserve.server.question import Answer, Flag, Question
@@ -34,6 +36,10 @@ _INLINE_VALUES = 8_192
 _SMALLEST_PART = 32
 _CORES = min(4, os.cpu_count() or 1)
 
+# for a registry revision that is not served yet; what is left of the deadline goes to the answer itself
+_LONGEST_WAIT = 60.0
+_TIME_TO_ANSWER = 0.02
+
 Item = TypeVar("Item")
 Given = TypeVar("Given")
 
@@ -47,12 +53,18 @@ class Scorer:
         named: NamedModels,
         limits: ScoringLimits,
         observe: Callable[[float], None],
+        reach: Callable[[int, float], Awaitable[ServingSnapshot]],
     ) -> None:
-        """`observe` gets the seconds that each answer took, a wait for a thread included."""
+        """What it is made of.
+
+        `observe` gets the seconds that each answer took, a wait for a thread included. `reach` waits, no longer than so
+        many seconds, for the snapshot of a revision or a later one, and gives the present one.
+        """
         self._state = state
         self._named = named
         self._limits = limits
         self._observe = observe
+        self._reach = reach
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="predict")
 
     def close(self) -> None:
@@ -72,6 +84,9 @@ class Scorer:
         _check_time(remaining)
         started = time.perf_counter()
         snapshot = self._state.snapshot
+        if question.min_revision > snapshot.revision:
+            snapshot = await self._reach(question.min_revision, _patience(remaining))
+        _check_revision(snapshot, question)
         served = resolve(snapshot, question) or self._named.get(question.model_id)
         if served is not None and served.inline and len(question.values) <= _INLINE_VALUES:
             given = give(self._score(snapshot, served, question))
@@ -111,10 +126,13 @@ class Scorer:
             )
         until = _until(remaining)
         snapshot = self._state.snapshot
+        given_up = threading.Event()
 
         def work(part: Sequence[Item]) -> list[Given]:
-            results = []
+            results: list[Given] = []
             for item in part:
+                if given_up.is_set():
+                    break
                 try:
                     results.append(self._work(snapshot, ask(item), until, give))
                 except Exception as error:  # noqa: BLE001 - one bad item fails no other
@@ -122,9 +140,13 @@ class Scorer:
             return results
 
         loop = asyncio.get_running_loop()
-        parts = await asyncio.gather(
-            *(loop.run_in_executor(self._threads, work, part) for part in _parts(items))
-        )
+        try:
+            parts = await asyncio.gather(
+                *(loop.run_in_executor(self._threads, work, part) for part in _parts(items))
+            )
+        except asyncio.CancelledError:
+            given_up.set()
+            raise
         return [result for part in parts for result in part]
 
     def _work(
@@ -137,6 +159,7 @@ class Scorer:
         """One answer in a worker thread, which may have to load the model."""
         if until is not None and time.monotonic() >= until:
             raise _late()
+        _check_revision(snapshot, question)
         served = resolve(snapshot, question) or self._named.load(question.model_id)
         return give(self._score(snapshot, served, question))
 
@@ -155,6 +178,8 @@ class Scorer:
             flags = bar_flags(question.event_time, question.key.timeframe, limits.stale_bar_factor, now)
         if stale:
             flags += (Flag.STALE_MODEL,)
+        if served.key in snapshot.not_current and not question.model_id:
+            flags += (Flag.NOT_CURRENT,)
         outside = out_of_range(matrix, predictor)
         if outside:
             flags += (Flag.OUT_OF_RANGE,)
@@ -187,6 +212,28 @@ def _until(remaining: float | None) -> float | None:
 def _check_time(remaining: float | None) -> None:
     if remaining is not None and remaining <= 0:
         raise _late()
+
+
+def _patience(remaining: float | None) -> float:
+    return _LONGEST_WAIT if remaining is None else max(0.0, min(_LONGEST_WAIT, remaining - _TIME_TO_ANSWER))
+
+
+def _check_revision(snapshot: ServingSnapshot, question: Question) -> None:
+    asked = question.min_revision
+    if not asked:
+        return
+    if asked > snapshot.revision:
+        raise BehindError(
+            "BEHIND",
+            f"revision {asked} of the registry is asked for, and this server serves {max(snapshot.revision, 0)}",
+            metadata={"registry_revision": str(max(snapshot.revision, 0)), "asked": str(asked)},
+        )
+    if not question.model_id and (wanted := snapshot.not_current.get(question.key)):
+        raise BehindError(
+            "BEHIND",
+            f"{wanted} of {question.key} could not be loaded here, so what this server serves is older than asked for",
+            metadata={"model_id": wanted, "asked": str(asked)},
+        )
 
 
 def _late() -> LateError:

@@ -46,13 +46,17 @@ class LoadFailure:
 
 @dataclass(frozen=True, slots=True)
 class ServingSnapshot:
-    """One moment's models by key and by id, and every key and id that the registry knows."""
+    """One moment's models by key and by id, and every key and id that the registry knows.
+
+    `not_current`: keys that are answered by the model before, and the one that could not be loaded.
+    """
 
     revision: int = -1
     by_key: Mapping[Key, ServedModel] = field(default_factory=lambda: MappingProxyType({}))
     by_id: Mapping[str, ServedModel] = field(default_factory=lambda: MappingProxyType({}))
     known_keys: frozenset[Key] = frozenset()
     known_ids: Mapping[str, Key] = field(default_factory=lambda: MappingProxyType({}))
+    not_current: Mapping[Key, str] = field(default_factory=lambda: MappingProxyType({}))
     failures: tuple[LoadFailure, ...] = ()
     warnings: tuple[str, ...] = ()
 

@@ -4,7 +4,7 @@
    live on NFS too.
 2. All blocking work is done in a worker thread; the event loop only assigns the new snapshot.
 3. A model that failed to load is tried again every few seconds, and at each change.
-4. A registry that can't be read leaves the present snapshot serving.
+4. A registry that can't be read, or has gone, leaves the present snapshot serving; `trouble` says so until it is back.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class RegistryWatcher:
         self._count_swap = count_swap
         self._poll_seconds = poll_seconds
         self._seen: Hashable = None
-        self._last_problem = ""
+        self.trouble = ""
         self._tried = 0.0
         self._nudge = asyncio.Event()
         self._changed = asyncio.Condition()
@@ -57,17 +57,19 @@ class RegistryWatcher:
         """Look at the registry now; returns once what was there is served, or known to be unservable."""
         signature = await asyncio.to_thread(self._store.signature)
         retry = bool(self._state.snapshot.failures) and time.monotonic() - self._tried > _RETRY_SECONDS
-        if signature == self._seen and not retry:
+        if signature == self._seen and not retry and not self.trouble:
             return
         self._tried = time.monotonic()
         try:
             snapshot = await asyncio.to_thread(self._build)
         except RegistryError as error:
-            if str(error) != self._last_problem:
+            if str(error) != self.trouble:
                 _log.error("registry.unreadable", why=str(error))
-                self._last_problem = str(error)
+                await self._say(str(error))
             return
-        self._last_problem = ""
+        if self.trouble:
+            _log.info("registry.readable_again", revision=snapshot.revision)
+            await self._say("")
         self._seen = signature
         await self._swap(snapshot)
 
@@ -98,7 +100,14 @@ class RegistryWatcher:
                 await self._changed.wait()
             return self.version
 
+    async def _say(self, trouble: str) -> None:
+        self.trouble = trouble
+        async with self._changed:
+            self.version += 1
+            self._changed.notify_all()
+
     def _build(self) -> ServingSnapshot:
+        self._store.check()
         view = self._store.view(wait=True)
         self.seen_revision = view.state.revision
         snapshot = self._loader.build(view, self._state.snapshot)

@@ -1,7 +1,7 @@
 """`server.workers: n`: n processes on one port, each following the registry on its own.
 
 1. The parent holds the port's reservation and serves nothing itself.
-2. A worker that dies is started again, after a pause that grows while it keeps dying.
+2. A worker that dies is started again, after a pause that grows while it keeps dying; no other waits for that.
 3. Worker i answers for its metrics on server.metrics_port + i.
 4. SIGTERM and SIGINT go to every worker; the parent exits 0 when all of them have drained.
 5. A worker whose parent was killed drains too: nothing would start it again or pass signals on to it.
@@ -54,7 +54,8 @@ class Supervisor:
         self._workers: dict[BaseProcess, tuple[int, Connection, float]] = {}
         self._ready: set[int] = set()
         self._stopping = False
-        self._pause = _FIRST_PAUSE
+        self._pauses: dict[int, float] = {}
+        self._due: dict[int, float] = {}
 
     def run(self) -> None:
         """Supervise until SIGTERM or SIGINT, and then until every worker has drained."""
@@ -62,8 +63,9 @@ class Supervisor:
             signal.signal(caught, self._stop)
         for number in range(self._count):
             self._start(number)
-        while self._workers:
+        while self._workers or self._due:
             self._watch()
+            self._restart()
 
     def _start(self, number: int) -> None:
         receiver, sender = self._context.Pipe(duplex=False)
@@ -83,7 +85,9 @@ class Supervisor:
                 process.terminate()
 
     def _watch(self) -> None:
-        events = wait([*(process.sentinel for process in self._workers), *self._unheard()], timeout=1.0)
+        # a signal does not end the wait; with nobody to wait for, the time passes all the same
+        patience = _STOP_CHECK_SECONDS if self._due else 1.0
+        events = wait([*(process.sentinel for process in self._workers), *self._unheard()], timeout=patience)
         for process, (number, receiver, started) in list(self._workers.items()):
             if receiver in events:
                 self._hear(process, receiver)
@@ -116,12 +120,18 @@ class Supervisor:
             elif process.exitcode != 0:
                 _log.error("worker.did_not_drain", pid=process.pid, exit_code=process.exitcode)
             return
-        if time.monotonic() - started > _LONG_LIFE:
-            self._pause = _FIRST_PAUSE
-        _log.error("worker.died", pid=process.pid, exit_code=process.exitcode, restart_in=self._pause)
-        until = time.monotonic() + self._pause
-        while not self._stopping and time.monotonic() < until:  # a signal does not end a sleep
-            time.sleep(_STOP_CHECK_SECONDS)
-        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
-        if not self._stopping:
-            self._start(number)
+        now = time.monotonic()
+        pause = _FIRST_PAUSE if now - started > _LONG_LIFE else self._pauses.get(number, _FIRST_PAUSE)
+        _log.error(
+            "worker.died", number=number, pid=process.pid, exit_code=process.exitcode, restart_in=pause
+        )
+        self._due[number] = now + pause
+        self._pauses[number] = min(pause * 2, _LONGEST_PAUSE)
+
+    def _restart(self) -> None:
+        for number, due in list(self._due.items()):
+            if self._stopping:
+                del self._due[number]
+            elif time.monotonic() >= due:
+                del self._due[number]
+                self._start(number)

@@ -22,6 +22,7 @@ from signalserve.registry.errors import (
     StorageError,
 )
 from signalserve.server.errors import (
+    BehindError,
     DrainingError,
     LateError,
     NothingToServeError,
@@ -43,6 +44,7 @@ _CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (NothingToServeError, Code.FAILED_PRECONDITION),
     (OverloadedError, Code.RESOURCE_EXHAUSTED),
     (LateError, Code.DEADLINE_EXCEEDED),
+    (BehindError, Code.UNAVAILABLE),
     (StartingError, Code.UNAVAILABLE),
     (DrainingError, Code.UNAVAILABLE),
     (InputError, Code.INVALID_ARGUMENT),

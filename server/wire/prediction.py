@@ -16,6 +16,7 @@ _FLAGS = {
     Flag.STALE_MODEL: prediction_pb2.PREDICTION_FLAG_STALE_MODEL,
     Flag.STALE_BAR: prediction_pb2.PREDICTION_FLAG_STALE_BAR,
     Flag.FUTURE_BAR: prediction_pb2.PREDICTION_FLAG_FUTURE_BAR,
+    Flag.NOT_CURRENT: prediction_pb2.PREDICTION_FLAG_NOT_CURRENT,
     Flag.OUT_OF_RANGE: prediction_pb2.PREDICTION_FLAG_OUT_OF_RANGE,
 }
 
@@ -46,6 +47,7 @@ def question_of(request: prediction_pb2.PredictRequest) -> Question:
         event_time,
         request.sequence,
         request.feature_set,
+        request.min_registry_revision,
     )
 
 

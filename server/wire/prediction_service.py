@@ -115,4 +115,5 @@ class PredictionService:
             version=self._version,
             now=time.time(),
             warnings=self._warnings(),
+            registry_error=self._watcher.trouble,
         )

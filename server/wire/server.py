@@ -136,12 +136,14 @@ class GrpcServer:
         """Refuse new calls, give the open ones so long to end, and stop."""
         self._guard.drain()
         await self._health.enter_graceful_shutdown()
-        # gRPC's own stop would cancel a call that arrives just then; the guard answers it with UNAVAILABLE
+        # this closes the port and sends GOAWAY now, so that clients go elsewhere before they meet a refusal
+        stopping = asyncio.create_task(self._server.stop(seconds + _LAST_ANSWERS_SECONDS))
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._guard.wait_until_empty()
         # what is open still has had its time, or is a health watch, which would hold the drain up to its end
         await self._server.stop(_LAST_ANSWERS_SECONDS)
+        await stopping
         if self._probed is not None:
             await self._probed.stop(None)
 

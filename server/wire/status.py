@@ -19,6 +19,7 @@ def serving_status(
     version: str,
     now: float,
     warnings: Sequence[str] = (),
+    registry_error: str = "",
 ) -> serving_status_pb2.ServingStatus:
     """What this process serves; `now` is a Unix time, `warnings` are those that the snapshot doesn't know."""
     status = serving_status_pb2.ServingStatus(
@@ -29,15 +30,18 @@ def serving_status(
         version=version,
         process_id=os.getpid(),
         warnings=[*snapshot.warnings, *warnings],
+        registry_error=registry_error,
         load_errors=[_load_error(failure) for failure in snapshot.failures],
     )
     status.start_time.FromDatetime(started)
     for _, served in sorted(snapshot.by_key.items()):
-        _add_model(status, served, now)
+        _add_model(status, served, now, snapshot.not_current.get(served.key, ""))
     return status
 
 
-def _add_model(status: serving_status_pb2.ServingStatus, served: ServedModel, now: float) -> None:
+def _add_model(
+    status: serving_status_pb2.ServingStatus, served: ServedModel, now: float, wanted: str
+) -> None:
     predictor = served.predictor
     model = status.models.add(
         symbol=served.key.symbol,
@@ -50,6 +54,7 @@ def _add_model(status: serving_status_pb2.ServingStatus, served: ServedModel, no
         engine_reason=predictor.engine_reason,
         pinned=served.pinned,
         stale=served.is_stale(now),
+        wanted_model_id=wanted,
     )
     if served.stale_at is not None:
         model.stale_time.FromSeconds(int(served.stale_at))

@@ -438,40 +438,6 @@ class PromoteRequest(_message.Message):
 Global___PromoteRequest: _TypeAlias = PromoteRequest  # noqa: Y015
 
 @_typing.final
-class LaggingWorker(_message.Message):
-    """LaggingWorker is a worker of the answering server that does not serve a change yet."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    WORKER_FIELD_NUMBER: _builtins.int
-    PROCESS_ID_FIELD_NUMBER: _builtins.int
-    SERVED_REVISION_FIELD_NUMBER: _builtins.int
-    MESSAGE_FIELD_NUMBER: _builtins.int
-    worker: _builtins.int
-    """Its place among the workers behind one port, from 0."""
-    process_id: _builtins.int
-    """Its process."""
-    served_revision: _builtins.int
-    """The revision that it serves."""
-    message: _builtins.str
-    """What keeps it."""
-    def __init__(
-        self,
-        *,
-        worker: _builtins.int = ...,
-        process_id: _builtins.int = ...,
-        served_revision: _builtins.int = ...,
-        message: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "process_id", b"process_id", "served_revision", b"served_revision", "worker", b"worker"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___LaggingWorker: _TypeAlias = LaggingWorker  # noqa: Y015
-
-@_typing.final
 class PromoteResponse(_message.Message):
     """PromoteResponse says what changed, in one registry revision."""
 
@@ -480,20 +446,15 @@ class PromoteResponse(_message.Message):
     TRANSITIONS_FIELD_NUMBER: _builtins.int
     REGISTRY_REVISION_FIELD_NUMBER: _builtins.int
     SERVED_REVISION_FIELD_NUMBER: _builtins.int
-    LAGGING_FIELD_NUMBER: _builtins.int
     registry_revision: _builtins.int
     """The revision of the promote."""
     served_revision: _builtins.int
-    """The revision that every worker of this server serves now; below registry_revision where loading failed or
+    """The revision that this server serves now; below registry_revision where loading failed or
     took longer than the call's deadline.
     """
     @_builtins.property
     def transitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Transition]:
         """One a promotion, in the request's order."""
-
-    @_builtins.property
-    def lagging(self) -> _containers.RepeatedCompositeFieldContainer[Global___LaggingWorker]:
-        """The workers that don't serve the change yet."""
 
     def __init__(
         self,
@@ -501,11 +462,10 @@ class PromoteResponse(_message.Message):
         transitions: _abc.Iterable[Global___Transition] | None = ...,
         registry_revision: _builtins.int = ...,
         served_revision: _builtins.int = ...,
-        lagging: _abc.Iterable[Global___LaggingWorker] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lagging", b"lagging", "registry_revision", b"registry_revision", "served_revision", b"served_revision", "transitions", b"transitions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["registry_revision", b"registry_revision", "served_revision", b"served_revision", "transitions", b"transitions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -586,18 +546,13 @@ class RollbackResponse(_message.Message):
     TRANSITIONS_FIELD_NUMBER: _builtins.int
     REGISTRY_REVISION_FIELD_NUMBER: _builtins.int
     SERVED_REVISION_FIELD_NUMBER: _builtins.int
-    LAGGING_FIELD_NUMBER: _builtins.int
     registry_revision: _builtins.int
     """The revision of the rollback."""
     served_revision: _builtins.int
-    """The revision that every worker of this server serves now."""
+    """The revision that this server serves now."""
     @_builtins.property
     def transitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Transition]:
         """One a key, in the request's order; model_id is the restored model."""
-
-    @_builtins.property
-    def lagging(self) -> _containers.RepeatedCompositeFieldContainer[Global___LaggingWorker]:
-        """The workers that don't serve the change yet."""
 
     def __init__(
         self,
@@ -605,11 +560,10 @@ class RollbackResponse(_message.Message):
         transitions: _abc.Iterable[Global___Transition] | None = ...,
         registry_revision: _builtins.int = ...,
         served_revision: _builtins.int = ...,
-        lagging: _abc.Iterable[Global___LaggingWorker] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lagging", b"lagging", "registry_revision", b"registry_revision", "served_revision", b"served_revision", "transitions", b"transitions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["registry_revision", b"registry_revision", "served_revision", b"served_revision", "transitions", b"transitions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -660,18 +614,13 @@ class ArchiveResponse(_message.Message):
     TRANSITIONS_FIELD_NUMBER: _builtins.int
     REGISTRY_REVISION_FIELD_NUMBER: _builtins.int
     SERVED_REVISION_FIELD_NUMBER: _builtins.int
-    LAGGING_FIELD_NUMBER: _builtins.int
     registry_revision: _builtins.int
     """The revision of the archive."""
     served_revision: _builtins.int
-    """The revision that every worker of this server serves now."""
+    """The revision that this server serves now."""
     @_builtins.property
     def transitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Transition]:
         """One a model, in the request's order."""
-
-    @_builtins.property
-    def lagging(self) -> _containers.RepeatedCompositeFieldContainer[Global___LaggingWorker]:
-        """The workers that don't serve the change yet."""
 
     def __init__(
         self,
@@ -679,11 +628,10 @@ class ArchiveResponse(_message.Message):
         transitions: _abc.Iterable[Global___Transition] | None = ...,
         registry_revision: _builtins.int = ...,
         served_revision: _builtins.int = ...,
-        lagging: _abc.Iterable[Global___LaggingWorker] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lagging", b"lagging", "registry_revision", b"registry_revision", "served_revision", b"served_revision", "transitions", b"transitions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["registry_revision", b"registry_revision", "served_revision", b"served_revision", "transitions", b"transitions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -83,7 +83,7 @@ async def main():
     predictor = Predictor(lambda matrix: matrix[:, 0], "ab", dtype=np.float64, digest="", engine="native",
                           engine_reason="", kind=None, accepts_nan=False)
     state.snapshot = ServingSnapshot(1, {key: ServedModel("one", key, predictor, since_revision=1)})
-    scorer = Scorer(state, NamedModels(lambda model_id: None, 1), ScoringLimits(), lambda seconds: None)
+    scorer = Scorer(state, NamedModels(lambda model_id: None, 1), ScoringLimits(), lambda seconds: None, None)
     print(await scorer.answer(Question(key, [0.5, 0.0], "ab"), 1.0, lambda answer: answer.scores.tolist()))
     scorer.close()
 
@@ -105,6 +105,10 @@ def core() -> Iterator[Core]:
         load: Callable[[str], ServedModel] = no_model,
     ) -> Scorer:
         state = ServingState()
+
+        async def at_once(revision: int, seconds: float) -> ServingSnapshot:
+            return state.snapshot
+
         state.snapshot = ServingSnapshot(
             revision=7,
             by_key=MappingProxyType({served.key: served for served in models}),
@@ -112,7 +116,7 @@ def core() -> Iterator[Core]:
             known_keys=frozenset(served.key for served in models) | frozenset((known or {}).values()),
             known_ids=MappingProxyType({served.model_id: served.key for served in models} | (known or {})),
         )
-        scorers.append(Scorer(state, NamedModels(load, 2), limits, lambda seconds: None))
+        scorers.append(Scorer(state, NamedModels(load, 2), limits, lambda seconds: None, at_once))
         return scorers[-1]
 
     yield build

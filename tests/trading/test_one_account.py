@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from signalserve.client import Prediction
 from signalserve.features.bars import read_bars
 from signalserve.features.pipeline import FeaturePipeline
+from signalserve.features.row import FeatureRow
 from signalserve.features.synthetic import synthetic_bars
 from signalserve.live.bars import Bar, CsvReplay
 from signalserve.live.engine import LiveEngine
@@ -60,11 +61,12 @@ class NoFeatures:
     window_bars = 1
 
     def __init__(self, warmup_bars: int = 0) -> None:
+        self.feature_set = ""
         self.warmup_bars = warmup_bars
         self.window_bars = warmup_bars + 1
 
-    def latest(self, frame: Any) -> Array:
-        return np.zeros(1)
+    def latest(self, frame: Any) -> FeatureRow:
+        return FeatureRow(np.zeros(1), ("nothing",), "")
 
 
 class Answers:

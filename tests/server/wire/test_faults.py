@@ -1,0 +1,208 @@
+"""What goes wrong with the registry or with one model is said, and hurts nothing else that is served."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from filelock import FileLock
+
+from signalserve.client import FailedPrecondition, Prediction, PredictionRequest, Unavailable
+from signalserve.registry import Promotion
+from signalserve.v1 import prediction_pb2, registry_pb2
+from tests.registries import registry_at
+from tests.server.conftest import ROOT
+from tests.server.wire.conftest import NAMES, Registry, Server, request
+
+Serve = Callable[..., Server]
+
+
+def ask(server: Server, symbol: str, row: np.ndarray, **more: Any) -> Prediction:
+    return server.client.predict(symbol, "15m", row, feature_names=NAMES, **more)
+
+
+def test_a_registry_that_goes_away_is_said_and_what_is_served_goes_on_until_it_is_back(
+    registry: Registry, serve: Serve, row: np.ndarray
+) -> None:
+    server = serve(registry.base)
+    away = registry.base.with_name("unmounted")
+    registry.base.rename(away)
+    said = server.until(lambda status: status.registry_error)
+    assert str(registry.base) in said.registry_error
+    assert said.ready
+    assert ask(server, "BTCUSDT", row).model_id == registry["a"]
+    assert ask(server, "ETHUSDT", row).model_id == registry["eth"]
+    # nobody makes another one in its place
+    with pytest.raises(FailedPrecondition) as refused:
+        server.client.promote(registry["b"])
+    assert refused.value.reason == "REGISTRY_MISSING"
+    assert not registry.base.exists()
+    away.rename(registry.base)
+    server.until(lambda status: not status.registry_error)
+    server.client.promote(registry["b"])
+    assert ask(server, "BTCUSDT", row).model_id == registry["b"]
+
+
+def test_an_empty_folder_in_its_place_is_no_empty_registry(
+    registry: Registry, serve: Serve, row: np.ndarray
+) -> None:
+    server = serve(registry.base)
+    away = registry.base.with_name("unmounted")
+    registry.base.rename(away)
+    registry.base.mkdir()  # the mount point
+    said = server.until(lambda status: status.registry_error)
+    assert "registry_events.jsonl has gone" in said.registry_error
+    with pytest.raises(FailedPrecondition):
+        server.client.promote(registry["b"])
+    assert ask(server, "BTCUSDT", row).model_id == registry["a"]
+
+
+def test_a_destroyed_log_is_said(registry: Registry, serve: Serve, row: np.ndarray) -> None:
+    server = serve(registry.base)
+    log = registry.base / "registry_events.jsonl"
+    whole = log.read_bytes()
+    log.unlink()
+    server.until(lambda status: "has gone" in status.registry_error)
+    assert ask(server, "BTCUSDT", row).model_id == registry["a"]
+    log.write_bytes(whole)
+    server.until(lambda status: not status.registry_error)
+
+
+def test_answers_of_a_model_whose_successor_can_not_be_loaded_are_flagged(
+    registry: Registry, serve: Serve, row: np.ndarray
+) -> None:
+    server = serve(registry.base)
+    assert ask(server, "BTCUSDT", row).flags == ()
+    promoted = registry_at(registry.base).promote([Promotion(registry["b"])])
+    server.until(lambda status: server.serving("BTCUSDT") == registry["b"])
+    registry.damage("c")
+    registry.edit_index(
+        lambda text: _with_status(_with_status(text, registry["b"], "archived"), registry["c"], "production")
+    )
+    server.until(lambda status: status.load_errors)
+    answer = ask(server, "BTCUSDT", row)
+    assert answer.model_id == registry["b"]
+    assert "NOT_CURRENT" in answer.flags
+    # asked for by name it is what was asked for
+    assert "NOT_CURRENT" not in ask(server, "BTCUSDT", row, model_id=registry["b"]).flags
+    model = next(item for item in server.client.status().models if item.symbol == "BTCUSDT")
+    assert model.wanted_model_id == registry["c"]
+    assert ask(server, "ETHUSDT", row).flags == ()
+    # who asks for the revision gets no older model
+    with pytest.raises(Unavailable) as behind:
+        ask(server, "BTCUSDT", row, min_registry_revision=promoted.revision, deadline_ms=2_000)
+    assert behind.value.reason == "BEHIND"
+
+
+def _with_status(text: str, model_id: str, status: str) -> str:
+    """The index with another status of one row; it is the last column."""
+    return "".join(
+        line.rpartition(",")[0] + f",{status}\n" if line.startswith(model_id + ",") else line
+        for line in text.splitlines(keepends=True)
+    )
+
+
+def test_an_answer_of_a_revision_that_is_asked_for_waits_for_it(
+    registry: Registry, serve: Serve, row: np.ndarray
+) -> None:
+    # so long between two looks that only the wait brings it about
+    server = serve(registry.base, server={"poll_ms": 3_600_000})
+    revision = registry_at(registry.base).promote([Promotion(registry["b"])]).revision
+    assert ask(server, "BTCUSDT", row).model_id == registry["a"]
+    answer = ask(server, "BTCUSDT", row, min_registry_revision=revision)
+    assert (answer.model_id, answer.registry_revision) == (registry["b"], revision)
+
+
+def test_a_revision_that_does_not_come_within_the_deadline_is_behind(
+    registry: Registry, serve: Serve, row: np.ndarray
+) -> None:
+    server = serve(registry.base)
+    with pytest.raises(grpc.RpcError) as refused:
+        server.prediction.Predict(request(row, min_registry_revision=10_000), timeout=0.5)
+    assert refused.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+    batch = server.client.predict_batch(
+        [
+            _item("BTCUSDT", row, 10_000),
+            _item("ETHUSDT", row, 1),
+        ]
+    )
+    assert batch[0].error is not None
+    assert batch[0].error.reason == "BEHIND"
+    assert batch[1].result().model_id == registry["eth"]
+
+
+def _item(symbol: str, row: np.ndarray, revision: int) -> PredictionRequest:
+    return PredictionRequest(symbol, "15m", row, feature_names=NAMES, min_registry_revision=revision)
+
+
+def test_a_drain_sends_its_clients_away_at_once_while_a_call_is_still_open(
+    registry: Registry, serve: Serve, row: np.ndarray
+) -> None:
+    server = serve(registry.base)
+    gone = threading.Event()
+    with grpc.insecure_channel(server.target) as channel:
+        grpc.channel_ready_future(channel).result(timeout=60)
+        channel.subscribe(lambda state: state is not grpc.ChannelConnectivity.READY and gone.set())
+        with FileLock(registry.base / ".registry.lock"):  # keeps a promote open for as long as the test wants
+            promote = server.registry.Promote.future(
+                registry_pb2.PromoteRequest(promotions=[registry_pb2.Promotion(model_id=registry["b"])])
+            )
+            assert server.parts is not None
+            guard = server.parts.guard
+            while not server.call(lambda: guard.in_flight):
+                pass
+            gone.clear()
+            server.begin_stop()
+            assert gone.wait(60)
+            host, _, port = server.target.partition(":")
+            with pytest.raises(ConnectionRefusedError), socket.create_connection((host, int(port)), 60):
+                pass
+            assert server.call(lambda: guard.in_flight)
+        assert promote.result(timeout=60).transitions[0].model_id == registry["b"]
+
+
+def test_a_batch_that_was_cancelled_computes_nothing_more(
+    registry: Registry, serve: Serve, row: np.ndarray
+) -> None:
+    server = serve(registry.base)
+    items = [request(row, symbol="SOLUSDT", model_id=registry["sol"]) for _ in range(5_000)]
+    call = server.prediction.PredictBatch.future(prediction_pb2.PredictBatchRequest(requests=items))
+    assert server.parts is not None
+    guard = server.parts.guard
+    while not server.call(lambda: guard.in_flight):
+        pass
+    call.cancel()
+    while server.call(lambda: guard.in_flight):
+        pass
+    # what is under way ends with its present item, so that the next answer is not behind thousands of others
+    assert ask(server, "SOLUSDT", row, model_id=registry["sol"]).model_id == registry["sol"]
+    answered = server.call(lambda: _answers(server))
+    assert answered < 5_000
+
+
+def _answers(server: Server) -> float:
+    assert server.parts is not None
+    value = server.parts.guard.counts("PredictBatch").answered.__self__._value.get()  # type: ignore[attr-defined]
+    return float(value)
+
+
+def test_a_server_does_not_start_on_a_registry_that_is_not_there(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "signalserve.cli.main", "serve", "--registry", str(tmp_path / "typo")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "there is no registry at" in done.stderr
+    assert not (tmp_path / "typo").exists()
