@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections import Counter
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -130,11 +132,8 @@ def _run(
             with suppress(KeyboardInterrupt):
                 threading.Event().wait()
     console.print("server and lab stopped")
-    console.print(
-        f"next: signalserve serve --config {config}, and beside it signalserve lab, models, status, events, rollback"
-        " with the same --config",
-        soft_wrap=True,
-    )
+    console.print("next (and beside it lab, models, status, events or rollback in place of serve):")
+    console.print(f"{quote(sys.argv[0])} serve --config {quote(str(config))}", soft_wrap=True, markup=False)
 
 
 def _prepare_bars(folder: Path, ohlcv: Path | None, key: Key) -> tuple[Path, Path]:

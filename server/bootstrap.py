@@ -155,9 +155,11 @@ async def running_server(settings: Settings, *, reuse_port: bool = False) -> Asy
     )
     async with AsyncExitStack() as stack:
         stack.callback(scorer.close)
+        calls = RegistryCalls(registry, state, named, watcher, loader)
+        stack.callback(calls.close)
         server = GrpcServer(
             PredictionService(scorer, state, watcher, guard, access.warnings),
-            RegistryService(RegistryCalls(registry, state, named, watcher, loader)),
+            RegistryService(calls),
             guard,
             max_message_bytes=options.max_message_mb * 1024 * 1024,
             # what one connection may have open: all that is admitted, and as many calls again to be refused

@@ -1,6 +1,6 @@
 """The registry as a running server has it: what may be asked of it, whichever protocol asks.
 
-1. All disk work is done in worker threads.
+1. All disk work is done in worker threads; changes, which may wait for the lock, have others than reads.
 2. A change is answered once this server serves it, or when its time is nearly up; the answer says which revision is
    served. A key whose new model can't be loaded still serves what it served before.
 3. What a promote or rollback has opened to prove it is served as it is, and not opened again.
@@ -8,10 +8,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from signalserve.common.key import Key
 from signalserve.registry import (
@@ -30,10 +29,16 @@ from signalserve.registry.store import Origin, View
 from signalserve.server.loader import Loader
 from signalserve.server.named import NamedModels
 from signalserve.server.snapshot import ServingSnapshot, ServingState
+from signalserve.server.threads import Threads
 from signalserve.server.watcher import RegistryWatcher
 
 _LONGEST_WAIT = 60.0
+# changes wait for the registry's lock, one after the other; more of them at once would be none the faster
+_CHANGES, _READS = 8, 4
 _TIME_TO_ANSWER = 0.2
+
+
+T = TypeVar("T")
 
 
 class Outcome(NamedTuple):
@@ -91,6 +96,17 @@ class RegistryCalls:
         self._named = named
         self._watcher = watcher
         self._loader = loader
+        self._changing = Threads("registry-change", _CHANGES)
+        self._reading = Threads("registry-read", _READS)
+
+    async def read(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Run what blocks, a listing say, in a thread that no change takes."""
+        return await self._reading.run(work, *arguments)
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._changing.close()
+        self._reading.close()
 
     async def promote(
         self, promotions: Sequence[Promotion], origin: Origin, remaining: float | None, *, force: bool
@@ -101,7 +117,7 @@ class RegistryCalls:
             RegistryError: as `Registry.promote` says; nothing changed.
         """
         with self._loader.ahead() as keep:
-            committed = await asyncio.to_thread(
+            committed = await self._changing.run(
                 self._registry.promote, promotions, force=force, on_proof=keep, **asdict(origin)
             )
             return await self._outcome(committed, remaining)
@@ -115,7 +131,7 @@ class RegistryCalls:
             RegistryError: as `Registry.rollback` says; nothing changed.
         """
         with self._loader.ahead() as keep:
-            committed = await asyncio.to_thread(
+            committed = await self._changing.run(
                 self._registry.rollback, keys, expected=expected, on_proof=keep, **asdict(origin)
             )
             return await self._outcome(committed, remaining)
@@ -128,7 +144,7 @@ class RegistryCalls:
         Raises:
             RegistryError: as `Registry.archive` says; nothing changed.
         """
-        committed = await asyncio.to_thread(
+        committed = await self._changing.run(
             self._registry.archive, model_ids, allow_unserved=allow_unserved, **asdict(origin)
         )
         return await self._outcome(committed, remaining)

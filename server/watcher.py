@@ -21,6 +21,7 @@ from signalserve.registry.store import Store
 from signalserve.server.loader import Loader
 from signalserve.server.named import NamedModels
 from signalserve.server.snapshot import ServedModel, ServingSnapshot, ServingState
+from signalserve.server.threads import Threads
 
 _RETRY_SECONDS = 5.0
 
@@ -46,6 +47,7 @@ class RegistryWatcher:
         self._count_swap = count_swap
         self._poll_seconds = poll_seconds
         self._seen: Hashable = None
+        self._threads = Threads("registry-follow", 1)
         self.trouble = ""
         self._tried = 0.0
         self._nudge = asyncio.Event()
@@ -55,13 +57,13 @@ class RegistryWatcher:
 
     async def refresh(self) -> None:
         """Look at the registry now; returns once what was there is served, or known to be unservable."""
-        signature = await asyncio.to_thread(self._store.signature)
+        signature = await self._threads.run(self._store.signature)
         retry = bool(self._state.snapshot.failures) and time.monotonic() - self._tried > _RETRY_SECONDS
         if signature == self._seen and not retry and not self.trouble:
             return
         self._tried = time.monotonic()
         try:
-            snapshot = await asyncio.to_thread(self._build)
+            snapshot = await self._threads.run(self._build)
         except RegistryError as error:
             if str(error) != self.trouble:
                 _log.error("registry.unreadable", why=str(error))
@@ -75,14 +77,17 @@ class RegistryWatcher:
 
     async def run(self) -> None:
         """Follow the registry until cancelled; the only caller of `refresh`, so that swaps keep their order."""
-        while True:
-            try:
-                await self.refresh()
-            except Exception as error:  # noqa: BLE001 - the watcher must outlive a bug
-                _log.error("watcher.crashed", exc_info=error)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._nudge.wait(), self._poll_seconds)
-            self._nudge.clear()
+        try:
+            while True:
+                try:
+                    await self.refresh()
+                except Exception as error:  # noqa: BLE001 - the watcher must outlive a bug
+                    _log.error("watcher.crashed", exc_info=error)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._nudge.wait(), self._poll_seconds)
+                self._nudge.clear()
+        finally:
+            self._threads.close()
 
     async def wait_for_revision(self, revision: int, seconds: float) -> ServingSnapshot:
         """The snapshot once it was built from `revision` or a later one; the present one when time is up."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from signalserve.registry.store import Origin
 from signalserve.server.guard import Call
 from signalserve.server.registry_calls import RegistryCalls
@@ -32,14 +30,14 @@ class RegistryService:
     ) -> registry_pb2.ListModelsResponse:
         """One page of the entries that pass the filter."""
         del call
-        return await asyncio.to_thread(self._list, request)
+        return await self._calls.read(self._list, request)
 
     async def GetModel(  # noqa: N802 - as above
         self, request: registry_pb2.GetModelRequest, call: Call
     ) -> registry_pb2.GetModelResponse:
         """One model with its metadata and importances."""
         del call
-        details = await asyncio.to_thread(self._calls.details, request.model_id)
+        details = await self._calls.read(self._calls.details, request.model_id)
         return registry_pb2.GetModelResponse(details=details_message(details))
 
     async def Promote(  # noqa: N802 - as above
@@ -78,7 +76,7 @@ class RegistryService:
     ) -> registry_pb2.ListEventsResponse:
         """One page of the audit log, newest first."""
         del call
-        return await asyncio.to_thread(self._events, request)
+        return await self._calls.read(self._events, request)
 
     def _list(self, request: registry_pb2.ListModelsRequest) -> registry_pb2.ListModelsResponse:
         listing = self._calls.listing(**filter_of(request))

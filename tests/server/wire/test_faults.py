@@ -169,6 +169,29 @@ def test_a_drain_sends_its_clients_away_at_once_while_a_call_is_still_open(
         assert promote.result(timeout=60).transitions[0].model_id == registry["b"]
 
 
+def test_changes_that_wait_for_the_lock_keep_nobody_from_reading_or_following(
+    registry: Registry, serve: Serve, row: np.ndarray
+) -> None:
+    server = serve(registry.base)
+    with FileLock(registry.base / ".registry.lock"):
+        waiting = [
+            server.registry.Promote.future(
+                registry_pb2.PromoteRequest(promotions=[registry_pb2.Promotion(model_id=registry["b"])])
+            )
+            for _ in range(40)
+        ]
+        assert server.parts is not None
+        guard = server.parts.guard
+        while server.call(lambda: guard.in_flight) < len(waiting):
+            pass
+        assert len(server.client.list_models()) == 5
+        registry.edit_index(lambda text: _with_status(text, registry["eth"], "archived"))
+        server.until(lambda status: not any(model.symbol == "ETHUSDT" for model in status.models))
+        assert ask(server, "BTCUSDT", row).model_id == registry["a"]
+    for promote in waiting:
+        promote.result(timeout=60)
+
+
 def test_a_batch_that_was_cancelled_computes_nothing_more(
     registry: Registry, serve: Serve, row: np.ndarray
 ) -> None:
