@@ -84,7 +84,7 @@ class Scorer:
         _check_time(remaining)
         started = time.perf_counter()
         snapshot = self._state.snapshot
-        if question.min_revision > snapshot.revision:
+        if question.min_revision > max(snapshot.revision, 0):
             snapshot = await self._reach(question.min_revision, _patience(remaining))
         _check_revision(snapshot, question)
         served = resolve(snapshot, question) or self._named.get(question.model_id)

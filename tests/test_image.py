@@ -36,5 +36,6 @@ def test_it_refuses_to_start_without_its_secrets_and_answers_its_probe_with_them
     absolute = {
         name: value.replace("secrets/", f"{tmp_path}/secrets/") for name, value in environment.items()
     }
+    (tmp_path / "registry").mkdir()
     with server_process(tmp_path / "registry", tmp_path / "log", environment={**os.environ, **absolute}):
         assert "SERVING" in signalserve(*command[1:-1], f"127.0.0.1:{unused_tcp_port}")

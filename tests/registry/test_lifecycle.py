@@ -204,6 +204,7 @@ class Lifecycle(RuleBasedStateMachine):
     def start(self) -> None:
         self.folder = Path(tempfile.mkdtemp())
         self.base = self.folder / "registry"
+        self.base.mkdir()
         self.template = sealed_template(self.folder / "template")
         self.rolled_back_from: set[str] = set()
         self.evaluations = 0

@@ -144,7 +144,9 @@ async def test_a_registry_that_appears_after_the_start_is_served(
     from tests.small_models import register_copy
 
     base = tmp_path / "later"
-    async with serving(base) as (client, server):
+    async with serving(base, ready=False) as (client, server):
+        while not server.watcher.trouble:
+            await server.watcher.wait_for_change(server.watcher.version)
         register_copy(templates[0], base, "btc0")
         promote_model("btc0", base_dir=base, gate=gate_of())
         while KEY not in server.state.snapshot.by_key:

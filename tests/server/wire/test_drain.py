@@ -241,6 +241,7 @@ def test_health_turns_to_serving_once_every_production_model_is_loaded(
 
 
 def test_an_empty_registry_is_served_and_healthy(tmp_path: Path, serve: Callable[..., Server]) -> None:
+    (tmp_path / "nothing").mkdir()
     server = serve(tmp_path / "nothing")
     watch = health_pb2_grpc.HealthStub(server.channel).Watch(health_pb2.HealthCheckRequest(), timeout=60)
     assert any(answer.status == health_pb2.HealthCheckResponse.SERVING for answer in watch)
