@@ -21,6 +21,7 @@ def test_it_refuses_to_start_without_its_secrets_and_answers_its_probe_with_them
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "outputs/ml_models").mkdir(parents=True)  # as the image has it
     environment = ENVIRONMENT | {"SIGNALSERVE__SERVER__HEALTH_PORT": str(unused_tcp_port)}
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
