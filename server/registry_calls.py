@@ -32,11 +32,9 @@ from signalserve.server.snapshot import ServingSnapshot, ServingState
 from signalserve.server.threads import Threads
 from signalserve.server.watcher import RegistryWatcher
 
-_LONGEST_WAIT = 60.0
 # changes wait for the registry's lock, one after the other; more of them at once would be none the faster
 _CHANGES, _READS = 8, 4
 _TIME_TO_ANSWER = 0.2
-
 
 T = TypeVar("T")
 
@@ -202,10 +200,7 @@ class RegistryCalls:
         ]
 
     async def _outcome(self, committed: Committed, remaining: float | None) -> Outcome:
-        seconds = (
-            _LONGEST_WAIT if remaining is None else min(_LONGEST_WAIT, max(0.0, remaining - _TIME_TO_ANSWER))
-        )
-        snapshot = await self._watcher.wait_for_revision(committed.revision, seconds)
+        snapshot = await self._watcher.wait_for_revision(committed.revision, remaining, _TIME_TO_ANSWER)
         return Outcome(committed, _served_revision(snapshot, committed))
 
 

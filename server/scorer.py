@@ -36,8 +36,7 @@ _INLINE_VALUES = 8_192
 _SMALLEST_PART = 32
 _CORES = min(4, os.cpu_count() or 1)
 
-# for a registry revision that is not served yet; what is left of the deadline goes to the answer itself
-_LONGEST_WAIT = 60.0
+# what a wait for a registry revision leaves of the deadline, for the answer itself
 _TIME_TO_ANSWER = 0.02
 
 Item = TypeVar("Item")
@@ -53,12 +52,12 @@ class Scorer:
         named: NamedModels,
         limits: ScoringLimits,
         observe: Callable[[float], None],
-        reach: Callable[[int, float], Awaitable[ServingSnapshot]],
+        reach: Callable[[int, float | None, float], Awaitable[ServingSnapshot]],
     ) -> None:
         """What it is made of.
 
-        `observe` gets the seconds that each answer took, a wait for a thread included. `reach` waits, no longer than so
-        many seconds, for the snapshot of a revision or a later one, and gives the present one.
+        `observe` gets the seconds that each answer took, a wait for a thread included. `reach` is
+        `RegistryWatcher.wait_for_revision`.
         """
         self._state = state
         self._named = named
@@ -85,7 +84,7 @@ class Scorer:
         started = time.perf_counter()
         snapshot = self._state.snapshot
         if question.min_revision > max(snapshot.revision, 0):
-            snapshot = await self._reach(question.min_revision, _patience(remaining))
+            snapshot = await self._reach(question.min_revision, remaining, _TIME_TO_ANSWER)
         _check_revision(snapshot, question)
         served = resolve(snapshot, question) or self._named.get(question.model_id)
         if served is not None and served.inline and len(question.values) <= _INLINE_VALUES:
@@ -212,10 +211,6 @@ def _until(remaining: float | None) -> float | None:
 def _check_time(remaining: float | None) -> None:
     if remaining is not None and remaining <= 0:
         raise _late()
-
-
-def _patience(remaining: float | None) -> float:
-    return _LONGEST_WAIT if remaining is None else max(0.0, min(_LONGEST_WAIT, remaining - _TIME_TO_ANSWER))
 
 
 def _check_revision(snapshot: ServingSnapshot, question: Question) -> None:

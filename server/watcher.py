@@ -24,6 +24,7 @@ from signalserve.server.snapshot import ServedModel, ServingSnapshot, ServingSta
 from signalserve.server.threads import Threads
 
 _RETRY_SECONDS = 5.0
+_LONGEST_WAIT = 60.0
 
 _log = structlog.get_logger("server")
 
@@ -89,8 +90,14 @@ class RegistryWatcher:
         finally:
             self._threads.close()
 
-    async def wait_for_revision(self, revision: int, seconds: float) -> ServingSnapshot:
-        """The snapshot once it was built from `revision` or a later one; the present one when time is up."""
+    async def wait_for_revision(
+        self, revision: int, remaining: float | None, spare: float
+    ) -> ServingSnapshot:
+        """The snapshot once it was built from `revision` or a later one; the present one when time is up.
+
+        Of the `remaining` seconds (None: no deadline) `spare` are left for what comes after; it is never long.
+        """
+        seconds = _LONGEST_WAIT if remaining is None else min(_LONGEST_WAIT, max(0.0, remaining - spare))
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds), self._changed:
                 while self._state.snapshot.revision < revision:

@@ -106,7 +106,7 @@ def core() -> Iterator[Core]:
     ) -> Scorer:
         state = ServingState()
 
-        async def at_once(revision: int, seconds: float) -> ServingSnapshot:
+        async def at_once(revision: int, remaining: float | None, spare: float) -> ServingSnapshot:
             return state.snapshot
 
         state.snapshot = ServingSnapshot(
