@@ -35,7 +35,7 @@ ENV PATH=/opt/signalserve/bin:$PATH \
 # others reach a container, so it starts with these three files in secrets/ and not without: docs/security.md
 VOLUME /srv/signalserve/outputs
 EXPOSE 50051 8080
-HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["signalserve", "health", "--target", "127.0.0.1:50052"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["signalserve", "health", "--service", "liveness", "--target", "127.0.0.1:50052"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["signalserve"]
 CMD ["serve"]

@@ -15,7 +15,8 @@ from signalserve.cli.output import console
 def health(
     connection: Connection,
     service: Annotated[
-        str, typer.Option(help="A service's full name; the default is the whole server.")
+        str,
+        typer.Option(help="A service, a key (BTCUSDT/15m), registry or liveness; the default is the server."),
     ] = "",
     seconds: Annotated[float, typer.Option(min=0.1, help="How long to wait.")] = 3.0,
 ) -> None:

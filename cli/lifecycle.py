@@ -320,6 +320,8 @@ def status(
                     "not current:",
                     f"{item.model_id} answers where {item.wanted_model_id} could not be loaded",
                 )
+        for loading in found.loading:
+            remark("loading:", f"{loading.symbol}/{loading.timeframe} {loading.model_id}")
         if found.registry_error:
             say_error(f"the registry can't be followed, what is served goes on: {found.registry_error}")
         for warning in found.warnings:

@@ -48,6 +48,7 @@ from .tls import Tls
 from .values import (
     BatchItem,
     LoadError,
+    LoadingModel,
     Prediction,
     ServedModel,
     ServingStatus,
@@ -68,6 +69,7 @@ __all__ = [
     "InternalError",
     "InvalidArgument",
     "LoadError",
+    "LoadingModel",
     "ModelDetails",
     "ModelInfo",
     "ModelList",

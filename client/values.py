@@ -151,10 +151,20 @@ class LoadError:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadingModel:
+    """A model that is being loaded."""
+
+    symbol: str
+    timeframe: str
+    model_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class ServingStatus:
     """What one server process serves. `start_time` in UTC; `warnings` are what is odd and stops nothing.
 
-    `registry_error`: why the server can't follow the registry now; what it serves goes on.
+    `registry_error`: why the server can't follow the registry now; what it serves goes on. `loading`: models that are
+    being loaded, their keys answering as before.
     """
 
     registry_revision: int
@@ -168,6 +178,7 @@ class ServingStatus:
     process_id: int
     warnings: tuple[str, ...] = ()
     registry_error: str = ""
+    loading: tuple[LoadingModel, ...] = ()
 
     @classmethod
     def from_proto(cls, message: serving_status_pb2.ServingStatus) -> ServingStatus:
@@ -209,6 +220,10 @@ class ServingStatus:
             process_id=message.process_id,
             warnings=tuple(message.warnings),
             registry_error=message.registry_error,
+            loading=tuple(
+                LoadingModel(symbol=item.symbol, timeframe=item.timeframe, model_id=item.model_id)
+                for item in message.loading
+            ),
         )
 
 

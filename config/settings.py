@@ -62,6 +62,8 @@ class ServerSettings(Section):
     max_pinned_mb: float = Field(default=512.0, gt=0.0)
     drain_seconds: float = Field(default=10.0, ge=0.0)
     poll_ms: int = Field(default=250, ge=10)
+    load_seconds: float = Field(default=30.0, ge=0.1)
+    strict_ready: bool = False
     stale_bar_factor: float | None = Field(default=3.0, gt=0.0)
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = Field(default=None, ge=0, le=65535)

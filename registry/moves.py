@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
 
 from signalserve.common.key import Key
 from signalserve.registry.answers import Committed, answered, commit, decide_and_commit
-from signalserve.registry.artefact import Proof
+from signalserve.registry.artefact import Artefact
 from signalserve.registry.entry import ModelRegistryEntry, Status
-from signalserve.registry.errors import ArtefactError, InvalidArgumentError, NotAdoptedError
+from signalserve.registry.errors import InvalidArgumentError
 from signalserve.registry.events import Action, json_safe
 from signalserve.registry.gate import Decision
 from signalserve.registry.parts import Parts
 from signalserve.registry.plans import (
     Planned,
     Promotion,
-    check_rollback_expected,
     entry_of,
-    nothing_to_roll_back_to,
     plan_archive,
     plan_candidate,
     plan_evaluate,
     plan_promote,
     plan_rollback,
-    rollback_candidates,
 )
+from signalserve.registry.proving import Proofs, Prove, tried_again
 from signalserve.registry.state import RegistryState
 from signalserve.registry.store import Origin
-
-OnProof = Callable[[str, Proof], None]
 
 _log = structlog.get_logger("registry")
 
@@ -48,40 +44,38 @@ class Moves(Parts):
         request_id: str = "",
         actor: str = "",
         via: str = "python",
-        on_proof: OnProof | None = None,
+        prove: Prove = Artefact.prove,
     ) -> Committed:
         """Put models into production: all or none, in one revision.
 
         Every model's files are verified now, against the digest in the log, and the gate judges the evidence of
-        its last evaluation. A repeat with the same `request_id` gets the first answer. `on_proof` is handed each
-        model as it was opened for the proof.
+        its last evaluation. A repeat with the same `request_id` gets the first answer. `prove` is how each model is
+        proven before the lock is taken; no force passes it.
 
         Raises:
             UnknownModelError, StaleExpectationError, WrongStatusError, QuarantinedError, GateRefusedError,
             NotAdoptedError, ArtefactError, InvalidArgumentError, StorageError: nothing changed.
         """
         request = [[item.model_id, item.expected_production_model_id] for item in promotions]
-        known = self.state
-        if (answer := answered(known, request_id, Action.PROMOTE, [request, force])) is not None:
-            return answer
-        # hashing takes time, so the bulk of it is done before the lock; under it the digest is compared again
-        proven: dict[str, str] = {}
-        for item in promotions:
-            if item.model_id in known.entries and known.digests.get(item.model_id):
-                proof = self.artefact_of(known, item.model_id).prove()
-                if on_proof is not None:
-                    on_proof(item.model_id, proof)
-                proven[item.model_id] = proof.digest
+        proofs = Proofs(self.artefact_of, prove)
 
         def decide(state: RegistryState) -> Planned:
             planned = plan_promote(state, promotions, self.gate, reason=reason, force=force)
             for item in promotions:
-                if proven.get(item.model_id) != state.digests.get(item.model_id, ""):
-                    self.artefact_of(state, item.model_id).verify()
+                proofs.check(state, item.model_id)
             return planned
 
-        with self.store.transaction(Origin(actor, via, reason, request_id)) as transaction:
-            return decide_and_commit(transaction, Action.PROMOTE, [request, force], decide)
+        def attempt() -> Committed:
+            known = self.state
+            if (answer := answered(known, request_id, Action.PROMOTE, [request, force])) is not None:
+                return answer
+            for item in promotions:
+                if item.model_id in known.entries and known.digests.get(item.model_id):
+                    proofs.make(known, item.model_id)
+            with self.store.transaction(Origin(actor, via, reason, request_id)) as transaction:
+                return decide_and_commit(transaction, Action.PROMOTE, [request, force], decide)
+
+        return tried_again(attempt)
 
     def rollback(
         self,
@@ -92,14 +86,14 @@ class Moves(Parts):
         request_id: str = "",
         actor: str = "",
         via: str = "python",
-        on_proof: OnProof | None = None,
+        prove: Prove = Artefact.prove,
     ) -> Committed:
         """Take keys back to the newest earlier production model that verifies; all or none.
 
         `expected`: what is in production of each key, in their order, if it shall be that and no other.
 
         The model left behind is quarantined. A nearer model that does not verify is passed over, and the event
-        says so. `on_proof` is as for `promote`.
+        says so. `prove` is as for `promote`.
 
         Raises:
             UnknownKeyError, NothingToRollBackToError, StaleExpectationError, InvalidArgumentError, StorageError:
@@ -109,22 +103,25 @@ class Moves(Parts):
         if not reason.strip():
             raise InvalidArgumentError("a rollback needs a reason", reason="REASON_REQUIRED")
 
+        asked: list[list[str]] = [list(key) for key in wanted]
+        request = [asked, list(expected)] if expected else asked
+        proofs = Proofs(self.artefact_of, prove)
+
         def decide(state: RegistryState) -> Planned:
-            check_rollback_expected(state, wanted, expected)
-            skipped: dict[str, str] = {}
-            targets: dict[Key, str] = {}
-            for key, candidates in rollback_candidates(state, wanted).items():
-                target = self._first_proven(state, candidates, skipped, on_proof)
-                if target is None:
-                    raise nothing_to_roll_back_to(key, skipped)
-                targets[key] = target
+            targets, skipped = proofs.nearest(state, wanted, expected, proofs.check)
+            for model_id, why in skipped.items():
+                _log.warning("registry.rollback_passed_over", model_id=model_id, why=why)
             return plan_rollback(state, targets, skipped)
 
-        with self.store.transaction(Origin(actor, via, reason, request_id)) as transaction:
-            asked = [list(key) for key in wanted]
-            return decide_and_commit(
-                transaction, Action.ROLLBACK, [asked, list(expected)] if expected else asked, decide
-            )
+        def attempt() -> Committed:
+            known = self.state
+            if (answer := answered(known, request_id, Action.ROLLBACK, request)) is not None:
+                return answer
+            proofs.nearest(known, wanted, expected, proofs.make)
+            with self.store.transaction(Origin(actor, via, reason, request_id)) as transaction:
+                return decide_and_commit(transaction, Action.ROLLBACK, request, decide)
+
+        return tried_again(attempt)
 
     def archive(
         self,
@@ -231,22 +228,3 @@ class Moves(Parts):
                 f"stage is production, candidate or archived, not {stage!r}", reason="INVALID_STAGE"
             )
         return self.entry(model_id)
-
-    def _first_proven(
-        self,
-        state: RegistryState,
-        candidates: Sequence[str],
-        skipped: dict[str, str],
-        on_proof: OnProof | None,
-    ) -> str | None:
-        for model_id in candidates:
-            try:
-                proof = self.artefact_of(state, model_id).prove()
-            except (ArtefactError, NotAdoptedError) as error:
-                skipped[model_id] = str(error)
-                _log.warning("registry.rollback_passed_over", model_id=model_id, why=str(error))
-            else:
-                if on_proof is not None:
-                    on_proof(model_id, proof)
-                return model_id
-        return None

@@ -7,9 +7,10 @@ first out: health off and calls ended, then the watcher, then the worker threads
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -31,17 +32,22 @@ from signalserve.server.event_loop import run_loop
 from signalserve.server.guard import CallGuard
 from signalserve.server.limits import ModelChoice, ScoringLimits
 from signalserve.server.loader import Loader
+from signalserve.server.loading import Loading
 from signalserve.server.metrics import Gauges, ServerMetrics, metrics_endpoint
 from signalserve.server.named import NamedModels
 from signalserve.server.ports import PortTakenError, check_free, reserved_port
 from signalserve.server.registry_calls import RegistryCalls
 from signalserve.server.scorer import Scorer
 from signalserve.server.snapshot import ServingSnapshot, ServingState
+from signalserve.server.threads import Threads, any_hang
 from signalserve.server.watcher import RegistryWatcher
 from signalserve.server.wire.prediction_service import PredictionService
 from signalserve.server.wire.registry_service import RegistryService
 from signalserve.server.wire.server import GrpcServer
 from signalserve.server.workers import Supervisor
+
+# models that are opened together; the work is the CPU's and the disk's
+_LOADERS = 2
 
 _log = structlog.get_logger("server")
 
@@ -56,18 +62,19 @@ class RunningServer:
     scorer: Scorer
     watcher: RegistryWatcher
     guard: CallGuard
+    listening: asyncio.Event
     metrics_port: int | None = None
 
-    async def wait_until_complete(self) -> None:
-        """Wait until every production model is loaded."""
-        while not self.state.snapshot.complete:
+    async def wait_until(self, holds: Callable[[ServingSnapshot], bool]) -> None:
+        """Wait until the snapshot is such."""
+        while not holds(self.state.snapshot):
             await self.watcher.wait_for_change(self.watcher.version)
 
 
 def run_server(settings: Settings, on_ready: Callable[[int], None] | None = None) -> int:
     """Serve in this process, or in `server.workers` of them, until SIGTERM; gives the exit code.
 
-    `on_ready` gets the port once every production model is loaded (in every worker).
+    `on_ready` gets the port once health says SERVING (in every worker).
 
     Raises:
         PortTakenError: the address can't be bound.
@@ -76,6 +83,7 @@ def run_server(settings: Settings, on_ready: Callable[[int], None] | None = None
     _access(settings)  # a worker would refuse too, again and again
     if settings.server.workers == 1:
         run_loop(serve(settings, on_ready=on_ready))
+        _leave_what_hangs()
         return 0
     with reserved_port(settings.server.host, settings.server.port) as port:
 
@@ -97,12 +105,22 @@ def _run_worker(settings: Settings, number: int, tell_ready: Callable[[], None])
     except AccessSetupError as error:  # files that went bad since the others started
         _log.error("worker.can_not_start", why=error.fact)
         sys.exit(1)
+    _leave_what_hangs()
+
+
+def _leave_what_hangs() -> None:
+    """End now where a thread is still in a load that hangs: a library's code may not outlive the interpreter."""
+    if any_hang():
+        _log.warning("server.left_what_hangs")
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 async def serve(
     settings: Settings, *, reuse_port: bool = False, on_ready: Callable[[int], None] | None = None
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; `on_ready` gets the port once every production model is loaded."""
+    """Serve until SIGTERM or SIGINT, then drain; `on_ready` gets the port once health says SERVING."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -119,8 +137,8 @@ async def serve(
 async def running_server(settings: Settings, *, reuse_port: bool = False) -> AsyncIterator[RunningServer]:
     """Serve for the length of the block; leaving it drains.
 
-    On entry the port is bound and calls are answered, while health says NOT_SERVING until every production
-    model is loaded and verified.
+    On entry the port is bound and calls are answered, while health says NOT_SERVING until the first load of every
+    production model has ended; with `reuse_port`, as one of several, it listens only then.
 
     Raises:
         PortTakenError: the address can't be bound.
@@ -131,15 +149,28 @@ async def running_server(settings: Settings, *, reuse_port: bool = False) -> Asy
     registry = open_registry(
         settings.ml.models_dir.resolve(), gate=PromoteGate.of(settings), pins=settings.ml.pinned_ids()
     )
-    loader = Loader(registry.artefacts, _model_choice(settings))
+    choice = _model_choice(settings)
+    loader = Loader(registry.artefacts, choice)
     metrics = ServerMetrics()
     state = ServingState()
     named = NamedModels(
-        lambda model_id: loader.load_by_id(registry.state, model_id),
+        Loading(Threads("model-named", _LOADERS), options.load_seconds),
+        lambda model_id: loader.open_named(registry.state, model_id),
         options.max_pinned_models,
         int(options.max_pinned_mb * 1024 * 1024),
     )
-    watcher = RegistryWatcher(registry.store, loader, state, named, options.poll_ms / 1000, metrics.swaps.inc)
+    watcher = RegistryWatcher(
+        registry.store,
+        loader,
+        Loading(Threads("model-load", _LOADERS), options.load_seconds),
+        choice,
+        state,
+        named,
+        poll_seconds=options.poll_ms / 1000,
+        patience=options.load_seconds,
+        strict=options.strict_ready,
+        count_swap=metrics.swaps.inc,
+    )
     scorer = Scorer(
         state, named, _scoring_limits(settings), metrics.seconds.observe, watcher.wait_for_revision
     )
@@ -155,12 +186,14 @@ async def running_server(settings: Settings, *, reuse_port: bool = False) -> Asy
     )
     async with AsyncExitStack() as stack:
         stack.callback(scorer.close)
-        calls = RegistryCalls(registry, state, named, watcher, loader)
+        calls = RegistryCalls(registry, state, named, watcher, loader, options.load_seconds)
         stack.callback(calls.close)
         server = GrpcServer(
             PredictionService(scorer, state, watcher, guard, access.warnings),
             RegistryService(calls),
             guard,
+            state,
+            lambda: watcher.trouble,
             max_message_bytes=options.max_message_mb * 1024 * 1024,
             # what one connection may have open: all that is admitted, and as many calls again to be refused
             max_connection_calls=options.max_streams + 2 * options.max_in_flight,
@@ -168,23 +201,34 @@ async def running_server(settings: Settings, *, reuse_port: bool = False) -> Asy
             reuse_port=reuse_port,
             takes_certificates=settings.security.tls_client_ca is not None,
         )
-        port = _bind(server, options.host, options.port, access.tls, reuse_port=reuse_port)
+
+        async def listen() -> int:
+            port = _bind(server, options.host, options.port, access.tls, reuse_port=reuse_port)
+            await server.start()
+            _log.info(
+                "server.listening",
+                address=f"{options.host}:{port}",
+                registry=registry.store.location,
+                tls=access.tls is not None,
+                tokens=access.gatekeeper is not None,
+            )
+            return port
+
         if options.health_port is not None:
-            _bind_health(server, options.host, options.health_port, reuse_port=reuse_port)
-        await server.start()
+            await _answer_health(server, options.host, options.health_port, reuse_port=reuse_port)
+        # one of several keeps out of the way until it serves: a client would stick to it, and the others answer
+        port = options.port if reuse_port else await listen()
         metrics_port = stack.enter_context(_metrics(metrics, options.metrics_host, options.metrics_port))
-        _log.info(
-            "server.listening",
-            address=f"{options.host}:{port}",
-            registry=registry.store.location,
-            tls=access.tls is not None,
-            tokens=access.gatekeeper is not None,
-        )
         for warning in access.warnings():
             _log.warning("server.access", warning=warning)
-        running = RunningServer(port, state, named, scorer, watcher, guard, metrics_port)
-        follower = asyncio.create_task(_follow(running, server), name="registry-watcher")
-        stack.push_async_callback(_cancel, follower)
+        running = RunningServer(port, state, named, scorer, watcher, guard, asyncio.Event(), metrics_port)
+        if not reuse_port:
+            running.listening.set()
+        for task in (
+            asyncio.create_task(watcher.run(), name="registry-watcher"),
+            asyncio.create_task(_follow(running, server, listen if reuse_port else None), name="readiness"),
+        ):
+            stack.push_async_callback(_cancel, task)
         stack.enter_context(access.following(options.poll_ms / 1000))
         recheck = asyncio.create_task(_recheck(guard, options.poll_ms / 1000), name="access")
         stack.push_async_callback(_cancel, recheck)
@@ -243,12 +287,12 @@ def _bind(
         raise PortTakenError(host, port) from error
 
 
-def _bind_health(server: GrpcServer, host: str, port: int, *, reuse_port: bool) -> None:
+async def _answer_health(server: GrpcServer, host: str, port: int, *, reuse_port: bool) -> None:
     setting = "server.health_port"
     if not reuse_port:
         check_free(host, port, setting)
     try:
-        bound = server.bind_health(host, port)
+        bound = await server.answer_health(host, port)
     except RuntimeError as error:
         raise PortTakenError(host, port, setting) from error
     _log.info("health.listening", address=f"{host}:{bound}")
@@ -276,15 +320,27 @@ async def _recheck(guard: CallGuard, seconds: float) -> None:
         guard.recheck()
 
 
-async def _follow(running: RunningServer, server: GrpcServer) -> None:
-    following = asyncio.create_task(running.watcher.run())
-    try:
-        await running.wait_until_complete()
-        await server.ready()
-        _tell_snapshot(running.state.snapshot)
-        await following
-    finally:
-        await _cancel(following)
+async def _follow(
+    running: RunningServer, server: GrpcServer, listen: Callable[[], Awaitable[int]] | None
+) -> None:
+    """Listen once something is served, if that was put off, and keep health true."""
+    version = running.watcher.version
+    if listen is not None:
+        await running.wait_until(lambda snapshot: snapshot.started)
+        try:
+            await listen()
+        except PortTakenError as error:
+            _log.error("worker.can_not_listen", why=str(error))
+            signal.raise_signal(signal.SIGTERM)
+            return
+        running.listening.set()
+    said = False
+    while True:
+        await server.health.changed()
+        if running.state.snapshot.ready and not said:
+            said = True
+            _tell_snapshot(running.state.snapshot)
+        version = await running.watcher.wait_for_change(version)
 
 
 def _tell_snapshot(snapshot: ServingSnapshot) -> None:
@@ -293,7 +349,8 @@ def _tell_snapshot(snapshot: ServingSnapshot) -> None:
 
 
 async def _tell_ready(running: RunningServer, on_ready: Callable[[int], None] | None) -> None:
-    await running.wait_until_complete()
+    await running.listening.wait()
+    await running.wait_until(lambda snapshot: snapshot.ready)
     if on_ready is not None:
         on_ready(running.port)
 

@@ -7,7 +7,8 @@ ServingError
 ├── OverloadedError            more calls or streams than the server takes; come again in `retry_seconds`
 ├── LateError                  the deadline had gone, and no work was done
 ├── BehindError                the registry revision that was asked for is not served here; come again
-├── StartingError              no model was loaded yet; come again in `retry_seconds`
+├── StartingError              no model of the key was loaded yet; come again in `retry_seconds`
+│   └── LoadTimeoutError       a model's load takes longer than it may; it goes on
 └── DrainingError              the server is about to stop
 
 The registry's and the predictors' errors have their own trees.
@@ -15,7 +16,9 @@ The registry's and the predictors' errors have their own trees.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
+from typing import Any
 
 
 class ServingError(Exception):
@@ -61,9 +64,19 @@ class BehindError(ServingError):
 
 
 class StartingError(ServingError):
-    """The registry was not read yet, so nobody can say what it holds."""
+    """The registry was not read yet, so nobody can say what it holds, or the key's first model is being loaded."""
 
     retry_seconds = 0.25
+
+
+class LoadTimeoutError(StartingError):
+    """A load takes longer than `server.load_seconds`; `ended` is done once it has ended."""
+
+    retry_seconds = 1.0
+
+    def __init__(self, reason: str, message: str, *, ended: asyncio.Future[Any] | None = None) -> None:
+        super().__init__(reason, message)
+        self.ended = ended
 
 
 class DrainingError(ServingError):

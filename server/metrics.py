@@ -14,7 +14,8 @@
 | signalserve_registry_readable        | gauge     | 0 while the registry can't be read or has gone               |
 | signalserve_calls_in_flight          | gauge     | unary calls that are being worked on                         |
 | signalserve_open_streams             | gauge     | streams                                                      |
-| signalserve_ready                    | gauge     | 1 once every production model is loaded                      |
+| signalserve_loading                  | gauge     | models that are being loaded                                 |
+| signalserve_ready                    | gauge     | 1 once every first load has ended and some model is served   |
 
 `rpc` is the method's name: `Predict`, `PredictBatch`, `ListModels`. `server.guard` alone counts answers and refusals.
 """
@@ -113,10 +114,11 @@ class _GaugeCollector(Collector):  # type: ignore[misc]  # the library is untype
                 sum(served.is_stale(time.time()) for served in snapshot.by_key.values()),
             ),
             ("load_failures", "Models that could not be loaded.", len(snapshot.failures)),
+            ("loading", "Models that are being loaded.", len(snapshot.pending)),
             ("registry_readable", "0 while the registry can't be read.", int(now.registry_readable)),
             ("calls_in_flight", "Unary calls that are being worked on.", now.in_flight),
             ("open_streams", "Open streams.", now.open_streams),
-            ("ready", "1 once every production model is loaded.", int(snapshot.complete)),
+            ("ready", "1 once every first load has ended and some model is served.", int(snapshot.ready)),
         ):
             yield GaugeMetricFamily(f"signalserve_{name}", text, value=value)
         models = GaugeMetricFamily("signalserve_models", "Keys that are served.", labels=["engine"])

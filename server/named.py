@@ -1,6 +1,6 @@
 """The models that requests named.
 
-1. A model is loaded once for all who wait for it, in the thread of the first.
+1. A model is loaded once for all who wait for it, in a thread of its own kind.
 2. At most `most` of them are kept, whose files have at most `most_bytes`; the one that nobody named for longest goes
    first. The one that was loaded last stays, however large.
 3. One that was deleted or changed since is forgotten; whoever computes with it ends with it.
@@ -11,21 +11,29 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 
+from signalserve.server.loading import Loading
 from signalserve.server.snapshot import ServedModel
 
 
 class NamedModels:
-    """Loaded models by their id; safe to use from several threads."""
+    """Loaded models by their id; all but `load` is safe to use from several threads."""
 
-    def __init__(self, load: Callable[[str], ServedModel], most: int, most_bytes: int | None = None) -> None:
-        """`most_bytes` None: as many as they have."""
-        self._load = load
+    def __init__(
+        self,
+        loading: Loading,
+        open_: Callable[[str], ServedModel],
+        most: int,
+        most_bytes: int | None = None,
+    ) -> None:
+        """`open_` blocks; `most_bytes` None: as many as they have."""
+        self._loading = loading
+        self._open = open_
         self._most = most
         self._most_bytes = most_bytes
         self._models: OrderedDict[str, ServedModel] = OrderedDict()
         self._lock = threading.Lock()
-        self._turns: dict[str, threading.Lock] = {}
 
     def loaded(self) -> dict[str, ServedModel]:
         """Those that are loaded now, the one that was named last at the end."""
@@ -40,26 +48,19 @@ class NamedModels:
                 self._models.move_to_end(model_id)
             return served
 
-    def load(self, model_id: str) -> ServedModel:
-        """The model, loaded now if need be; blocks meanwhile.
+    async def load(self, model_id: str) -> ServedModel:
+        """The model, loaded now if need be.
 
         Raises:
-            UnknownModelError, NothingToServeError, RegistryError: as the loader says.
+            UnknownModelError, NothingToServeError, LoadTimeoutError, RegistryError: as the loader says.
         """
-        with self._lock:
-            turn = self._turns.setdefault(model_id, threading.Lock())
-        try:
-            with turn:
-                served = self.get(model_id)
-                if served is None:
-                    served = self._load(model_id)
-                    with self._lock:
-                        self._models[model_id] = served
-                        self._bound()
-                return served
-        finally:
+        served = self.get(model_id)
+        if served is None:
+            served = await self._loading.load(model_id, partial(self._open, model_id))
             with self._lock:
-                self._turns.pop(model_id, None)
+                self._models[model_id] = served
+                self._bound()
+        return served
 
     def _bound(self) -> None:
         held = sum(served.predictor.file_bytes for served in self._models.values())

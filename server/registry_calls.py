@@ -3,13 +3,17 @@
 1. All disk work is done in worker threads; changes, which may wait for the lock, have others than reads.
 2. A change is answered once this server serves it, or when its time is nearly up; the answer says which revision is
    served. A key whose new model can't be loaded still serves what it served before.
-3. What a promote or rollback has opened to prove it is served as it is, and not opened again.
+3. A promote or rollback opens, proves and warms its models here, before anything is committed; what it has opened is
+   served as it is, and not opened again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from signalserve.common.key import Key
@@ -21,19 +25,23 @@ from signalserve.registry import (
     Promotion,
     Registry,
 )
+from signalserve.registry.artefact import Artefact
 from signalserve.registry.errors import ArtefactError
 from signalserve.registry.events import Event
 from signalserve.registry.plans import entry_of
+from signalserve.registry.proving import Prove
 from signalserve.registry.queries import select
 from signalserve.registry.store import Origin, View
+from signalserve.server.errors import LoadTimeoutError
 from signalserve.server.loader import Loader
+from signalserve.server.loading import Loading
 from signalserve.server.named import NamedModels
-from signalserve.server.snapshot import ServingSnapshot, ServingState
+from signalserve.server.snapshot import ServedModel, ServingSnapshot, ServingState
 from signalserve.server.threads import Threads
 from signalserve.server.watcher import RegistryWatcher
 
 # changes wait for the registry's lock, one after the other; more of them at once would be none the faster
-_CHANGES, _READS = 8, 4
+_CHANGES, _READS, _PROOFS = 8, 4, 2
 _TIME_TO_ANSWER = 0.2
 
 T = TypeVar("T")
@@ -88,12 +96,15 @@ class RegistryCalls:
         named: NamedModels,
         watcher: RegistryWatcher,
         loader: Loader,
+        load_seconds: float,
     ) -> None:
+        """`load_seconds` is how long it may take to open a model that shall go into production."""
         self._registry = registry
         self._state = state
         self._named = named
         self._watcher = watcher
         self._loader = loader
+        self._opening = Loading(Threads("model-prove", _PROOFS), load_seconds)
         self._changing = Threads("registry-change", _CHANGES)
         self._reading = Threads("registry-read", _READS)
 
@@ -103,6 +114,7 @@ class RegistryCalls:
 
     def close(self) -> None:
         """Let the threads go."""
+        self._opening.close()
         self._changing.close()
         self._reading.close()
 
@@ -114,9 +126,9 @@ class RegistryCalls:
         Raises:
             RegistryError: as `Registry.promote` says; nothing changed.
         """
-        with self._loader.ahead() as keep:
+        with self._proving() as prove:
             committed = await self._changing.run(
-                self._registry.promote, promotions, force=force, on_proof=keep, **asdict(origin)
+                self._registry.promote, promotions, force=force, prove=prove, **asdict(origin)
             )
             return await self._outcome(committed, remaining)
 
@@ -128,9 +140,9 @@ class RegistryCalls:
         Raises:
             RegistryError: as `Registry.rollback` says; nothing changed.
         """
-        with self._loader.ahead() as keep:
+        with self._proving() as prove:
             committed = await self._changing.run(
-                self._registry.rollback, keys, expected=expected, on_proof=keep, **asdict(origin)
+                self._registry.rollback, keys, expected=expected, prove=prove, **asdict(origin)
             )
             return await self._outcome(committed, remaining)
 
@@ -199,12 +211,43 @@ class RegistryCalls:
             for entry, description in zip(entries, found, strict=True)
         ]
 
+    @contextmanager
+    def _proving(self) -> Iterator[Prove]:
+        """How a change proves a model: it is opened as this server would serve it."""
+        loop = asyncio.get_running_loop()
+        mine: list[ServedModel] = []
+        over = False
+
+        async def opened(artefact: Artefact) -> None:
+            name = (artefact.entry.model_id, artefact.digest)
+            served = await self._opening.load(name, partial(self._loader.prove, artefact))
+            if not over:  # else the caller has gone, and the thread that works for it goes on
+                mine.append(served)
+                self._watcher.proven(served)
+
+        def prove(artefact: Artefact) -> None:
+            try:
+                asyncio.run_coroutine_threadsafe(opened(artefact), loop).result()
+            except LoadTimeoutError as error:
+                model_id = artefact.entry.model_id
+                raise ArtefactError(f"{model_id}: {error}", metadata={"model_id": model_id}) from error
+
+        try:
+            yield prove
+        finally:
+            over = True
+            for served in mine:
+                self._watcher.forget_proven(served)
+
     async def _outcome(self, committed: Committed, remaining: float | None) -> Outcome:
-        snapshot = await self._watcher.wait_for_revision(committed.revision, remaining, _TIME_TO_ANSWER)
+        keys = {Key(item.symbol, item.timeframe) for item in committed.transitions}
+        snapshot = await self._watcher.wait_for_revision(committed.revision, remaining, _TIME_TO_ANSWER, keys)
         return Outcome(committed, _served_revision(snapshot, committed))
 
 
 def _served_revision(snapshot: ServingSnapshot, committed: Committed) -> int:
     failed = {failure.key for failure in snapshot.failures}
-    lagging = any((key.symbol, key.timeframe) in failed for key in committed.transitions)
-    return max(0, min(snapshot.revision, committed.revision - 1) if lagging else snapshot.revision)
+    keys = [Key(item.symbol, item.timeframe) for item in committed.transitions]
+    if any(key in failed for key in keys):
+        return max(0, min(snapshot.revision, committed.revision - 1))
+    return max(0, min([snapshot.revision, *(snapshot.revision_of(key) for key in keys)]))

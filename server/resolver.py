@@ -16,7 +16,7 @@ def resolve(snapshot: ServingSnapshot, question: Question) -> ServedModel | None
         RequestError: symbol or timeframe can't be a name.
         UnknownServingKeyError, UnknownModelError: the registry has no such key or id.
         NothingToServeError: the key has nothing in production, or the model is of another key.
-        StartingError: the snapshot is the empty one of a server that has not read the registry yet.
+        StartingError: the server has not read the registry yet, or the key's first model is being loaded.
     """
     key, model_id = question.key, question.model_id
     if not model_id:
@@ -60,6 +60,12 @@ def _check_started(snapshot: ServingSnapshot) -> None:
 def _nothing(snapshot: ServingSnapshot, key: Key) -> Exception:
     _check_started(snapshot)
     facts = {"symbol": key.symbol, "timeframe": key.timeframe}
+    if (pending := snapshot.pending.get(key)) is not None:
+        raise StartingError(
+            "LOADING",
+            f"{pending.model_id} of {key} is being loaded; try again shortly",
+            metadata=facts | {"model_id": pending.model_id},
+        )
     for failure in snapshot.failures:
         if failure.key == key:
             return NothingToServeError(

@@ -4,7 +4,8 @@
 
 1. One snapshot answers a call, with all its items: the reference is taken once.
 2. A deadline that has gone costs no work; it is looked at when a call comes and again when a thread takes it up.
-3. What takes long leaves the event loop: big matrices, slow models, models that must be loaded first, batches.
+3. What takes long leaves the event loop: big matrices, slow models, batches. A model that must be loaded first takes no
+   thread that scores.
 4. What the asker makes of an answer (`give`) is made where the scores were computed, for the same reason.
 5. An item of a batch fails alone. A call that was cancelled computes nothing more.
 6. A revision that is asked for is waited for by a call or a stream's item; an item of a batch that is behind fails.
@@ -16,11 +17,12 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TypeVar
 
+from signalserve.common.key import Key
 from signalserve.server.errors import BehindError, LateError, NothingToServeError, RequestError
 from signalserve.server.limits import ScoringLimits
 from signalserve.server.named import NamedModels
@@ -39,6 +41,9 @@ _CORES = min(4, os.cpu_count() or 1)
 # what a wait for a registry revision leaves of the deadline, for the answer itself
 _TIME_TO_ANSWER = 0.02
 
+# models that the items of one batch name are loaded so many at a time
+_NAMED_AT_ONCE = 4
+
 Item = TypeVar("Item")
 Given = TypeVar("Given")
 
@@ -52,7 +57,7 @@ class Scorer:
         named: NamedModels,
         limits: ScoringLimits,
         observe: Callable[[float], None],
-        reach: Callable[[int, float | None, float], Awaitable[ServingSnapshot]],
+        reach: Callable[[int, float | None, float, Collection[Key]], Awaitable[ServingSnapshot]],
     ) -> None:
         """What it is made of.
 
@@ -83,15 +88,19 @@ class Scorer:
         _check_time(remaining)
         started = time.perf_counter()
         snapshot = self._state.snapshot
-        if question.min_revision > max(snapshot.revision, 0):
-            snapshot = await self._reach(question.min_revision, remaining, _TIME_TO_ANSWER)
+        if question.min_revision > max(_revision(snapshot, question), 0):
+            keys = () if question.model_id else (question.key,)
+            snapshot = await self._reach(question.min_revision, remaining, _TIME_TO_ANSWER, keys)
         _check_revision(snapshot, question)
         served = resolve(snapshot, question) or self._named.get(question.model_id)
-        if served is not None and served.inline and len(question.values) <= _INLINE_VALUES:
+        until = _until(remaining)
+        if served is None:
+            served = await self._named.load(question.model_id)
+        if served.inline and len(question.values) <= _INLINE_VALUES:
             given = give(self._score(snapshot, served, question))
         else:
             given = await asyncio.get_running_loop().run_in_executor(
-                self._threads, self._work, snapshot, question, _until(remaining), give
+                self._threads, self._work, snapshot, question, served, until, give
             )
         self._observe(time.perf_counter() - started)
         return given
@@ -126,40 +135,73 @@ class Scorer:
         until = _until(remaining)
         snapshot = self._state.snapshot
         given_up = threading.Event()
+        # by the model that a request named and nobody has loaded yet: loading takes no thread that scores
+        unloaded: dict[str, list[tuple[int, Question]]] = {}
+        results: dict[int, Given] = {}
 
-        def work(part: Sequence[Item]) -> list[Given]:
-            results: list[Given] = []
-            for item in part:
+        def answer(place: int, question: Question, served: ServedModel | None = None) -> None:
+            try:
+                results[place] = self._work(snapshot, question, served, until, give)
+            except _NotLoadedError:
+                unloaded.setdefault(question.model_id, []).append((place, question))
+            except Exception as error:  # noqa: BLE001 - one bad item fails no other
+                results[place] = fail(error)
+
+        def work(part: Sequence[tuple[int, Item]]) -> None:
+            for place, item in part:
                 if given_up.is_set():
                     break
                 try:
-                    results.append(self._work(snapshot, ask(item), until, give))
-                except Exception as error:  # noqa: BLE001 - one bad item fails no other
-                    results.append(fail(error))
-            return results
+                    question = ask(item)
+                except Exception as error:  # noqa: BLE001 - as above
+                    results[place] = fail(error)
+                else:
+                    answer(place, question)
+
+        def work_named(served: ServedModel, part: Sequence[tuple[int, Question]]) -> None:
+            for place, question in part:
+                if given_up.is_set():
+                    break
+                answer(place, question, served)
 
         loop = asyncio.get_running_loop()
+        turns = asyncio.Semaphore(_NAMED_AT_ONCE)
+
+        async def load_and_work(model_id: str, part: Sequence[tuple[int, Question]]) -> None:
+            async with turns:
+                try:
+                    served = await self._named.load(model_id)
+                except Exception as error:  # noqa: BLE001 - as above
+                    results.update({place: fail(error) for place, _ in part})
+                else:
+                    await loop.run_in_executor(self._threads, work_named, served, part)
+
         try:
-            parts = await asyncio.gather(
-                *(loop.run_in_executor(self._threads, work, part) for part in _parts(items))
+            await asyncio.gather(
+                *(loop.run_in_executor(self._threads, work, part) for part in _parts(list(enumerate(items))))
             )
+            await asyncio.gather(*(load_and_work(model_id, part) for model_id, part in unloaded.items()))
         except asyncio.CancelledError:
             given_up.set()
             raise
-        return [result for part in parts for result in part]
+        return [results[place] for place in range(len(items))]
 
     def _work(
         self,
         snapshot: ServingSnapshot,
         question: Question,
+        served: ServedModel | None,
         until: float | None,
         give: Callable[[Answer], Given],
     ) -> Given:
-        """One answer in a worker thread, which may have to load the model."""
+        """One answer in a worker thread; `served` where the model that was named is known already."""
         if until is not None and time.monotonic() >= until:
             raise _late()
         _check_revision(snapshot, question)
-        served = resolve(snapshot, question) or self._named.load(question.model_id)
+        if served is None:
+            served = resolve(snapshot, question) or self._named.get(question.model_id)
+        if served is None:
+            raise _NotLoadedError
         return give(self._score(snapshot, served, question))
 
     def _score(self, snapshot: ServingSnapshot, served: ServedModel, question: Question) -> Answer:
@@ -187,7 +229,7 @@ class Scorer:
             served.model_id,
             predictor.digest,
             predictor.schema_hash,
-            snapshot.revision,
+            _revision(snapshot, question),
             served_ns,
             flags,
             question.sequence,
@@ -195,6 +237,10 @@ class Scorer:
             predictor.feature_set,
             outside,
         )
+
+
+class _NotLoadedError(Exception):
+    """The model that an item of a batch names must be loaded first."""
 
 
 def _parts(items: Sequence[Item]) -> list[Sequence[Item]]:
@@ -213,15 +259,21 @@ def _check_time(remaining: float | None) -> None:
         raise _late()
 
 
+def _revision(snapshot: ServingSnapshot, question: Question) -> int:
+    """The registry revision that an answer would be of."""
+    return snapshot.revision if question.model_id else snapshot.revision_of(question.key)
+
+
 def _check_revision(snapshot: ServingSnapshot, question: Question) -> None:
     asked = question.min_revision
     if not asked:
         return
-    if asked > snapshot.revision:
+    served = _revision(snapshot, question)
+    if asked > served:
         raise BehindError(
             "BEHIND",
-            f"revision {asked} of the registry is asked for, and this server serves {max(snapshot.revision, 0)}",
-            metadata={"registry_revision": str(max(snapshot.revision, 0)), "asked": str(asked)},
+            f"revision {asked} of the registry is asked for, and this server serves {max(served, 0)}",
+            metadata={"registry_revision": str(max(served, 0)), "asked": str(asked)},
         )
     if not question.model_id and (wanted := snapshot.not_current.get(question.key)):
         raise BehindError(

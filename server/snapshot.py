@@ -4,14 +4,16 @@ The rules:
 1. A snapshot is immutable. A swap is one assignment to `ServingState.snapshot`.
 2. A handler takes the reference once and uses it to the end of its call.
 3. A replaced predictor lives as long as a call holds its snapshot, and no longer: nothing else keeps it.
-4. `revision` is the registry revision that the snapshot was built from, whether or not every model loaded.
+4. `revision` is the registry revision that the snapshot was built from, whether or not every model loaded; a key
+   whose new model is still being loaded answers with the model, and by the revision, that it had.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import NamedTuple
 
 from signalserve.common.key import Key
 from signalserve.predictors.predictor import Predictor
@@ -24,7 +26,6 @@ class ServedModel:
     model_id: str
     key: Key
     predictor: Predictor
-    since_revision: int
     pinned: bool = False
     inline: bool = True
     stale_at: float | None = None
@@ -32,6 +33,10 @@ class ServedModel:
     def is_stale(self, now: float) -> bool:
         """Whether it is older than `ml.max_model_age` at a Unix time."""
         return self.stale_at is not None and now >= self.stale_at
+
+    def with_pin(self, *, pinned: bool) -> ServedModel:
+        """The same model, as the key's pin or not."""
+        return self if self.pinned == pinned else replace(self, pinned=pinned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +49,20 @@ class LoadFailure:
     revision: int
 
 
+class Pending(NamedTuple):
+    """A model that is being loaded, and the revision that its key's present answers are of."""
+
+    model_id: str
+    revision: int
+
+
 @dataclass(frozen=True, slots=True)
 class ServingSnapshot:
     """One moment's models by key and by id, and every key and id that the registry knows.
 
-    `not_current`: keys that are answered by the model before, and the one that could not be loaded.
+    `not_current`: keys that are answered by the model before, and the one that could not be loaded. `pending`: keys
+    whose new model is being loaded. `started`: the first load of every model has ended, well or badly; `ready`: and
+    some model is served if any should be.
     """
 
     revision: int = -1
@@ -57,13 +71,21 @@ class ServingSnapshot:
     known_keys: frozenset[Key] = frozenset()
     known_ids: Mapping[str, Key] = field(default_factory=lambda: MappingProxyType({}))
     not_current: Mapping[Key, str] = field(default_factory=lambda: MappingProxyType({}))
+    pending: Mapping[Key, Pending] = field(default_factory=lambda: MappingProxyType({}))
     failures: tuple[LoadFailure, ...] = ()
     warnings: tuple[str, ...] = ()
+    started: bool = False
+    ready: bool = False
 
     @property
     def complete(self) -> bool:
         """Whether every key has the model that the registry and the pins give it."""
-        return self.revision >= 0 and not self.failures
+        return self.revision >= 0 and not self.failures and not self.pending
+
+    def revision_of(self, key: Key) -> int:
+        """The registry revision that a key's answers are of."""
+        pending = self.pending.get(key)
+        return self.revision if pending is None else pending.revision
 
 
 class ServingState:

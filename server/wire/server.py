@@ -1,11 +1,12 @@
 """The gRPC server: both services behind the guard, health and reflection.
 
-Health is NOT_SERVING until `ready`, and off again at once when the drain begins.
+Health goes off at once when the drain begins.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
@@ -18,9 +19,11 @@ from signalserve.access.certificates import ServerTls
 from signalserve.access.followed import Followed
 from signalserve.access.table import row_of
 from signalserve.server.guard import CallGuard
+from signalserve.server.snapshot import ServingState
 from signalserve.server.wire.credentials import server_credentials
 from signalserve.server.wire.doorway import Doorway
 from signalserve.server.wire.handlers import admitted, guarded
+from signalserve.server.wire.health import Health
 from signalserve.server.wire.prediction_service import PredictionService
 from signalserve.server.wire.registry_service import RegistryService
 from signalserve.v1 import (
@@ -39,13 +42,15 @@ _LAST_ANSWERS_SECONDS = 0.25
 
 
 class GrpcServer:
-    """What carries the two services; `bind`, `start`, `ready`, `drain`, in this order."""
+    """What carries the two services; `bind`, `start`, `drain`, in this order."""
 
     def __init__(
         self,
         prediction: PredictionService,
         registry: RegistryService,
         guard: CallGuard,
+        state: ServingState,
+        trouble: Callable[[], str],
         *,
         max_message_bytes: int,
         max_connection_calls: int,
@@ -53,7 +58,7 @@ class GrpcServer:
         reuse_port: bool,
         takes_certificates: bool = False,
     ) -> None:
-        """`takes_certificates`: clients may be known by theirs, and need no token.
+        """`takes_certificates`: clients may be known by theirs, and need no token; `trouble` as for `Health`.
 
         A peer that is silent for `keepalive_seconds` is asked for a sign of life, and has as long to give it.
         """
@@ -86,8 +91,8 @@ class GrpcServer:
         registry_service_pb2_grpc.add_RegistryServiceServicer_to_server(
             guarded(registry, _REGISTRY, guard), handlers
         )
-        self._health = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, handlers)
+        self.health = Health(SERVICES, state, trouble)
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, handlers)
         names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflected = reflection.aio.ReflectionServicer(names)
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
@@ -111,31 +116,26 @@ class GrpcServer:
             return self._server.add_insecure_port(address)
         return self._server.add_secure_port(address, server_credentials(tls))
 
-    def bind_health(self, host: str, port: int) -> int:
-        """Take a second port, without TLS, that answers health and nothing else; gives its number.
+    async def answer_health(self, host: str, port: int) -> int:
+        """Answer health, and nothing else, on a second port without TLS; gives its number.
 
         Raises:
             RuntimeError: the address can't be bound.
         """
         self._probed = grpc.aio.server(options=[("grpc.so_reuseport", self._reuse_port)])
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._probed)
-        return self._probed.add_insecure_port(_address(host, port))
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, self._probed)
+        bound = self._probed.add_insecure_port(_address(host, port))
+        await self._probed.start()
+        return bound
 
     async def start(self) -> None:
-        """Answer calls; health says NOT_SERVING."""
-        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        """Answer calls."""
         await self._server.start()
-        if self._probed is not None:
-            await self._probed.start()
-
-    async def ready(self) -> None:
-        """Health says SERVING."""
-        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
 
     async def drain(self, seconds: float) -> None:
         """Refuse new calls, give the open ones so long to end, and stop."""
         self._guard.drain()
-        await self._health.enter_graceful_shutdown()
+        await self.health.changed(draining=True)
         # this closes the port and sends GOAWAY now, so that clients go elsewhere before they meet a refusal
         stopping = asyncio.create_task(self._server.stop(seconds + _LAST_ANSWERS_SECONDS))
         with suppress(TimeoutError):
@@ -146,10 +146,6 @@ class GrpcServer:
         await stopping
         if self._probed is not None:
             await self._probed.stop(None)
-
-    async def _set_health(self, status: int) -> None:
-        for service in ("", *SERVICES):
-            await self._health.set(service, status)
 
 
 def _address(host: str, port: int) -> str:

@@ -25,13 +25,19 @@ def serving_status(
     status = serving_status_pb2.ServingStatus(
         registry_revision=max(snapshot.revision, 0),
         seen_revision=max(seen_revision, snapshot.revision, 0),
-        ready=snapshot.complete,
+        ready=snapshot.ready,
         draining=draining,
         version=version,
         process_id=os.getpid(),
         warnings=[*snapshot.warnings, *warnings],
         registry_error=registry_error,
         load_errors=[_load_error(failure) for failure in snapshot.failures],
+        loading=[
+            serving_status_pb2.LoadingModel(
+                symbol=key.symbol, timeframe=key.timeframe, model_id=pending.model_id
+            )
+            for key, pending in sorted(snapshot.pending.items())
+        ],
     )
     status.start_time.FromDatetime(started)
     for _, served in sorted(snapshot.by_key.items()):

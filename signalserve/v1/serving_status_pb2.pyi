@@ -36,12 +36,15 @@ class ServingStatus(_message.Message):
     PROCESS_ID_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     REGISTRY_ERROR_FIELD_NUMBER: _builtins.int
+    LOADING_FIELD_NUMBER: _builtins.int
     registry_revision: _builtins.int
     """Registry revision of the present snapshot."""
     seen_revision: _builtins.int
     """Newest registry revision that this server has seen; above `registry_revision` while it loads."""
     ready: _builtins.bool
-    """True when every production model is loaded and verified."""
+    """True once the first load of every production model has ended, well or badly, and some model is served if any
+    should be; with `server.strict_ready` only while every one of them is served.
+    """
     draining: _builtins.bool
     """True from SIGTERM on."""
     version: _builtins.str
@@ -66,6 +69,10 @@ class ServingStatus(_message.Message):
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What is odd about the registry and stops nothing: a second production row of a key, say."""
 
+    @_builtins.property
+    def loading(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoadingModel]:
+        """Models that are being loaded; until then their keys answer with the model, and by the revision, that they had."""
+
     def __init__(
         self,
         *,
@@ -80,14 +87,45 @@ class ServingStatus(_message.Message):
         process_id: _builtins.int = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
         registry_error: _builtins.str = ...,
+        loading: _abc.Iterable[Global___LoadingModel] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "load_errors", b"load_errors", "models", b"models", "process_id", b"process_id", "ready", b"ready", "registry_error", b"registry_error", "registry_revision", b"registry_revision", "seen_revision", b"seen_revision", "start_time", b"start_time", "version", b"version", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "load_errors", b"load_errors", "loading", b"loading", "models", b"models", "process_id", b"process_id", "ready", b"ready", "registry_error", b"registry_error", "registry_revision", b"registry_revision", "seen_revision", b"seen_revision", "start_time", b"start_time", "version", b"version", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ServingStatus: _TypeAlias = ServingStatus  # noqa: Y015
+
+@_typing.final
+class LoadingModel(_message.Message):
+    """LoadingModel is one model that is being loaded."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SYMBOL_FIELD_NUMBER: _builtins.int
+    TIMEFRAME_FIELD_NUMBER: _builtins.int
+    MODEL_ID_FIELD_NUMBER: _builtins.int
+    symbol: _builtins.str
+    """The key's symbol."""
+    timeframe: _builtins.str
+    """The key's timeframe."""
+    model_id: _builtins.str
+    """The model."""
+    def __init__(
+        self,
+        *,
+        symbol: _builtins.str = ...,
+        timeframe: _builtins.str = ...,
+        model_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_id", b"model_id", "symbol", b"symbol", "timeframe", b"timeframe"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LoadingModel: _TypeAlias = LoadingModel  # noqa: Y015
 
 @_typing.final
 class ServedModel(_message.Message):

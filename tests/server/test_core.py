@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator
 from types import MappingProxyType
 from typing import Any
 
@@ -26,15 +26,18 @@ from signalserve.server.errors import (
     UnknownServingKeyError,
 )
 from signalserve.server.limits import ScoringLimits
+from signalserve.server.loading import Loading
 from signalserve.server.named import NamedModels
 from signalserve.server.question import Answer, Flag, Question
 from signalserve.server.scorer import Scorer
 from signalserve.server.snapshot import ServedModel, ServingSnapshot, ServingState
+from signalserve.server.threads import Threads
 from tests.server.conftest import ROOT
 
 KEY = Key("BTCUSDT", "15m")
 COLUMNS = ("a", "b", "c")
 THREADS = "predict"
+LOADERS = "load"
 
 
 def predictor(score: Callable[[np.ndarray], np.ndarray] = lambda matrix: matrix[:, 0]) -> Predictor:
@@ -55,7 +58,12 @@ def predictor(score: Callable[[np.ndarray], np.ndarray] = lambda matrix: matrix[
 
 def model(model_id: str = "one", key: Key = KEY, **fields: Any) -> ServedModel:
     fields.setdefault("predictor", predictor())
-    return ServedModel(model_id, key, since_revision=1, **fields)
+    return ServedModel(model_id, key, **fields)
+
+
+def named_models(load: Callable[[str], ServedModel], seconds: float = 60.0) -> NamedModels:
+    """At most two of them, opened by `load`."""
+    return NamedModels(Loading(Threads(LOADERS, 2), seconds), load, 2)
 
 
 def no_model(model_id: str) -> ServedModel:
@@ -82,8 +90,8 @@ async def main():
     key, state = Key("BTCUSDT", "15m"), ServingState()
     predictor = Predictor(lambda matrix: matrix[:, 0], "ab", dtype=np.float64, digest="", engine="native",
                           engine_reason="", kind=None, accepts_nan=False)
-    state.snapshot = ServingSnapshot(1, {key: ServedModel("one", key, predictor, since_revision=1)})
-    scorer = Scorer(state, NamedModels(lambda model_id: None, 1), ScoringLimits(), lambda seconds: None, None)
+    state.snapshot = ServingSnapshot(1, {key: ServedModel("one", key, predictor)})
+    scorer = Scorer(state, NamedModels(None, None, 1), ScoringLimits(), lambda seconds: None, None)
     print(await scorer.answer(Question(key, [0.5, 0.0], "ab"), 1.0, lambda answer: answer.scores.tolist()))
     scorer.close()
 
@@ -106,7 +114,9 @@ def core() -> Iterator[Core]:
     ) -> Scorer:
         state = ServingState()
 
-        async def at_once(revision: int, remaining: float | None, spare: float) -> ServingSnapshot:
+        async def at_once(
+            revision: int, remaining: float | None, spare: float, keys: Collection[Key]
+        ) -> ServingSnapshot:
             return state.snapshot
 
         state.snapshot = ServingSnapshot(
@@ -116,7 +126,7 @@ def core() -> Iterator[Core]:
             known_keys=frozenset(served.key for served in models) | frozenset((known or {}).values()),
             known_ids=MappingProxyType({served.model_id: served.key for served in models} | (known or {})),
         )
-        scorers.append(Scorer(state, NamedModels(load, 2), limits, lambda seconds: None, at_once))
+        scorers.append(Scorer(state, named_models(load), limits, lambda seconds: None, at_once))
         return scorers[-1]
 
     yield build
@@ -292,11 +302,10 @@ async def test_a_named_model_is_loaded_off_the_event_loop_and_kept(core: Core) -
     row = Question(KEY, [0.5, 0.0, 0.0], COLUMNS, model_id="two")
     for _ in range(3):
         assert (await answered(scorer, row)).model_id == "two"
-    assert len(loads) == 1
-    assert loads[0].startswith(THREADS)
+    assert loads == [LOADERS]
 
 
-def test_a_named_model_is_loaded_once_for_all_who_wait() -> None:
+async def test_a_named_model_is_loaded_once_for_all_who_wait() -> None:
     loads: list[str] = []
     go = threading.Event()
 
@@ -305,27 +314,29 @@ def test_a_named_model_is_loaded_once_for_all_who_wait() -> None:
         go.wait(60)
         return model(model_id)
 
-    named = NamedModels(load, 2)
-    with ThreadPoolExecutor(8) as pool:
-        waiting = [pool.submit(named.load, "one") for _ in range(8)]
-        assert named.get("one") is None
-        go.set()
-        models = {id(call.result()) for call in waiting}
+    named = named_models(load)
+    waiting = [asyncio.create_task(named.load("one")) for _ in range(8)]
+    await asyncio.sleep(0)
+    assert named.get("one") is None
+    go.set()
+    models = {id(await call) for call in waiting}
     assert (len(models), loads) == (1, ["one"])
 
 
-def test_the_named_model_that_nobody_asked_for_longest_goes_first_and_a_changed_one_is_forgotten() -> None:
-    named = NamedModels(model, 2)
-    named.load("one")
-    named.load("two")
+async def test_the_named_model_that_nobody_asked_for_longest_goes_first_and_a_changed_one_is_forgotten() -> (
+    None
+):
+    named = named_models(model)
+    await named.load("one")
+    await named.load("two")
     assert named.get("one") is not None
-    named.load("three")
+    await named.load("three")
     assert list(named.loaded()) == ["one", "three"]
     named.forget(lambda served: served.model_id != "one")
     assert list(named.loaded()) == ["three"]
 
 
-def test_a_load_that_failed_is_tried_again_by_the_next() -> None:
+async def test_a_load_that_failed_is_tried_again_by_the_next() -> None:
     results: Iterator[Any] = iter([UnknownModelError("one"), model("one")])
 
     def load(model_id: str) -> ServedModel:
@@ -334,10 +345,10 @@ def test_a_load_that_failed_is_tried_again_by_the_next() -> None:
             raise result
         return result  # type: ignore[no-any-return]
 
-    named = NamedModels(load, 2)
+    named = named_models(load)
     with pytest.raises(UnknownModelError):
-        named.load("one")
-    assert named.load("one").model_id == "one"
+        await named.load("one")
+    assert (await named.load("one")).model_id == "one"
 
 
 def test_the_core_answers_where_neither_protobuf_nor_grpc_can_be_imported() -> None:

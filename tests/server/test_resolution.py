@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from signalserve.client import FailedPrecondition
+from signalserve.common.key import Key
 from signalserve.registry import ModelMetadata, Promotion, promote_model, register_model
 from tests.predictors.conftest import MODELS, training_data
 from tests.predictors.conftest import NAMES as WIDE
@@ -91,7 +92,8 @@ async def test_a_legacy_folder_is_listed_and_served_once_adopted(base: Path) -> 
         with pytest.raises(FailedPrecondition, match="registry adopt"):
             await asked(client, "legacy")
         registry_at(base).adopt("legacy")
-        await server.watcher.refresh()
+        while server.state.snapshot.revision < registry_at(base).state.revision:
+            await server.watcher.wait_for_change(server.watcher.version)
         assert await asked(client, "legacy") == "legacy"
         assert promote_model("legacy", base_dir=base, gate=gate_of()).status == "production"
     async with serving(base, security={"unpickle": "never"}) as (client, _):
@@ -109,9 +111,11 @@ async def test_a_native_model_is_served_as_the_unpickle_policy_allows(tmp_path: 
     joblib.dump(model, base / "native" / "model.joblib")
     register_model(meta, base, model=model, reference=X, pins=())
     async with serving(base, security={"unpickle": "never"}) as (client, _):
-        result = await client.promote("native", reason="test")
-        assert (result.served, result.served_revision) == (False, result.registry_revision - 1)
-        await client.archive("native", "test", allow_unserved=True)
+        # this server could not serve it: nothing is committed, by force neither
+        for force in (False, True):
+            with pytest.raises(FailedPrecondition, match=r"security\.unpickle"):
+                await client.promote("native", reason="test", force=force)
+        assert registry_at(base).state.production(Key("BTCUSDT", "15m")) is None
     promote_model("native", base_dir=base, gate=gate_of(), force=True, reason="test")
     async with serving(base) as (client, _):
         score = (await client.predict("BTCUSDT", "15m", X[:1], feature_names=WIDE)).score

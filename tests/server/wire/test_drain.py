@@ -222,22 +222,43 @@ def test_reflection_lists_the_services(server: Server) -> None:
     assert {*SERVICES[1:], "grpc.health.v1.Health"} <= names
 
 
-def test_health_turns_to_serving_once_every_production_model_is_loaded(
-    registry: Registry, serve: Callable[..., Server]
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_model_that_can_not_be_loaded_takes_the_others_away_only_where_health_is_strict(
+    registry: Registry, serve: Callable[..., Server], strict: bool
 ) -> None:
     damaged = registry.base / registry["eth"] / "model.onnx"
     whole = damaged.read_bytes()
     registry.damage("eth")
-    server = serve(registry.base, ready=False)
+    server = serve(registry.base, ready=False, server={"strict_ready": strict})
     status = server.until(lambda status: bool(status.load_errors))
-    assert not status.ready
+    assert status.ready != strict
     stub = health_pb2_grpc.HealthStub(server.channel)
-    watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=60)
+    watch = stub.Watch(health_pb2.HealthCheckRequest(service="ETHUSDT/15m"), timeout=60)
     assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    assert all(health(server.target, name) == (2 if strict else 1) for name in SERVICES)
+    assert [health(server.target, name) for name in ("BTCUSDT/15m", "registry", "liveness")] == [1, 1, 1]
+    with pytest.raises(grpc.RpcError) as unknown:
+        health(server.target, "NOPE/15m")
+    assert unknown.value.code() == grpc.StatusCode.NOT_FOUND
     damaged.write_bytes(whole)
-    assert server.client.promote(registry["b"], deadline_ms=LONG_MS).served
     assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
     assert all(health(server.target, name) == 1 for name in SERVICES)
+
+
+def test_health_of_the_registry_says_that_it_has_gone_and_the_server_lives_and_serves(
+    registry: Registry, serve: Callable[..., Server]
+) -> None:
+    server = serve(registry.base)
+    watch = health_pb2_grpc.HealthStub(server.channel).Watch(
+        health_pb2.HealthCheckRequest(service="registry"), timeout=60
+    )
+    assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+    away = registry.base.with_name("unmounted")
+    registry.base.rename(away)
+    assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    assert [health(server.target, name) for name in ("", "liveness", "BTCUSDT/15m")] == [1, 1, 1]
+    away.rename(registry.base)
+    assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
 
 
 def test_an_empty_registry_is_served_and_healthy(tmp_path: Path, serve: Callable[..., Server]) -> None:

@@ -1,0 +1,111 @@
+"""Which models a server should serve at a registry revision, and the snapshot that comes of those it has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from signalserve.common.key import Key
+from signalserve.registry.entry import ModelRegistryEntry
+from signalserve.registry.index import INDEX_FILE
+from signalserve.registry.queries import warnings_of
+from signalserve.registry.state import RegistryState
+from signalserve.registry.store import View
+from signalserve.server.limits import ModelChoice
+from signalserve.server.snapshot import LoadFailure, Pending, ServedModel, ServingSnapshot
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The model of each key: what is in production, or pinned; `problems` are the pins that are wrong."""
+
+    revision: int
+    models: Mapping[Key, ModelRegistryEntry]
+    digests: Mapping[str, str]
+    pinned: frozenset[Key]
+    problems: tuple[LoadFailure, ...]
+    known_keys: frozenset[Key]
+    known_ids: Mapping[str, Key]
+    warnings: tuple[str, ...]
+
+    def fits(self, key: Key, served: ServedModel | None) -> bool:
+        """Whether a loaded model is the key's, and its artefact still the registered one."""
+        if served is None or served.model_id != self.models[key].model_id or not served.predictor.digest:
+            return False
+        return served.predictor.digest == self.digests.get(served.model_id, "")
+
+
+def wanted_of(view: View, choice: ModelChoice) -> Wanted:
+    """What a view of the registry and the configuration ask for."""
+    state = view.state
+    wanted, pinned = state.productions(), set[Key]()
+    problems: list[LoadFailure] = []
+    if choice.for_its_key is not None:
+        entry = state.entries.get(choice.for_its_key)
+        if entry is not None:
+            wanted[entry.key] = entry.model_id
+            pinned.add(entry.key)
+        else:
+            problems.append(_unknown_pin(Key("", ""), choice.for_its_key, "ml.production_model", state))
+    for key, model_id in choice.pins.items():
+        entry = state.entries.get(model_id)
+        if entry is not None and entry.key == key:
+            wanted[key] = model_id
+            pinned.add(key)
+        else:
+            wanted.pop(key, None)  # a wrong pin serves nothing rather than something else
+            problems.append(_unknown_pin(key, model_id, f"ml.pins[{str(key)!r}]", state))
+    return Wanted(
+        revision=state.revision,
+        models={key: state.entries[model_id] for key, model_id in wanted.items()},
+        digests=dict(state.digests),
+        pinned=frozenset(pinned),
+        problems=tuple(problems),
+        known_keys=frozenset(state.keys()),
+        known_ids=MappingProxyType({entry.model_id: entry.key for entry in state.entries.values()}),
+        warnings=tuple(warnings_of(view, index=INDEX_FILE)),
+    )
+
+
+def snapshot_of(
+    wanted: Wanted,
+    models: Mapping[Key, ServedModel],
+    failures: Mapping[Key, LoadFailure],
+    pending: Mapping[Key, Pending],
+    previous: ServingSnapshot,
+    *,
+    started: bool,
+    strict: bool,
+) -> ServingSnapshot:
+    """The snapshot of what is loaded by now.
+
+    `started`: every first load has ended. `strict`: it is not ready while any model could not be loaded.
+    """
+    not_current = {key: failure.model_id for key, failure in failures.items() if key in models}
+    not_current |= {
+        key: item.model_id for key, item in pending.items() if key in models and key in previous.not_current
+    }
+    if strict:
+        served_enough = not failures and not wanted.problems
+    else:
+        served_enough = bool(models) or not (wanted.models or wanted.problems)
+    return ServingSnapshot(
+        revision=wanted.revision,
+        by_key=MappingProxyType(dict(models)),
+        by_id=MappingProxyType({served.model_id: served for served in models.values()}),
+        known_keys=wanted.known_keys,
+        known_ids=wanted.known_ids,
+        not_current=MappingProxyType(not_current),
+        pending=MappingProxyType(dict(pending)),
+        failures=(*wanted.problems, *(failures[key] for key in sorted(failures))),
+        warnings=wanted.warnings,
+        started=started,
+        ready=started and served_enough,
+    )
+
+
+def _unknown_pin(key: Key, model_id: str, setting: str, state: RegistryState) -> LoadFailure:
+    owner = f"no model of {key}" if key.symbol else "not in the registry"
+    why = f"{setting} names {model_id}, which is {owner}"
+    return LoadFailure(key, model_id, f"{why}; `signalserve models` lists what there is", state.revision)
