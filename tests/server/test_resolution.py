@@ -124,7 +124,7 @@ async def test_a_native_model_is_served_as_the_unpickle_policy_allows(tmp_path: 
         assert served.engine == "native"
         assert served.engine_reason
     async with serving(base, ready=False, security={"unpickle": "never"}) as (client, server):
-        while server.state.snapshot.revision < 0:
+        while not server.state.snapshot.failures:
             await server.watcher.wait_for_change(server.watcher.version)
         assert "security.unpickle" in (await client.status()).load_errors[0].message
 
