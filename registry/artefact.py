@@ -3,7 +3,8 @@
 1. An `Artefact` is one look at one folder, for one operation: each file is read at most once while it lives.
 2. The digest that counts is the one that the log has. A folder's own manifest vouches for nothing until its owner
    adopts it, which is when a digest is taken.
-3. Nothing is built from a file before it is checked, and nothing is unpickled but by `load` and `open`.
+3. Nothing is built from a file before it is checked, and nothing is unpickled but by `load` and `open`, and by the
+   trial of a model that is registered or adopted, in a process of its own (`predictors/trial.py`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from signalserve.predictors.contents import MANIFEST_FILE, META_FILE, Contents
+from signalserve.predictors.declared import Declared
 from signalserve.predictors.errors import PredictorError
 from signalserve.predictors.manifest import (
     MODEL_FILE,
@@ -34,9 +36,10 @@ from signalserve.predictors.opening import open_predictor
 from signalserve.predictors.predictor import Predictor
 from signalserve.registry.description import Description, second_row_text
 from signalserve.registry.entry import ModelRegistryEntry, Status
-from signalserve.registry.errors import ArtefactError, NotAdoptedError
+from signalserve.registry.errors import ArtefactError, no_digest
 from signalserve.registry.metadata import ModelMetadata
 from signalserve.registry.sealing import as_artefact_error, seal
+from signalserve.registry.state import RegistryState
 
 if TYPE_CHECKING:
     from signalserve.predictors.seal import Sealed
@@ -61,12 +64,16 @@ class Proof:
 
 
 class Artefact:
-    """One entry's folder, and the digest that the log has of it; empty for none."""
+    """One entry's folder, and the digest that the log has of it; empty for none.
 
-    def __init__(self, folder: Path, entry: ModelRegistryEntry, digest: str) -> None:
+    `not_servable` is why it will not be served, where its registration found so.
+    """
+
+    def __init__(self, folder: Path, entry: ModelRegistryEntry, digest: str, not_servable: str = "") -> None:
         self.folder = folder
         self.entry = entry
         self.digest = digest
+        self.not_servable = not_servable
         self._contents = Contents(folder)
 
     @property
@@ -175,17 +182,23 @@ class Artefact:
 
         Raises:
             NotAdoptedError: a legacy folder, and `unpickle` is not `always`.
+            NotServableError: likewise, and its registration found that it gives no score.
             ArtefactError: the files are not what was registered, or the model does not give its golden scores.
         """
         if not self.digest and (unpickle != "always" or self.is_sealed):
             # a manifest that nobody registered vouches for nothing
-            raise NotAdoptedError(self.entry.model_id)
+            raise no_digest(self.entry.model_id, self.not_servable)
         with self._as_artefact_error():
             if self.digest:
                 predictor = open_predictor(self._contents, expected_digest=self.digest, unpickle=unpickle)
             else:
-                columns = self.meta().feature_cols
-                predictor = open_predictor(self._contents, unpickle=unpickle, feature_names=columns)
+                meta = self.meta()
+                predictor = open_predictor(
+                    self._contents,
+                    unpickle=unpickle,
+                    feature_names=meta.feature_cols,
+                    declared=Declared.of(meta.extra),
+                )
         return self._described(predictor)
 
     def load(self) -> Any:
@@ -240,14 +253,22 @@ class Artefact:
                     if thorough:
                         verify_files(self._contents, self.digest)
                         warnings += self._changed()
-                elif thorough:
+                elif thorough and not self.not_servable:
                     warnings.append("legacy folder: no digest was taken; it is served once adopted")
             except PredictorError as error:
                 problems.append(f"{self.entry.model_id}: {error}")
         if not failed and not self.digest:
-            engine, reason = "legacy", "no digest was taken; `signalserve registry adopt` takes one"
+            engine = "legacy"
+            reason = self.not_servable or "no digest was taken; `signalserve registry adopt` takes one"
+        if thorough and self.not_servable:
+            warnings.append(f"it will not be served: {self.not_servable}")
         return Description(
-            self.digest, engine, reason, tuple(dict.fromkeys(problems)), tuple(dict.fromkeys(warnings))
+            self.digest,
+            engine,
+            reason,
+            tuple(dict.fromkeys(problems)),
+            tuple(dict.fromkeys(warnings)),
+            self.not_servable,
         )
 
     def importances(self) -> list[tuple[str, float]]:
@@ -302,7 +323,7 @@ class Artefact:
 
     def _needed(self) -> str:
         if not self.digest:
-            raise NotAdoptedError(self.entry.model_id)
+            raise no_digest(self.entry.model_id, self.not_servable)
         return self.digest
 
     def _as_artefact_error(self) -> AbstractContextManager[None]:
@@ -317,9 +338,14 @@ class Artefacts:
         self.stated = Path(base_dir)
         self.base_dir = self.stated.resolve()
 
-    def of(self, entry: ModelRegistryEntry, digest: str) -> Artefact:
+    def of(self, entry: ModelRegistryEntry, digest: str, not_servable: str = "") -> Artefact:
         """A fresh look at an entry's files."""
-        return Artefact(self.folder(entry), entry, digest)
+        return Artefact(self.folder(entry), entry, digest, not_servable)
+
+    def seen(self, state: RegistryState, entry: ModelRegistryEntry) -> Artefact:
+        """As `of`, with what a state knows of the entry."""
+        model_id = entry.model_id
+        return self.of(entry, state.digests.get(model_id, ""), state.not_servable.get(model_id, ""))
 
     def folder(self, entry: ModelRegistryEntry) -> Path:
         """The folder of an entry: `{base_dir}/{model_id}` first, then its `path`, which may be stale.

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import structlog
-
 from signalserve.common.key import Key
+from signalserve.common.log import LibraryLog
 from signalserve.registry.answers import Committed, answered, commit, decide_and_commit
 from signalserve.registry.artefact import Artefact
 from signalserve.registry.entry import ModelRegistryEntry, Status
@@ -29,7 +28,7 @@ from signalserve.registry.proving import Proofs, Prove, tried_again
 from signalserve.registry.state import RegistryState
 from signalserve.registry.store import Origin
 
-_log = structlog.get_logger("registry")
+_log = LibraryLog("registry")
 
 
 class Moves(Parts):

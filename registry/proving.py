@@ -10,11 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-import structlog
-
 from signalserve.common.key import Key
 from signalserve.registry.artefact import Artefact
-from signalserve.registry.errors import ArtefactError, NotAdoptedError, RegistryBusyError
+from signalserve.registry.errors import (
+    ArtefactError,
+    NotAdoptedError,
+    NotServableError,
+    RegistryBusyError,
+    no_digest,
+)
 from signalserve.registry.plans import check_rollback_expected, nothing_to_roll_back_to, rollback_candidates
 from signalserve.registry.state import RegistryState
 
@@ -23,8 +27,7 @@ Prove = Callable[[Artefact], object]
 T = TypeVar("T")
 
 _TRIES = 5
-
-_log = structlog.get_logger("registry")
+_UNPROVEN = (ArtefactError, NotAdoptedError, NotServableError)
 
 
 class ProofMissingError(Exception):
@@ -37,19 +40,19 @@ class Proofs:
     def __init__(self, artefact_of: Callable[[RegistryState, str], Artefact], prove: Prove) -> None:
         self._artefact_of = artefact_of
         self._prove = prove
-        self._found: dict[tuple[str, str], ArtefactError | NotAdoptedError | None] = {}
+        self._found: dict[tuple[str, str], ArtefactError | NotAdoptedError | NotServableError | None] = {}
 
     def make(self, state: RegistryState, model_id: str) -> None:
         """Prove a model, unless it was judged before; outside the lock.
 
         Raises:
-            NotAdoptedError, ArtefactError: it can't be proven.
+            NotAdoptedError, NotServableError, ArtefactError: it can't be proven.
         """
         name = (model_id, state.digests.get(model_id, ""))
         if name not in self._found:
             try:
                 self._prove(self._artefact_of(state, model_id))
-            except (ArtefactError, NotAdoptedError) as error:
+            except _UNPROVEN as error:
                 self._found[name] = error
             else:
                 self._found[name] = None
@@ -59,12 +62,12 @@ class Proofs:
         """See that a model was proven as it is in this state.
 
         Raises:
-            NotAdoptedError, ArtefactError: it was not, as said by `make`.
+            NotAdoptedError, NotServableError, ArtefactError: it was not, as said by `make`.
             ProofMissingError: nobody tried.
         """
         digest = state.digests.get(model_id, "")
         if not digest:
-            raise NotAdoptedError(model_id)
+            raise no_digest(model_id, state.not_servable.get(model_id, ""))
         if (model_id, digest) not in self._found:
             raise ProofMissingError
         if (why := self._found[model_id, digest]) is not None:
@@ -92,7 +95,7 @@ class Proofs:
             for model_id in candidates:
                 try:
                     judge(state, model_id)
-                except (ArtefactError, NotAdoptedError) as error:
+                except _UNPROVEN as error:
                     skipped[model_id] = str(error)
                 else:
                     targets[key] = model_id

@@ -29,14 +29,14 @@ class Loader:
         self._artefacts = artefacts
         self._choice = choice
 
-    def open(self, entry: ModelRegistryEntry, digest: str) -> ServedModel:
-        """A model as it is registered.
+    def open(self, entry: ModelRegistryEntry, digest: str, not_servable: str) -> ServedModel:
+        """A model as it is registered; `not_servable` is what the registry says against it.
 
         Raises:
             RegistryError: it is not what was registered, or can't be opened.
             Exception: whatever a model's own code raises.
         """
-        return self._open(self._artefacts.of(entry, digest))
+        return self._open(self._artefacts.of(entry, digest, not_servable))
 
     def prove(self, artefact: Artefact) -> ServedModel:
         """As `open`, and every file of it is checked, those included that nobody opens.
@@ -72,7 +72,7 @@ class Loader:
                 field="model_id",
                 metadata={"model_id": model_id},
             )
-        return self.open(entry, state.digests.get(model_id, ""))
+        return self._open(self._artefacts.seen(state, entry))
 
     def _open(self, artefact: Artefact) -> ServedModel:
         started = time.perf_counter()

@@ -23,6 +23,7 @@ class Wanted:
     revision: int
     models: Mapping[Key, ModelRegistryEntry]
     digests: Mapping[str, str]
+    not_servable: Mapping[str, str]
     pinned: frozenset[Key]
     problems: tuple[LoadFailure, ...]
     known_keys: frozenset[Key]
@@ -60,6 +61,7 @@ def wanted_of(view: View, choice: ModelChoice) -> Wanted:
         revision=state.revision,
         models={key: state.entries[model_id] for key, model_id in wanted.items()},
         digests=dict(state.digests),
+        not_servable=dict(state.not_servable),
         pinned=frozenset(pinned),
         problems=tuple(problems),
         known_keys=frozenset(state.keys()),

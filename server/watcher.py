@@ -247,17 +247,18 @@ class RegistryWatcher:
         digest = wanted.digests.get(entry.model_id, "")
         name = (key, entry.model_id, digest)
         if name not in self._loads:
-            task = asyncio.create_task(self._load(key, entry, digest), name=f"load {entry.model_id}")
+            why = wanted.not_servable.get(entry.model_id, "")
+            task = asyncio.create_task(self._load(key, entry, digest, why), name=f"load {entry.model_id}")
             self._loads[name] = task
             task.add_done_callback(lambda _: self._loads.pop(name, None))
 
-    async def _load(self, key: Key, entry: ModelRegistryEntry, digest: str) -> None:
+    async def _load(self, key: Key, entry: ModelRegistryEntry, digest: str, not_servable: str) -> None:
         """Load a key's model and have it served, unless something else is wanted by then."""
         failure: Exception | None = None
         served: ServedModel | None = None
         try:
             served = await self._loading.load(
-                (entry.model_id, digest), partial(self._loader.open, entry, digest)
+                (entry.model_id, digest), partial(self._loader.open, entry, digest, not_servable)
             )
         except Exception as error:  # noqa: BLE001 - whatever it is, the old model goes on serving
             failure = error
