@@ -40,10 +40,10 @@ class LiveCounts:
     `bars`: taken from the source. `warmup`: of them, without features yet. `answers`: scores, the `late` ones
     included. `holds`: bars past the warm-up that had no score at their moment. `unusable`: of the
     answers, those that were not traded on: not one finite number, a regressor's value, of other features, or flagged.
-    `fills`: a flip is two. `gaps` and
-    `missing_bars`: holes in the bars and what they lack. `ignored_bars`: repeated or older than the last.
-    `errors`: failed tries and rows without features. `reconnects`: streams after the first. `snapshot_errors`:
-    snapshots that could not be written.
+    `fills`: a flip is two. `gaps` and `missing_bars`: holes in the bars and what they lack. `ignored_bars`: repeated or
+    older than the last. `pipeline_changes`: changes to the features of another model; `mismatched`: of the holds, those
+    whose model needs features that the engine does not compute. `errors`: failed tries and rows without features.
+    `reconnects`: streams after the first. `snapshot_errors`: snapshots that could not be written.
     """
 
     bars: int = 0
@@ -57,6 +57,8 @@ class LiveCounts:
     gaps: int = 0
     missing_bars: int = 0
     ignored_bars: int = 0
+    pipeline_changes: int = 0
+    mismatched: int = 0
     errors: int = 0
     reconnects: int = 0
     snapshot_errors: int = 0
