@@ -32,6 +32,7 @@ from .errors import (
     Unimplemented,
     UnknownError,
 )
+from .health import Health
 from .registry_values import (
     AuditEvent,
     ModelDetails,
@@ -65,6 +66,7 @@ __all__ = [
     "DataLoss",
     "DeadlineExceeded",
     "FailedPrecondition",
+    "Health",
     "InternalError",
     "InvalidArgument",
     "LoadError",

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
 import grpc
+from google.protobuf.wrappers_pb2 import StringValue
 
 from ..v1.prediction_service_pb2_grpc import PredictionServiceStub
 from ..v1.registry_service_pb2_grpc import RegistryServiceStub
@@ -19,6 +20,7 @@ from . import requests as build
 from .call import Call, Kind, Stubs
 from .channel import Metadata, endpoint
 from .errors import DeadlineExceeded, ResourceExhausted, SignalServeError
+from .health import HealthStub
 from .tls import TlsLike
 from .token import Token
 
@@ -69,7 +71,10 @@ class BaseClient(ABC, Generic[ChannelT]):
     def _connect(self) -> None:
         self._channel: ChannelT = self._open()
         self._stubs = Stubs(
-            self._channel, PredictionServiceStub(self._channel), RegistryServiceStub(self._channel)
+            self._channel,
+            PredictionServiceStub(self._channel),
+            RegistryServiceStub(self._channel),
+            HealthStub.of(self._channel),
         )
 
     def _present(self) -> Stubs:
@@ -107,6 +112,15 @@ class BaseClient(ABC, Generic[ChannelT]):
             WatchServingStatusRequest(),
             timeout=None if deadline_ms is None else build.seconds(deadline_ms),
             metadata=self._endpoint.metadata(),
+        )
+
+    def _start_health_watch(self, stubs: Stubs, service: str, seconds: float) -> Any:
+        """Start a watch of the health, which waits for a connection; gives the call to iterate."""
+        return stubs.health.watch(
+            StringValue(value=service),
+            timeout=seconds,
+            metadata=self._endpoint.metadata(),
+            wait_for_ready=True,
         )
 
     def _stream_method(self) -> Callable[..., Any]:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
+from google.protobuf.wrappers_pb2 import Int32Value, StringValue
+
 from ..v1.prediction_pb2 import PredictBatchRequest, PredictBatchResponse, PredictRequest, PredictResponse
 from ..v1.registry_pb2 import (
     ArchiveRequest,
@@ -30,6 +32,7 @@ from ..v1.serving_status_pb2 import GetServingStatusRequest, GetServingStatusRes
 from . import requests as build
 from .call import Call, Kind, Stubs
 from .encode import Features, encode_predict
+from .health import Health
 from .pages import Pages
 from .registry_values import AuditEvent, ModelDetails, ModelInfo, PromoteResult
 from .requests import Key, PredictionRequest, Promotion
@@ -128,6 +131,16 @@ def status() -> Call[GetServingStatusRequest, GetServingStatusResponse, ServingS
         lambda stubs: stubs.prediction.GetServingStatus,
         GetServingStatusRequest(),
         lambda answer, _: ServingStatus.from_proto(answer.status),
+    )
+
+
+def health(service: str) -> Call[StringValue, Int32Value, Health]:
+    """Describe the question for the health."""
+    return Call(
+        Kind.READ,
+        lambda stubs: stubs.health.check,
+        StringValue(value=service),
+        lambda answer, _: Health.from_proto(answer),
     )
 
 

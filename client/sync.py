@@ -16,7 +16,8 @@ from . import requests as build
 from .base import BaseClient
 from .call import Call
 from .encode import Features
-from .errors import DeadlineExceeded, ResourceExhausted, from_rpc_error
+from .errors import ResourceExhausted, from_rpc_error
+from .health import PAUSE, Health, ReadyWait
 from .pages import Pages
 from .registry_values import AuditEvent, ModelDetails, ModelInfo, ModelList, PromoteResult
 from .requests import Key, PredictionRequest, Promotion
@@ -195,16 +196,31 @@ class SignalClient(BaseClient[grpc.Channel]):
         finally:
             call.cancel()
 
-    def wait_ready(self, deadline_ms: float = build.READ_DEADLINE_MS) -> None:
-        """Wait until a server is connected; DeadlineExceeded where none is in time. No call needs this."""
-        self._check_open()
-        ready = grpc.channel_ready_future(self._channel)
-        try:
-            ready.result(timeout=build.seconds(deadline_ms))
-        except grpc.FutureTimeoutError as error:
-            raise DeadlineExceeded(f"no server at {self.target} within {deadline_ms:.0f} ms") from error
-        finally:
-            ready.cancel()
+    def health(self, service: str = "", *, deadline_ms: float | None = None) -> Health:
+        """Ask for the health: of the whole server, or of a service or a key ("BTCUSDT/15m") that it tells apart.
+
+        NotFound where it knows no such service; Unavailable where no server is there.
+        """
+        return self._run(calls.health(service), deadline_ms)
+
+    def wait_ready(self, deadline_ms: float = build.READ_DEADLINE_MS, *, service: str = "") -> None:
+        """Wait until a server says that it is SERVING; DeadlineExceeded where none does in time. No call needs this.
+
+        `service`: "" for the whole server, or a service or a key ("BTCUSDT/15m") that it tells apart.
+        """
+        wait = ReadyWait(self.target, service, deadline_ms)
+        while True:
+            stubs = self._present()
+            call = self._start_health_watch(stubs, service, wait.left())
+            try:
+                for answer in call:
+                    if wait.serving(answer):
+                        return
+            except grpc.RpcError as error:
+                wait.broke(from_rpc_error(error, where=self.target), closed=self._closed)
+            finally:
+                call.cancel()
+            sleep(PAUSE)
 
     def close(self) -> None:
         """Close the connections; calls and streams under way end with Cancelled. May be called twice."""

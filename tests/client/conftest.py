@@ -11,6 +11,7 @@ import grpc
 import pytest
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
 from signalserve.v1 import (
@@ -223,12 +224,32 @@ class FakeRegistry(registry_service_pb2_grpc.RegistryServiceServicer):
         return registry_pb2.ListEventsResponse(events=events[part], next_page_token=after)
 
 
+class NotedHealth(health.HealthServicer):  # type: ignore[misc]  # the library has no annotations
+    """The library's own, which also says that somebody watches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.watched = threading.Event()
+        self.say("", "SERVING")
+
+    def say(self, service: str, status: str) -> None:
+        self.set(service, health_pb2.HealthCheckResponse.ServingStatus.Value(status))
+
+    def Watch(self, request: Any, context: Any, send_response_callback: Any = None) -> Any:
+        answer = super().Watch(request, context, send_response_callback)
+        self.watched.set()
+        return answer
+
+    Watch.experimental_non_blocking = True  # type: ignore[attr-defined]  # as the library marks its own
+
+
 class FakeServer:
     """One server on a port that stays its own over stop and start."""
 
     def __init__(self, name: str, credentials: grpc.ServerCredentials | None = None) -> None:
         self.prediction = FakePrediction(name)
         self.registry = FakeRegistry()
+        self.health = NotedHealth()
         self.port = 0
         self._credentials = credentials
         self._server: Any = None
@@ -246,6 +267,7 @@ class FakeServer:
         self._server = grpc.server(futures.ThreadPoolExecutor(8), options=SERVER_OPTIONS)
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(self.prediction, self._server)
         registry_service_pb2_grpc.add_RegistryServiceServicer_to_server(self.registry, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
         if self._credentials is None:
             self.port = self._server.add_insecure_port(self.address)
         else:
