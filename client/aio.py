@@ -16,11 +16,13 @@ from . import calls
 from . import requests as build
 from .aio_stream import AsyncStream
 from .base import BaseClient
+from .batch import Batch
 from .call import Call
 from .encode import Features
-from .errors import Cancelled, ResourceExhausted, from_rpc_error
+from .errors import Cancelled, InvalidArgument, ResourceExhausted, SignalServeError, from_rpc_error
 from .health import PAUSE, Health, ReadyWait
 from .pages import Pages
+from .parts import Parts
 from .registry_values import AuditEvent, ModelDetails, ModelInfo, ModelList, PromoteResult
 from .requests import Key, PredictionRequest, Promotion
 from .values import BatchItem, Prediction, ServingStatus
@@ -62,8 +64,11 @@ class AsyncSignalClient(BaseClient[grpc.aio.Channel]):
         `schema_hash` (see `client.encode`). `event_time`: the close time of the bar, with its timezone.
         `feature_set`: which definition computed the features, e.g. "core@1"; FailedPrecondition where it is not the
         model's. `min_registry_revision`: answer from this revision of the registry or a later one, or Unavailable.
+
+        A matrix of more than `max_message_mb` goes in parts, one after the other within the one deadline; all are
+        answered by the model that answered the first, or the call fails (see `client.parts`).
         """
-        call = calls.predict(
+        parts = calls.predict(
             symbol,
             timeframe,
             features,
@@ -74,14 +79,18 @@ class AsyncSignalClient(BaseClient[grpc.aio.Channel]):
             request_id,
             feature_set,
             min_registry_revision,
+            self._most_bytes,
         )
-        return await self._run(call, deadline_ms)
+        return await self._run_parts(parts, deadline_ms)
 
     async def predict_batch(
         self, requests: Iterable[PredictionRequest], *, deadline_ms: float | None = None
     ) -> list[BatchItem]:
-        """Score many keys in one message: one prediction or error a request, in their order."""
-        return await self._run(calls.predict_batch(requests), deadline_ms)
+        """Score many keys in one message: one prediction or error a request, in their order.
+
+        Items that a full server asks to send again (`retry_after`) are, within the deadline, and three times at most.
+        """
+        return await self._run_batch(calls.predict_batch(requests), deadline_ms)
 
     def stream(
         self, *, deadline_ms: float = build.STREAM_DEADLINE_MS, max_pending: int = 1024
@@ -241,6 +250,36 @@ class AsyncSignalClient(BaseClient[grpc.aio.Channel]):
         while pages.more:
             for value in pages.take(await self._run(pages.call, deadline_ms)):
                 yield value
+
+    async def _run_parts(self, parts: Parts, deadline_ms: float | None) -> Prediction:
+        began, left = perf_counter(), deadline_ms
+        while True:
+            try:
+                whole = parts.take(await self._run(parts.call, left))
+            except InvalidArgument as error:
+                if not parts.smaller(error):
+                    raise
+            else:
+                if whole is not None:
+                    return whole
+            left = self._left_ms(parts.call, deadline_ms, (perf_counter() - began) * 1000.0)
+
+    async def _run_batch(self, batch: Batch, deadline_ms: float | None) -> list[BatchItem]:
+        began, left, tries = perf_counter(), deadline_ms, 0
+        while True:
+            tries += 1
+            try:
+                refusal = batch.take(await self._run(batch.call, left))
+            except SignalServeError:
+                if not batch.items:
+                    raise
+                return batch.items
+            took_ms = (perf_counter() - began) * 1000.0
+            pause = self._retry_pause(refusal, batch.call, deadline_ms, took_ms, tries)
+            if pause is None:
+                return batch.items
+            await asyncio.sleep(pause)
+            left = self._left_ms(batch.call, deadline_ms, (perf_counter() - began) * 1000.0)
 
     async def _run(self, call: Call[Q, A, V], deadline_ms: float | None) -> V:
         began, left, tries = perf_counter(), deadline_ms, 0

@@ -45,6 +45,7 @@ class BaseClient(ABC, Generic[ChannelT]):
         *,
         read_deadline_ms: float = build.READ_DEADLINE_MS,
         write_deadline_ms: float = build.WRITE_DEADLINE_MS,
+        max_message_mb: float = build.MESSAGE_MB,
         insecure: bool = False,
         via: str = "",
         actor: Callable[[], str] | None = None,
@@ -52,6 +53,7 @@ class BaseClient(ABC, Generic[ChannelT]):
         self.deadline_ms = build.default_deadline("deadline_ms", deadline_ms)
         self.read_deadline_ms = build.default_deadline("read_deadline_ms", read_deadline_ms)
         self.write_deadline_ms = build.default_deadline("write_deadline_ms", write_deadline_ms)
+        self._most_bytes = build.message_bytes(max_message_mb)
         self._endpoint = endpoint(target, token, tls, insecure=insecure, via=via, actor=actor)
         self._closed = False
         self._renewing = threading.Lock()
@@ -144,7 +146,7 @@ class BaseClient(ABC, Generic[ChannelT]):
 
     def _retry_pause(
         self,
-        error: SignalServeError,
+        error: SignalServeError | None,
         call: Call[Q, A, Any],
         deadline_ms: float | None,
         took_ms: float,

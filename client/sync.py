@@ -14,11 +14,13 @@ from ..v1.registry_pb2 import ListEventsRequest, ListEventsResponse
 from . import calls
 from . import requests as build
 from .base import BaseClient
+from .batch import Batch
 from .call import Call
 from .encode import Features
-from .errors import ResourceExhausted, from_rpc_error
+from .errors import InvalidArgument, ResourceExhausted, SignalServeError, from_rpc_error
 from .health import PAUSE, Health, ReadyWait
 from .pages import Pages
+from .parts import Parts
 from .registry_values import AuditEvent, ModelDetails, ModelInfo, ModelList, PromoteResult
 from .requests import Key, PredictionRequest, Promotion
 from .stream import Stream
@@ -36,6 +38,8 @@ class SignalClient(BaseClient[grpc.Channel]):
     `token`: the bearer token, a `Path` to a file that holds it and is followed, or a function that returns the
     present one. `tls`: True, a file of authorities, or `Tls`, whose files are followed too. A token goes to another
     machine over TLS alone, unless `insecure`. `via`: what the calls are made through, for the audit log.
+
+    `max_message_mb`: the server's `server.max_message_mb`.
 
     `deadline_ms` bounds predictions, `read_deadline_ms` reads of registry and status,
     `write_deadline_ms` promote, rollback and archive; every call takes its own `deadline_ms` too, and none
@@ -72,8 +76,11 @@ class SignalClient(BaseClient[grpc.Channel]):
         `schema_hash` (see `client.encode`). `event_time`: the close time of the bar, with its timezone.
         `feature_set`: which definition computed the features, e.g. "core@1"; FailedPrecondition where it is not the
         model's. `min_registry_revision`: answer from this revision of the registry or a later one, or Unavailable.
+
+        A matrix of more than `max_message_mb` goes in parts, one after the other within the one deadline; all are
+        answered by the model that answered the first, or the call fails (see `client.parts`).
         """
-        call = calls.predict(
+        parts = calls.predict(
             symbol,
             timeframe,
             features,
@@ -84,14 +91,18 @@ class SignalClient(BaseClient[grpc.Channel]):
             request_id,
             feature_set,
             min_registry_revision,
+            self._most_bytes,
         )
-        return self._run(call, deadline_ms)
+        return self._run_parts(parts, deadline_ms)
 
     def predict_batch(
         self, requests: Iterable[PredictionRequest], *, deadline_ms: float | None = None
     ) -> list[BatchItem]:
-        """Score many keys in one message: one prediction or error a request, in their order."""
-        return self._run(calls.predict_batch(requests), deadline_ms)
+        """Score many keys in one message: one prediction or error a request, in their order.
+
+        Items that a full server asks to send again (`retry_after`) are, within the deadline, and three times at most.
+        """
+        return self._run_batch(calls.predict_batch(requests), deadline_ms)
 
     def stream(self, *, deadline_ms: float = build.STREAM_DEADLINE_MS, max_pending: int = 1024) -> Stream:
         """Open a stream of predictions; each answer is due `deadline_ms` after its send."""
@@ -242,6 +253,36 @@ class SignalClient(BaseClient[grpc.Channel]):
     ) -> Iterator[V]:
         while pages.more:
             yield from pages.take(self._run(pages.call, deadline_ms))
+
+    def _run_parts(self, parts: Parts, deadline_ms: float | None) -> Prediction:
+        began, left = perf_counter(), deadline_ms
+        while True:
+            try:
+                whole = parts.take(self._run(parts.call, left))
+            except InvalidArgument as error:
+                if not parts.smaller(error):
+                    raise
+            else:
+                if whole is not None:
+                    return whole
+            left = self._left_ms(parts.call, deadline_ms, (perf_counter() - began) * 1000.0)
+
+    def _run_batch(self, batch: Batch, deadline_ms: float | None) -> list[BatchItem]:
+        began, left, tries = perf_counter(), deadline_ms, 0
+        while True:
+            tries += 1
+            try:
+                refusal = batch.take(self._run(batch.call, left))
+            except SignalServeError:
+                if not batch.items:
+                    raise
+                return batch.items
+            took_ms = (perf_counter() - began) * 1000.0
+            pause = self._retry_pause(refusal, batch.call, deadline_ms, took_ms, tries)
+            if pause is None:
+                return batch.items
+            sleep(pause)
+            left = self._left_ms(batch.call, deadline_ms, (perf_counter() - began) * 1000.0)
 
     def _run(self, call: Call[Q, A, V], deadline_ms: float | None) -> V:
         began, left, tries = perf_counter(), deadline_ms, 0

@@ -38,7 +38,7 @@ def error_status(code: str, *, retry_after: float = 0.0) -> status_pb2.Status:
         violation = error_details_pb2.BadRequest.FieldViolation(field="values", description="wrong width")
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
     if retry_after:
-        delay = duration_pb2.Duration(nanos=int(retry_after * 1e9))
+        delay = duration_pb2.Duration(seconds=int(retry_after), nanos=int(retry_after % 1 * 1e9))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
     packed = []
     for detail in details:
