@@ -33,6 +33,7 @@ from .errors import (
     UnknownError,
 )
 from .health import Health
+from .latency import LatencySummary, LatencyWindow
 from .registry_values import (
     AuditEvent,
     ModelDetails,
@@ -69,6 +70,8 @@ __all__ = [
     "Health",
     "InternalError",
     "InvalidArgument",
+    "LatencySummary",
+    "LatencyWindow",
     "LoadError",
     "ModelDetails",
     "ModelInfo",

@@ -93,10 +93,18 @@ class AsyncSignalClient(BaseClient[grpc.aio.Channel]):
         return await self._run_batch(calls.predict_batch(requests), deadline_ms)
 
     def stream(
-        self, *, deadline_ms: float = build.STREAM_DEADLINE_MS, max_pending: int = 1024
+        self,
+        *,
+        deadline_ms: float = build.STREAM_DEADLINE_MS,
+        max_pending: int = 1024,
+        reconnect: bool = False,
     ) -> AsyncStream:
-        """Open a stream of predictions; each answer is due `deadline_ms` after its send."""
-        return AsyncStream(self._stream_method(), self.target, max_pending, build.seconds(deadline_ms))
+        """Open a stream of predictions; each answer is due `deadline_ms` after its send.
+
+        `reconnect`: where the server goes, the stream goes on over another call (see `Stream`).
+        """
+        exchange = self._exchange(max_pending, deadline_ms, reconnect=reconnect)
+        return AsyncStream(self._stream_opening(reconnect=reconnect), exchange)
 
     async def list_models(
         self,
@@ -308,7 +316,7 @@ class AsyncSignalClient(BaseClient[grpc.aio.Channel]):
             self._raise_unless_task_is_cancelled(call.request_id)
             raise
         took_ms = (perf_counter() - began) * 1000.0
-        self._refuse_late(call, deadline_ms, took_ms)
+        self._note_answer(call, deadline_ms, took_ms)
         return call.value(answer, took_ms)
 
     def _raise_unless_task_is_cancelled(self, request_id: str = "") -> None:

@@ -20,7 +20,10 @@ from . import requests as build
 from .call import Call, Kind, Stubs
 from .channel import Metadata, endpoint
 from .errors import DeadlineExceeded, ResourceExhausted, SignalServeError
+from .exchange import Exchange
 from .health import HealthStub
+from .latency import LatencySummary, LatencyWindow
+from .opening import Opening
 from .tls import TlsLike
 from .token import Token
 
@@ -55,6 +58,7 @@ class BaseClient(ABC, Generic[ChannelT]):
         self.write_deadline_ms = build.default_deadline("write_deadline_ms", write_deadline_ms)
         self._most_bytes = build.message_bytes(max_message_mb)
         self._endpoint = endpoint(target, token, tls, insecure=insecure, via=via, actor=actor)
+        self._latencies = LatencyWindow()
         self._closed = False
         self._renewing = threading.Lock()
         # channels with other TLS files, whose streams go on; each lives as long as a call holds it
@@ -65,6 +69,10 @@ class BaseClient(ABC, Generic[ChannelT]):
     def target(self) -> str:
         """The target as it was given."""
         return self._endpoint.target
+
+    def latency(self) -> LatencySummary:
+        """Summarise how long answers took: predictions, whole batches, and the answers of streams from their send."""
+        return self._latencies.summary()
 
     @abstractmethod
     def _open(self) -> ChannelT:
@@ -125,20 +133,30 @@ class BaseClient(ABC, Generic[ChannelT]):
             wait_for_ready=True,
         )
 
-    def _stream_method(self) -> Callable[..., Any]:
-        """Return what starts a stream's call, signed already; the stream holds it."""
-        return partial(_open_stream, self._present(), self._endpoint.metadata())
+    def _stream_opening(self, *, reconnect: bool) -> Opening:
+        """Return what gives a stream its calls; those of one that reconnects wait for a connection."""
+
+        def call() -> Callable[..., Any]:
+            return partial(_open_stream, self._present(), self._endpoint.metadata(), reconnect)
+
+        return Opening(call, lambda: self._closed, self.target)
+
+    def _exchange(self, max_pending: int, deadline_ms: float, *, reconnect: bool) -> Exchange:
+        seconds = build.seconds(deadline_ms)
+        return Exchange(max_pending, seconds, lasting=reconnect, latencies=self._latencies)
 
     def _refuse_past(self, call: Call[Q, A, Any], deadline_ms: float | None) -> None:
         """DeadlineExceeded for a deadline that is no time at all: gRPC may answer within it all the same."""
         if deadline_ms is not None and build.seconds(deadline_ms) <= 0.0:
             raise self._too_late(call, deadline_ms)
 
-    def _refuse_late(self, call: Call[Q, A, Any], deadline_ms: float | None, took_ms: float) -> None:
+    def _note_answer(self, call: Call[Q, A, Any], deadline_ms: float | None, took_ms: float) -> None:
         """DeadlineExceeded for an answer after its deadline; a change that was made is told in any case."""
         limit = self._default_ms(call.kind) if deadline_ms is None else deadline_ms
         if took_ms > limit and call.kind is not Kind.CHANGE:
             raise self._too_late(call, limit)
+        if call.kind is Kind.PREDICTION:
+            self._latencies.add(took_ms)
 
     def _too_late(self, call: Call[Q, A, Any], deadline_ms: float) -> DeadlineExceeded:
         text = f"no answer within {deadline_ms:g} ms [{self.target}]"
@@ -172,5 +190,5 @@ class BaseClient(ABC, Generic[ChannelT]):
         return self.read_deadline_ms if kind is Kind.READ else self.write_deadline_ms
 
 
-def _open_stream(stubs: Stubs, metadata: Metadata, requests: Any = None) -> Any:
-    return stubs.prediction.PredictStream(requests, metadata=metadata)
+def _open_stream(stubs: Stubs, metadata: Metadata, wait_for_ready: bool, requests: Any = None) -> Any:
+    return stubs.prediction.PredictStream(requests, metadata=metadata, wait_for_ready=wait_for_ready or None)

@@ -104,9 +104,19 @@ class SignalClient(BaseClient[grpc.Channel]):
         """
         return self._run_batch(calls.predict_batch(requests), deadline_ms)
 
-    def stream(self, *, deadline_ms: float = build.STREAM_DEADLINE_MS, max_pending: int = 1024) -> Stream:
-        """Open a stream of predictions; each answer is due `deadline_ms` after its send."""
-        return Stream(self._stream_method(), self.target, max_pending, build.seconds(deadline_ms))
+    def stream(
+        self,
+        *,
+        deadline_ms: float = build.STREAM_DEADLINE_MS,
+        max_pending: int = 1024,
+        reconnect: bool = False,
+    ) -> Stream:
+        """Open a stream of predictions; each answer is due `deadline_ms` after its send.
+
+        `reconnect`: where the server goes, the stream goes on over another call (see `Stream`).
+        """
+        exchange = self._exchange(max_pending, deadline_ms, reconnect=reconnect)
+        return Stream(self._stream_opening(reconnect=reconnect), exchange)
 
     def list_models(
         self,
@@ -306,7 +316,7 @@ class SignalClient(BaseClient[grpc.Channel]):
         except grpc.RpcError as error:
             raise from_rpc_error(error, call.request_id, self.target) from error
         took_ms = (perf_counter() - began) * 1000.0
-        self._refuse_late(call, deadline_ms, took_ms)
+        self._note_answer(call, deadline_ms, took_ms)
         return call.value(answer, took_ms)
 
     def _open(self) -> grpc.Channel:

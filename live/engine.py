@@ -31,7 +31,7 @@ from time import monotonic
 
 import structlog
 
-from signalserve.client import Prediction, SignalServeError
+from signalserve.client import LatencyWindow, Prediction, SignalServeError
 from signalserve.common.moments import utc_now
 from signalserve.common.timeframe import timeframe_delta
 from signalserve.features.errors import FeatureError
@@ -39,7 +39,7 @@ from signalserve.features.pipeline import LONGEST_WINDOW, FeaturePipeline
 from signalserve.features.row import FeatureRow
 from signalserve.live.bars import Bar, BarSource
 from signalserve.live.pipelines import NoPipelineError, Pipelines
-from signalserve.live.records import BarRecord, LatencyWindow, LiveCounts, LiveResult
+from signalserve.live.records import BarRecord, LiveCounts, LiveResult
 from signalserve.live.scoring import LinkReport, Score, Scorer
 from signalserve.live.snapshot import LiveSnapshot, SignalEntry, SnapshotFile
 from signalserve.live.usable import why_held, why_unusable

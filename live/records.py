@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -80,22 +79,3 @@ class LiveResult:
     unanswered: int
     last_error: str
     stopped: bool
-
-
-class LatencyWindow:
-    """Percentiles of the last `size` latencies, in milliseconds."""
-
-    def __init__(self, size: int = 1024) -> None:
-        self._values: deque[float] = deque(maxlen=size)
-
-    def add(self, milliseconds: float) -> None:
-        """Add one; the oldest goes where there are `size` already."""
-        self._values.append(milliseconds)
-
-    def percentile(self, percent: float) -> float | None:
-        """Give the value that `percent` of the latencies do not exceed (nearest rank); None with none."""
-        if not self._values:
-            return None
-        ordered = sorted(self._values)
-        rank = -(-len(ordered) * percent // 100)
-        return ordered[max(0, int(rank) - 1)]

@@ -24,6 +24,10 @@ than the deadline for it. From that follow the rules:
    is final for the row, and given with it, so that the caller may compute another row of the same bar and ask again.
    A row that was refused late stays without a score: the bars that it was computed from are gone.
 
+The stream is one that breaks, and not one that reconnects by itself (`client.stream(reconnect=True)`): that one asks
+again in the order of the requests, while here a bar that has closed meanwhile goes before all that waits, and a bar
+is asked about for longer than any deadline.
+
 What waits is not bounded by number: a year of 15-minute bars of 40 features is 11 MB.
 
 Rows always go with their feature names and their feature set, never with a schema hash: a promote may change the
@@ -57,8 +61,8 @@ from signalserve.client import (
     StreamItem,
     UnknownError,
 )
+from signalserve.client.backoff import Backoff
 from signalserve.features.row import FeatureRow
-from signalserve.live.backoff import Backoff
 
 BURST = 64
 """Requests under way at once."""

@@ -57,6 +57,10 @@ class FakePrediction(prediction_service_pb2_grpc.PredictionServiceServicer):
         self.release = threading.Event()
         self.hold_watch = False
         self.extra: dict[str, Any] = {}
+        self.streams: list[list[int]] = []
+        """The sequences that each call of PredictStream was asked."""
+        self.before_answer: Callable[[int, int, Any, grpc.ServicerContext], None] = lambda *_: None
+        """Gets the call's and the request's place, both from 1, the request and the context."""
 
     def answer(self, request: prediction_pb2.PredictRequest) -> Any:
         """Score = first value of each row; a symbol that is a code's name gives that error."""
@@ -110,8 +114,13 @@ class FakePrediction(prediction_service_pb2_grpc.PredictionServiceServicer):
 
     def PredictStream(self, request_iterator: Any, context: Any) -> Any:
         self._note("PredictStream", None, context)
+        asked: list[int] = []
+        self.streams.append(asked)
+        call = len(self.streams)
         for message in request_iterator:
             request = message.request
+            asked.append(request.sequence)
+            self.before_answer(call, len(asked), request, context)
             if request.symbol == "DRAIN":
                 context.abort_with_status(rpc_status.to_status(error_status("UNAVAILABLE")))
             if request.symbol == "END":

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from signalserve.client import SignalClient
+from signalserve.client.backoff import Backoff
 from signalserve.features.pipeline import LONGEST_WINDOW, FeaturePipeline
 from signalserve.features.row import FeatureRow
 from signalserve.features.synthetic import synthetic_bars
-from signalserve.live.backoff import Backoff
 from signalserve.live.pipelines import Pipelines
 from signalserve.live.scoring import BURST, StreamScorer
 from signalserve.live.snapshot import SnapshotFile
