@@ -39,7 +39,8 @@ def live(
         Path | None, typer.Option(help="Bar file; default live.ohlcv_path, else data.ohlcv_path.")
     ] = None,
     preset: Annotated[
-        str | None, typer.Option(help="Feature preset; default the one that the model was trained with.")
+        str | None,
+        typer.Option(help="Feature preset, kept to; default the one that each model was trained with."),
     ] = None,
     model_id: Annotated[
         str | None, typer.Option(help="Ask this model, not the one in production (A/B test).")
@@ -64,8 +65,8 @@ def live(
     """Replay a bar file bar by bar: features, score from the server, signal, paper account.
 
     A bar without an answer in time is held: no signal. Its score is asked for again and shown once more, marked
-    `late`, when it comes. Ctrl-C ends the run with a summary and exit code 0. Exit code 3: bars are left that
-    the server, being away, never scored.
+    `late`, when it comes. A promote to a model of another preset changes the features within the same bar. Ctrl-C
+    ends the run with a summary and exit code 0. Exit code 3: bars are left that the server, being away, never scored.
     """
     settings = connection.settings()
     # these take a second to import, and other commands don't need them
@@ -106,6 +107,7 @@ def live(
                 deadline_ms=settings.client.deadline_ms,
                 snapshot_dir=folder,
                 model_id=model_id,
+                preset=preset,
                 on_bar=printer,
                 settle_seconds=settle,
                 hold_on=settings.live.hold_on,

@@ -32,6 +32,8 @@ from .errors import (
     Unimplemented,
     UnknownError,
 )
+from .health import Health
+from .latency import LatencySummary, LatencyWindow
 from .registry_values import (
     AuditEvent,
     ModelDetails,
@@ -66,8 +68,11 @@ __all__ = [
     "DataLoss",
     "DeadlineExceeded",
     "FailedPrecondition",
+    "Health",
     "InternalError",
     "InvalidArgument",
+    "LatencySummary",
+    "LatencyWindow",
     "LoadError",
     "LoadingModel",
     "ModelDetails",

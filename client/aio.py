@@ -16,10 +16,13 @@ from . import calls
 from . import requests as build
 from .aio_stream import AsyncStream
 from .base import BaseClient
+from .batch import Batch
 from .call import Call
 from .encode import Features
-from .errors import Cancelled, DeadlineExceeded, ResourceExhausted, from_rpc_error
+from .errors import Cancelled, InvalidArgument, ResourceExhausted, SignalServeError, from_rpc_error
+from .health import PAUSE, Health, ReadyWait
 from .pages import Pages
+from .parts import Parts
 from .registry_values import AuditEvent, ModelDetails, ModelInfo, ModelList, PromoteResult
 from .requests import Key, PredictionRequest, Promotion
 from .values import BatchItem, Prediction, ServingStatus
@@ -61,8 +64,11 @@ class AsyncSignalClient(BaseClient[grpc.aio.Channel]):
         `schema_hash` (see `client.encode`). `event_time`: the close time of the bar, with its timezone.
         `feature_set`: which definition computed the features, e.g. "core@1"; FailedPrecondition where it is not the
         model's. `min_registry_revision`: answer from this revision of the registry or a later one, or Unavailable.
+
+        A matrix of more than `max_message_mb` goes in parts, one after the other within the one deadline; all are
+        answered by the model that answered the first, or the call fails (see `client.parts`).
         """
-        call = calls.predict(
+        parts = calls.predict(
             symbol,
             timeframe,
             features,
@@ -73,20 +79,32 @@ class AsyncSignalClient(BaseClient[grpc.aio.Channel]):
             request_id,
             feature_set,
             min_registry_revision,
+            self._most_bytes,
         )
-        return await self._run(call, deadline_ms)
+        return await self._run_parts(parts, deadline_ms)
 
     async def predict_batch(
         self, requests: Iterable[PredictionRequest], *, deadline_ms: float | None = None
     ) -> list[BatchItem]:
-        """Score many keys in one message: one prediction or error a request, in their order."""
-        return await self._run(calls.predict_batch(requests), deadline_ms)
+        """Score many keys in one message: one prediction or error a request, in their order.
+
+        Items that a full server asks to send again (`retry_after`) are, within the deadline, and three times at most.
+        """
+        return await self._run_batch(calls.predict_batch(requests), deadline_ms)
 
     def stream(
-        self, *, deadline_ms: float = build.STREAM_DEADLINE_MS, max_pending: int = 1024
+        self,
+        *,
+        deadline_ms: float = build.STREAM_DEADLINE_MS,
+        max_pending: int = 1024,
+        reconnect: bool = False,
     ) -> AsyncStream:
-        """Open a stream of predictions; each answer is due `deadline_ms` after its send."""
-        return AsyncStream(self._stream_method(), self.target, max_pending, build.seconds(deadline_ms))
+        """Open a stream of predictions; each answer is due `deadline_ms` after its send.
+
+        `reconnect`: where the server goes, the stream goes on over another call (see `Stream`).
+        """
+        exchange = self._exchange(max_pending, deadline_ms, reconnect=reconnect)
+        return AsyncStream(self._stream_opening(reconnect=reconnect), exchange)
 
     async def list_models(
         self,
@@ -190,14 +208,34 @@ class AsyncSignalClient(BaseClient[grpc.aio.Channel]):
         finally:
             call.cancel()
 
-    async def wait_ready(self, deadline_ms: float = build.READ_DEADLINE_MS) -> None:
-        """Wait until a server is connected; DeadlineExceeded where none is in time. No call needs this."""
-        self._check_open()
-        try:
-            async with asyncio.timeout(build.seconds(deadline_ms)):
-                await self._channel.channel_ready()
-        except TimeoutError as error:
-            raise DeadlineExceeded(f"no server at {self.target} within {deadline_ms:.0f} ms") from error
+    async def health(self, service: str = "", *, deadline_ms: float | None = None) -> Health:
+        """Ask for the health: of the whole server, or of a service or a key ("BTCUSDT/15m") that it tells apart.
+
+        NotFound where it knows no such service; Unavailable where no server is there.
+        """
+        return await self._run(calls.health(service), deadline_ms)
+
+    async def wait_ready(self, deadline_ms: float = build.READ_DEADLINE_MS, *, service: str = "") -> None:
+        """Wait until a server says that it is SERVING; DeadlineExceeded where none does in time. No call needs this.
+
+        `service`: "" for the whole server, or a service or a key ("BTCUSDT/15m") that it tells apart.
+        """
+        wait = ReadyWait(self.target, service, deadline_ms)
+        while True:
+            stubs = self._present()
+            call = self._start_health_watch(stubs, service, wait.left())
+            try:
+                async for answer in call:
+                    if wait.serving(answer):
+                        return
+            except grpc.RpcError as error:
+                wait.broke(from_rpc_error(error, where=self.target), closed=self._closed)
+            except asyncio.CancelledError:
+                self._raise_unless_task_is_cancelled()
+                raise
+            finally:
+                call.cancel()
+            await asyncio.sleep(PAUSE)
 
     async def close(self) -> None:
         """Close the connections; calls and streams under way end with Cancelled. May be called twice."""
@@ -220,6 +258,36 @@ class AsyncSignalClient(BaseClient[grpc.aio.Channel]):
         while pages.more:
             for value in pages.take(await self._run(pages.call, deadline_ms)):
                 yield value
+
+    async def _run_parts(self, parts: Parts, deadline_ms: float | None) -> Prediction:
+        began, left = perf_counter(), deadline_ms
+        while True:
+            try:
+                whole = parts.take(await self._run(parts.call, left))
+            except InvalidArgument as error:
+                if not parts.smaller(error):
+                    raise
+            else:
+                if whole is not None:
+                    return whole
+            left = self._left_ms(parts.call, deadline_ms, (perf_counter() - began) * 1000.0)
+
+    async def _run_batch(self, batch: Batch, deadline_ms: float | None) -> list[BatchItem]:
+        began, left, tries = perf_counter(), deadline_ms, 0
+        while True:
+            tries += 1
+            try:
+                refusal = batch.take(await self._run(batch.call, left))
+            except SignalServeError:
+                if not batch.items:
+                    raise
+                return batch.items
+            took_ms = (perf_counter() - began) * 1000.0
+            pause = self._retry_pause(refusal, batch.call, deadline_ms, took_ms, tries)
+            if pause is None:
+                return batch.items
+            await asyncio.sleep(pause)
+            left = self._left_ms(batch.call, deadline_ms, (perf_counter() - began) * 1000.0)
 
     async def _run(self, call: Call[Q, A, V], deadline_ms: float | None) -> V:
         began, left, tries = perf_counter(), deadline_ms, 0
@@ -248,7 +316,7 @@ class AsyncSignalClient(BaseClient[grpc.aio.Channel]):
             self._raise_unless_task_is_cancelled(call.request_id)
             raise
         took_ms = (perf_counter() - began) * 1000.0
-        self._refuse_late(call, deadline_ms, took_ms)
+        self._note_answer(call, deadline_ms, took_ms)
         return call.value(answer, took_ms)
 
     def _raise_unless_task_is_cancelled(self, request_id: str = "") -> None:

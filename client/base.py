@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
 import grpc
+from google.protobuf.wrappers_pb2 import StringValue
 
 from ..v1.prediction_service_pb2_grpc import PredictionServiceStub
 from ..v1.registry_service_pb2_grpc import RegistryServiceStub
@@ -19,6 +20,10 @@ from . import requests as build
 from .call import Call, Kind, Stubs
 from .channel import Metadata, endpoint
 from .errors import DeadlineExceeded, ResourceExhausted, SignalServeError
+from .exchange import Exchange
+from .health import HealthStub
+from .latency import LatencySummary, LatencyWindow
+from .opening import Opening
 from .tls import TlsLike
 from .token import Token
 
@@ -43,6 +48,7 @@ class BaseClient(ABC, Generic[ChannelT]):
         *,
         read_deadline_ms: float = build.READ_DEADLINE_MS,
         write_deadline_ms: float = build.WRITE_DEADLINE_MS,
+        max_message_mb: float = build.MESSAGE_MB,
         insecure: bool = False,
         via: str = "",
         actor: Callable[[], str] | None = None,
@@ -50,7 +56,9 @@ class BaseClient(ABC, Generic[ChannelT]):
         self.deadline_ms = build.default_deadline("deadline_ms", deadline_ms)
         self.read_deadline_ms = build.default_deadline("read_deadline_ms", read_deadline_ms)
         self.write_deadline_ms = build.default_deadline("write_deadline_ms", write_deadline_ms)
+        self._most_bytes = build.message_bytes(max_message_mb)
         self._endpoint = endpoint(target, token, tls, insecure=insecure, via=via, actor=actor)
+        self._latencies = LatencyWindow()
         self._closed = False
         self._renewing = threading.Lock()
         # channels with other TLS files, whose streams go on; each lives as long as a call holds it
@@ -62,6 +70,10 @@ class BaseClient(ABC, Generic[ChannelT]):
         """The target as it was given."""
         return self._endpoint.target
 
+    def latency(self) -> LatencySummary:
+        """Summarise how long answers took: predictions, whole batches, and the answers of streams from their send."""
+        return self._latencies.summary()
+
     @abstractmethod
     def _open(self) -> ChannelT:
         """Return a channel to the endpoint."""
@@ -69,7 +81,10 @@ class BaseClient(ABC, Generic[ChannelT]):
     def _connect(self) -> None:
         self._channel: ChannelT = self._open()
         self._stubs = Stubs(
-            self._channel, PredictionServiceStub(self._channel), RegistryServiceStub(self._channel)
+            self._channel,
+            PredictionServiceStub(self._channel),
+            RegistryServiceStub(self._channel),
+            HealthStub.of(self._channel),
         )
 
     def _present(self) -> Stubs:
@@ -109,20 +124,39 @@ class BaseClient(ABC, Generic[ChannelT]):
             metadata=self._endpoint.metadata(),
         )
 
-    def _stream_method(self) -> Callable[..., Any]:
-        """Return what starts a stream's call, signed already; the stream holds it."""
-        return partial(_open_stream, self._present(), self._endpoint.metadata())
+    def _start_health_watch(self, stubs: Stubs, service: str, seconds: float) -> Any:
+        """Start a watch of the health, which waits for a connection; gives the call to iterate."""
+        return stubs.health.watch(
+            StringValue(value=service),
+            timeout=seconds,
+            metadata=self._endpoint.metadata(),
+            wait_for_ready=True,
+        )
+
+    def _stream_opening(self, *, reconnect: bool) -> Opening:
+        """Return what gives a stream its calls; those of one that reconnects wait for a connection."""
+
+        def call() -> Callable[..., Any]:
+            return partial(_open_stream, self._present(), self._endpoint.metadata(), reconnect)
+
+        return Opening(call, lambda: self._closed, self.target)
+
+    def _exchange(self, max_pending: int, deadline_ms: float, *, reconnect: bool) -> Exchange:
+        seconds = build.seconds(deadline_ms)
+        return Exchange(max_pending, seconds, lasting=reconnect, latencies=self._latencies)
 
     def _refuse_past(self, call: Call[Q, A, Any], deadline_ms: float | None) -> None:
         """DeadlineExceeded for a deadline that is no time at all: gRPC may answer within it all the same."""
         if deadline_ms is not None and build.seconds(deadline_ms) <= 0.0:
             raise self._too_late(call, deadline_ms)
 
-    def _refuse_late(self, call: Call[Q, A, Any], deadline_ms: float | None, took_ms: float) -> None:
+    def _note_answer(self, call: Call[Q, A, Any], deadline_ms: float | None, took_ms: float) -> None:
         """DeadlineExceeded for an answer after its deadline; a change that was made is told in any case."""
         limit = self._default_ms(call.kind) if deadline_ms is None else deadline_ms
         if took_ms > limit and call.kind is not Kind.CHANGE:
             raise self._too_late(call, limit)
+        if call.kind is Kind.PREDICTION:
+            self._latencies.add(took_ms)
 
     def _too_late(self, call: Call[Q, A, Any], deadline_ms: float) -> DeadlineExceeded:
         text = f"no answer within {deadline_ms:g} ms [{self.target}]"
@@ -130,7 +164,7 @@ class BaseClient(ABC, Generic[ChannelT]):
 
     def _retry_pause(
         self,
-        error: SignalServeError,
+        error: SignalServeError | None,
         call: Call[Q, A, Any],
         deadline_ms: float | None,
         took_ms: float,
@@ -156,5 +190,5 @@ class BaseClient(ABC, Generic[ChannelT]):
         return self.read_deadline_ms if kind is Kind.READ else self.write_deadline_ms
 
 
-def _open_stream(stubs: Stubs, metadata: Metadata, requests: Any = None) -> Any:
-    return stubs.prediction.PredictStream(requests, metadata=metadata)
+def _open_stream(stubs: Stubs, metadata: Metadata, wait_for_ready: bool, requests: Any = None) -> Any:
+    return stubs.prediction.PredictStream(requests, metadata=metadata, wait_for_ready=wait_for_ready or None)

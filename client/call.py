@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 from ..v1.prediction_service_pb2_grpc import PredictionServiceStub
 from ..v1.registry_service_pb2_grpc import RegistryServiceStub
+from .health import HealthStub
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Stubs:
-    """The two services over one channel, which lives as long as somebody holds this."""
+    """The services over one channel, which lives as long as somebody holds this."""
 
     channel: object
     prediction: PredictionServiceStub
     registry: RegistryServiceStub
+    health: HealthStub
 
 
 class Kind(Enum):

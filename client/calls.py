@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
-from ..v1.prediction_pb2 import PredictBatchRequest, PredictBatchResponse, PredictRequest, PredictResponse
+from google.protobuf.wrappers_pb2 import Int32Value, StringValue
+
 from ..v1.registry_pb2 import (
     ArchiveRequest,
     ArchiveResponse,
@@ -28,12 +29,15 @@ from ..v1.registry_pb2 import (
 )
 from ..v1.serving_status_pb2 import GetServingStatusRequest, GetServingStatusResponse
 from . import requests as build
+from .batch import Batch
 from .call import Call, Kind, Stubs
-from .encode import Features, encode_predict
+from .encode import Features, encode_head
+from .health import Health
 from .pages import Pages
+from .parts import Parts
 from .registry_values import AuditEvent, ModelDetails, ModelInfo, PromoteResult
 from .requests import Key, PredictionRequest, Promotion
-from .values import BatchItem, Prediction, ServingStatus
+from .values import ServingStatus
 
 if TYPE_CHECKING:
     from .call import Method
@@ -51,11 +55,12 @@ def predict(
     schema_hash: str | None,
     event_time: datetime | None,
     request_id: str | None,
-    feature_set: str | None = None,
-    min_registry_revision: int | None = None,
-) -> Call[PredictRequest, PredictResponse, Prediction]:
-    """Describe a prediction; TypeError and ValueError as `encode_predict` says."""
-    request = encode_predict(
+    feature_set: str | None,
+    min_registry_revision: int | None,
+    most_bytes: int,
+) -> Parts:
+    """Describe a prediction, in messages of at most `most_bytes`; TypeError and ValueError as `encode_predict` says."""
+    head, matrix = encode_head(
         symbol,
         timeframe,
         features,
@@ -67,25 +72,12 @@ def predict(
         feature_set=feature_set,
         min_registry_revision=min_registry_revision,
     )
-    return Call(
-        Kind.PREDICTION,
-        lambda stubs: stubs.prediction.Predict,
-        request,
-        Prediction.from_proto,
-        request.request_id,
-    )
+    return Parts(head, matrix, most_bytes)
 
 
-def predict_batch(
-    requests: Iterable[PredictionRequest],
-) -> Call[PredictBatchRequest, PredictBatchResponse, list[BatchItem]]:
+def predict_batch(requests: Iterable[PredictionRequest]) -> Batch:
     """Describe a batch."""
-    return Call(
-        Kind.PREDICTION,
-        lambda stubs: stubs.prediction.PredictBatch,
-        build.batch_request(requests),
-        lambda answer, latency_ms: [BatchItem.from_proto(result, latency_ms) for result in answer.results],
-    )
+    return Batch(build.batch_request(requests))
 
 
 def list_models(
@@ -128,6 +120,16 @@ def status() -> Call[GetServingStatusRequest, GetServingStatusResponse, ServingS
         lambda stubs: stubs.prediction.GetServingStatus,
         GetServingStatusRequest(),
         lambda answer, _: ServingStatus.from_proto(answer.status),
+    )
+
+
+def health(service: str) -> Call[StringValue, Int32Value, Health]:
+    """Describe the question for the health."""
+    return Call(
+        Kind.READ,
+        lambda stubs: stubs.health.check,
+        StringValue(value=service),
+        lambda answer, _: Health.from_proto(answer),
     )
 
 

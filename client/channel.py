@@ -9,7 +9,8 @@ What is repeated, and why that is safe:
 - Promote, Rollback and Archive always carry a `request_id`, for which the server gives a second arrival the
   first one's answer: repeated on UNAVAILABLE.
 - RESOURCE_EXHAUSTED with a RetryInfo did nothing: repeated after the pause that it names.
-- Streams are not repeated: the caller knows from the sequences what was answered.
+- A stream is repeated only where it was opened with `reconnect`: otherwise the caller knows from the sequences what
+  was answered.
 
 Nothing is repeated past the call's deadline. The pauses double and carry gRPC's jitter of 20 %.
 """

@@ -57,14 +57,46 @@ def encode_predict(
     >>> encode_predict("BTCUSDT", "15m", {"rsi_14": 61.5, "atr_14": 0.8}).values
     [61.5, 0.8]
     """
-    _require_text("symbol", symbol)
-    _require_text("timeframe", timeframe)
-    names, matrix = encode_features(features, feature_names, schema_hash)
+    request, matrix = encode_head(
+        symbol,
+        timeframe,
+        features,
+        model_id,
+        feature_names=feature_names,
+        schema_hash=schema_hash,
+        event_time=event_time,
+        request_id=request_id,
+        sequence=sequence,
+        feature_set=feature_set,
+        min_registry_revision=min_registry_revision,
+    )
     if matrix.nbytes > MAX_VALUE_BYTES:
         raise ValueError(
             f"{matrix.shape[0]} rows of {matrix.shape[1]} values are {matrix.nbytes} bytes, more than a "
             "message can hold (2 GiB); send fewer rows a call"
         )
+    put_values(request, matrix)
+    return request
+
+
+def encode_head(
+    symbol: str,
+    timeframe: str,
+    features: Features,
+    model_id: str | None = None,
+    *,
+    feature_names: Iterable[str] | None = None,
+    schema_hash: str | None = None,
+    event_time: datetime | None = None,
+    request_id: str | None = None,
+    sequence: int = 0,
+    feature_set: str | None = None,
+    min_registry_revision: int | None = None,
+) -> tuple[prediction_pb2.PredictRequest, Matrix]:
+    """Return the request without its values, and the float64 matrix [n, k] of them; errors as `encode_predict`."""
+    _require_text("symbol", symbol)
+    _require_text("timeframe", timeframe)
+    names, matrix = encode_features(features, feature_names, schema_hash)
     request = prediction_pb2.PredictRequest(
         symbol=symbol,
         timeframe=timeframe,
@@ -77,11 +109,15 @@ def encode_predict(
         feature_set=_feature_set(features) if feature_set is None else feature_set,
         min_registry_revision=min_registry_revision or 0,
     )
+    return request, matrix
+
+
+def put_values(request: prediction_pb2.PredictRequest, matrix: Matrix) -> None:
+    """Put the rows into a request that has none."""
     if matrix.size:
         # the wire form of a packed double field is the array's own bytes: one copy instead of n Python floats
         packed = matrix.astype("<f8", copy=False).tobytes()
         request.MergeFromString(_VALUES_TAG + _varint(len(packed)) + packed)
-    return request
 
 
 def encode_features(

@@ -20,6 +20,8 @@ WRITE_DEADLINE_MS = 30_000.0
 STREAM_DEADLINE_MS = 5_000.0
 """Of each answer of a stream, from its send."""
 PAGE_SIZE = 500
+MESSAGE_MB = 64.0
+"""Of a prediction's request: a server's `server.max_message_mb`, unless it is set otherwise there."""
 
 Key: TypeAlias = tuple[str, str] | str
 """(symbol, timeframe), or "BTCUSDT/15m"."""
@@ -209,6 +211,13 @@ def seconds(deadline_ms: float) -> float:
     if not math.isfinite(deadline_ms):
         raise ValueError(f"deadline_ms is {deadline_ms!r}; every call needs a finite number of milliseconds")
     return deadline_ms / 1000.0
+
+
+def message_bytes(megabytes: float) -> int:
+    """Return the limit of a message in bytes; ValueError unless protobuf can hold it."""
+    if not 0.1 <= megabytes <= 2047:
+        raise ValueError(f"max_message_mb is {megabytes!r}; give 0.1 to 2047")
+    return int(megabytes * 1024 * 1024)
 
 
 def default_deadline(name: str, deadline_ms: float) -> float:

@@ -2,22 +2,22 @@
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from datetime import datetime
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Self
 
 import grpc
 
 from ..v1 import prediction_pb2
+from .backoff import Backoff
 from .encode import Features
 from .errors import Cancelled, SignalServeError, from_rpc_error
 from .exchange import Exchange
+from .opening import Opening
 from .requests import stream_request
 from .values import StreamItem
-
-OpenCall: TypeAlias = Callable[[Iterator[prediction_pb2.PredictStreamRequest]], Any]
 
 
 class Stream:
@@ -27,6 +27,10 @@ class Stream:
     nothing. It waits for answers while the stream is open, and ends after `close()` and the last answer. When
     the stream breaks (server gone, draining, an answer overdue), `send` and iteration both raise the error;
     open another then. `send` may be called from many threads, iteration from one at a time.
+
+    With `reconnect` it does so by itself where its server goes, is full or hangs: what is unanswered is sent again, in
+    its order and with its sequences, and a request that gets no answer in time is an item with its error, after which
+    the stream goes on (`client.exchange` has the rules).
 
     ::
 
@@ -40,13 +44,16 @@ class Stream:
                 print(item.sequence, item.prediction.score if item.ok else item.error)
     """
 
-    def __init__(self, open_call: OpenCall, where: str, max_pending: int, deadline: float) -> None:
-        self._exchange = Exchange(max_pending, deadline)
+    def __init__(self, opening: Opening, exchange: Exchange) -> None:
+        self._exchange = exchange
         self._changed = threading.Condition()
-        self._where = where
+        self._opening = opening
+        self._backoff = Backoff()
+        self._proven = False  # the present call has answered
+        self._given_up = False  # the present call, as its server hangs
         self._outgoing: queue.SimpleQueue[prediction_pb2.PredictStreamRequest | None] = queue.SimpleQueue()
-        self._open_call = open_call  # holds the channel, which may have been superseded meanwhile
-        self._call = open_call(iter(self._outgoing.get, None))
+        self._open_call = opening.call()  # holds the channel, which may have been superseded meanwhile
+        self._call = self._open_call(iter(self._outgoing.get, None))
         self._reader = threading.Thread(target=self._read, name="signalserve-stream", daemon=True)
         self._reader.start()
 
@@ -91,8 +98,7 @@ class Stream:
                 if perf_counter() >= give_up:
                     raise exchange.full()
                 self._wait(give_up - perf_counter())
-            number = exchange.sent(sequence, perf_counter())
-            message.request.sequence = number
+            number = exchange.sent(message, sequence, perf_counter())
             self._outgoing.put(message)
             self._changed.notify_all()  # a reader that waited without a limit has one now
         return number
@@ -103,7 +109,7 @@ class Stream:
     def __next__(self) -> StreamItem:
         """Return the next answer; waits for it, and with nothing pending for another thread's send.
 
-        DeadlineExceeded where none comes within the stream's deadline; the stream stays open.
+        DeadlineExceeded where nothing is sent within the stream's deadline; the stream stays open.
         """
         give_up = perf_counter() + self._exchange.deadline
         with self._changed:
@@ -146,9 +152,13 @@ class Stream:
             self.cancel()
 
     def _wait(self, longest: float | None = None) -> None:
-        """Wait for a change; break the stream where the oldest answer is overdue."""
+        """Wait for a change; break the stream, or give its call up, where the oldest answer is overdue."""
         limit = self._exchange.patience(perf_counter(), longest)
         self._changed.wait(limit)
+        if self._exchange.expire(perf_counter()):
+            self._given_up = True
+            self._changed.notify_all()
+            self._call.cancel()
         error = self._exchange.overdue(perf_counter())
         if error is not None:
             self._break(error)
@@ -159,20 +169,59 @@ class Stream:
         self._call.cancel()
 
     def _read(self) -> None:
+        while True:
+            error = self._read_call()
+            with self._changed:
+                self._outgoing.put(None)  # lets gRPC's sending thread go
+                self._changed.notify_all()
+                if not self._open_another(error):
+                    self._exchange.fail(error)
+                    self._changed.notify_all()
+                    return
+
+    def _read_call(self) -> SignalServeError | None:
+        """Read the call to its end; gives what ended it, None where all is done."""
         try:
             for message in self._call:
                 with self._changed:
+                    if self._given_up:
+                        continue
                     self._exchange.arrived(message, perf_counter())
+                    self._proven = True
                     self._changed.notify_all()
             with self._changed:
-                self._exchange.finish()
+                return self._exchange.server_ended()
         except grpc.RpcError as error:
-            with self._changed:
-                self._exchange.fail(from_rpc_error(error, where=self._where))
+            return from_rpc_error(error, where=self._opening.where)
         except SignalServeError as error:
-            with self._changed:
-                self._break(error)
-        finally:
-            with self._changed:
-                self._changed.notify_all()
-            self._outgoing.put(None)  # lets gRPC's sending thread go
+            self._call.cancel()
+            return error
+
+    def _open_another(self, error: SignalServeError | None) -> bool:
+        """Whether the stream goes on over another call, which is opened once there is something to ask."""
+        exchange = self._exchange
+        if error is None or self._opening.closed():
+            return False
+        if not exchange.goes_on(error, proven=self._proven, given_up=self._given_up):
+            return False
+        if self._proven:
+            self._backoff.reset()
+        elif not self._given_up:
+            pause = max(self._backoff.pause(), error.retry_after or 0.0)
+            self._changed.wait_for(lambda: exchange.ended or (exchange.closing and exchange.settled), pause)
+        self._changed.wait_for(lambda: exchange.ended or exchange.closing or not exchange.settled)
+        if exchange.settled:
+            return False
+        self._proven = self._given_up = False
+        self._outgoing = queue.SimpleQueue()
+        for message in exchange.unanswered():
+            self._outgoing.put(message)
+        if exchange.closing:
+            self._outgoing.put(None)
+        try:
+            self._open_call = self._opening.call()
+            self._call = self._open_call(iter(self._outgoing.get, None))
+        except (RuntimeError, ValueError) as closed:  # the client, or its channel, meanwhile
+            exchange.fail(Cancelled(str(closed)))
+            return False
+        return True

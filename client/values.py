@@ -105,7 +105,11 @@ class BatchItem:
 
 @dataclass(frozen=True, slots=True)
 class StreamItem(BatchItem):
-    """One answer of a stream: a BatchItem with the sequence of its request, for errors too."""
+    """One answer of a stream: a BatchItem with the sequence of its request, for errors too.
+
+    An error with `retry_after` did nothing: send the request again after so many seconds, if it still matters then. The
+    stream does not by itself, since the answers behind it would have to wait for it.
+    """
 
     sequence: int
 

@@ -68,6 +68,9 @@ _PRESETS: dict[str, tuple[tuple[Group, ...], int, int]] = {
 
 PRESETS = tuple(_PRESETS)
 
+LONGEST_WINDOW = max(window for _, _, window in _PRESETS.values())
+"""Bars that are enough for every preset, for who may change from one to another."""
+
 
 class FeaturePipeline:
     """The columns of a preset.
@@ -76,8 +79,8 @@ class FeaturePipeline:
     >>> len(pipeline.names), pipeline.warmup_bars, pipeline.window_bars
     (40, 200, 640)
 
-    `feature_set` names the definition, by default preset and version, such as "core@1"; "": nothing is said of it, for
-    a model that was trained under another name.
+    `feature_set` names the definition, by default preset and version, such as "core@1"; another name is the caller's
+    word that it is the same, for a model that was trained under that name.
 
     Raises:
         UnknownPresetError: there is no such preset.

@@ -9,6 +9,7 @@ from signalserve.client import SignalClient
 from signalserve.features.pipeline import FeaturePipeline
 from signalserve.live.bars import BarSource
 from signalserve.live.engine import LiveEngine, OnBar
+from signalserve.live.pipelines import Pipelines
 from signalserve.live.scoring import StreamScorer
 from signalserve.live.snapshot import SnapshotFile
 from signalserve.trading.rules import TradingRules
@@ -27,6 +28,7 @@ def build_engine(
     deadline_ms: float,
     snapshot_dir: Path,
     model_id: str | None = None,
+    preset: str | None = None,
     on_bar: OnBar | None = None,
     event_times: bool = False,
     settle_seconds: float = 30.0,
@@ -35,10 +37,11 @@ def build_engine(
     """Build an engine that asks over a stream of the client's, trades on paper and keeps a snapshot.
 
     `rules` and `starting_equity` are the paper account's; `deadline_ms` is how long a bar waits for its score;
-    `snapshot_dir` is made where it is missing; `model_id` pins the model to ask. The other arguments are
-    `LiveEngine`'s. The client stays the caller's.
+    `snapshot_dir` is made where it is missing; `model_id` pins the model to ask, `preset` the features: none but
+    its are computed, whatever is promoted. The other arguments are `LiveEngine`'s. The client stays the caller's.
 
     Raises:
+        UnknownPresetError: there is no such preset.
         ValueError: symbol and timeframe make no file name, or the starting equity is not above zero.
         OSError: the snapshot folder can't be made.
     """
@@ -48,7 +51,7 @@ def build_engine(
         timeframe,
         source,
         pipeline,
-        StreamScorer(client, symbol, timeframe, pipeline.names, model_id=model_id, deadline_ms=deadline_ms),
+        StreamScorer(client, symbol, timeframe, model_id=model_id, deadline_ms=deadline_ms),
         Trader(rules, starting_equity),
         snapshot,
         on_bar=on_bar,
@@ -56,4 +59,5 @@ def build_engine(
         event_times=event_times,
         settle_seconds=settle_seconds,
         hold_on=hold_on,
+        pipelines=Pipelines(client, symbol, timeframe, pipeline, model_id=model_id, preset=preset),
     )

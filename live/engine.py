@@ -4,13 +4,16 @@ For each closed bar, in this order:
 
 1. what was ordered at the close before fills at this bar's open (`trading.trader`, as in a backtest);
 2. scores of earlier bars that came late go to their records, and nowhere else;
-3. the features of the last `window_bars` bars give a row, the scorer is asked, for no longer than its deadline;
+3. the features of the last `window_bars` bars give a row, the scorer is asked, for no longer than its deadline; where
+   the model that answers needs other features, as after a promote, the pipeline is changed and the same bar asked
+   about once more, within the same deadline;
 4. equity is marked at the close, the strategy sees this bar's score, or that there is none, and its signal is
    ordered;
 5. the record is kept, the snapshot replaced, the callback called.
 
 A bar without a score at its moment is held: no signal, counted, said in its note. So is one whose features fail,
-however they do, and one whose answer is no score: one bar never ends a run. After the last bar the
+however they do, one whose model needs features that nobody here computes, and one whose answer is no score: one bar
+never ends a run. After the last bar the
 engine waits up to `settle_seconds` for the scores that are still due, since no bar waits any more. What is open
 then stays open.
 
@@ -26,17 +29,17 @@ from dataclasses import replace
 from datetime import datetime
 from time import monotonic
 
-import numpy as np
 import structlog
-from numpy.typing import NDArray
 
-from signalserve.client import Prediction
+from signalserve.client import LatencyWindow, Prediction, SignalServeError
 from signalserve.common.moments import utc_now
 from signalserve.common.timeframe import timeframe_delta
 from signalserve.features.errors import FeatureError
-from signalserve.features.pipeline import FeaturePipeline
+from signalserve.features.pipeline import LONGEST_WINDOW, FeaturePipeline
+from signalserve.features.row import FeatureRow
 from signalserve.live.bars import Bar, BarSource
-from signalserve.live.records import BarRecord, LatencyWindow, LiveCounts, LiveResult
+from signalserve.live.pipelines import NoPipelineError, Pipelines
+from signalserve.live.records import BarRecord, LiveCounts, LiveResult
 from signalserve.live.scoring import LinkReport, Score, Scorer
 from signalserve.live.snapshot import LiveSnapshot, SignalEntry, SnapshotFile
 from signalserve.live.usable import why_held, why_unusable
@@ -57,7 +60,7 @@ class LiveEngine:
     Args:
         symbol, timeframe: the key; `timeframe` is the distance of the source's bars.
         source: gives the bars.
-        pipeline: gives the features that the scorer sends, `pipeline.names`.
+        pipeline: gives the features that the scorer sends.
         scorer: gives the scores; closed at the end of `run`.
         trader: gives the signals, and what they earn on paper.
         snapshot: where the snapshot goes; None: nowhere.
@@ -67,6 +70,7 @@ class LiveEngine:
             bar would be flagged.
         settle_seconds: how long to wait for scores after the last bar.
         hold_on: flags of an answer that is not traded on.
+        pipelines: what the pipeline may be changed to; None: it stays, and a model that needs another one is held.
 
     ::
 
@@ -89,6 +93,7 @@ class LiveEngine:
         event_times: bool = False,
         settle_seconds: float = 30.0,
         hold_on: Collection[str] = (),
+        pipelines: Pipelines | None = None,
     ) -> None:
         self.symbol = symbol
         self.timeframe = timeframe
@@ -103,9 +108,12 @@ class LiveEngine:
         self._event_times = event_times
         self._settle_seconds = settle_seconds
         self._hold_on = frozenset(hold_on)
+        self._pipelines = pipelines
+        self._mismatch = ""
 
         self._step = timeframe_delta(timeframe)
-        self._window = BarWindow(pipeline.window_bars)
+        # no bar can be had again once a wider pipeline is needed
+        self._window = BarWindow(max(pipeline.window_bars, LONGEST_WINDOW))
         self._counts = LiveCounts()
         self._records: list[BarRecord] = []
         self._signals: deque[SignalEntry] = deque(maxlen=RECENT_SIGNALS)
@@ -154,7 +162,7 @@ class LiveEngine:
         )
 
     def _run(self, max_bars: int | None) -> None:
-        for known in self._source.history(self._pipeline.window_bars - 1):
+        for known in self._source.history(self._window.size - 1):
             self._follows(known)
             self._window.append(known)
         bars = iter(self._source)
@@ -233,13 +241,49 @@ class LiveEngine:
         if row is None:
             return None
         event_time = bar.time + self._step if self._event_times else None
+        give_up = monotonic() + self._scorer.deadline
         score = self._scorer.score(len(self._records), row, event_time)
+        if score.refusal is not None:
+            if why := self._change_pipeline(score.refusal, give_up, notes):
+                score = replace(score, reason=why)
+            elif (row := self._row(notes)) is None:
+                return None
+            else:
+                left = give_up - monotonic()
+                score = self._scorer.score(len(self._records), row, event_time, within=left)
+            self._note_mismatch(score)
         if score.prediction is None:
             self._counts.holds += 1
             notes.append(f"held: {score.reason}")
         else:
             self._note_answer(score, score.prediction)
         return score.prediction
+
+    def _change_pipeline(self, refusal: SignalServeError, give_up: float, notes: list[str]) -> str:
+        """Take the pipeline that the model needs; gives why not, "" where it was taken."""
+        if self._pipelines is None:
+            return str(refusal)
+        try:
+            pipeline = self._pipelines.after(refusal, give_up - monotonic())
+        except NoPipelineError as error:
+            return str(error)
+        before, self._pipeline = self._pipeline, pipeline
+        if (pipeline.names, pipeline.feature_set) == (before.names, before.feature_set):
+            return str(refusal)  # as far as the server knows it is the right one
+        self._counts.pipeline_changes += 1
+        change = f"features changed from {before.feature_set} to {pipeline.feature_set}"
+        notes.append(change)
+        _log.info("live.pipeline_changed", key=f"{self.symbol}/{self.timeframe}", change=change)
+        return ""
+
+    def _note_mismatch(self, score: Score) -> None:
+        """Count a bar whose model needs what the engine does not compute; the log has each reason once in a row."""
+        why = "" if score.refusal is None else score.reason
+        if why:
+            self._counts.mismatched += 1
+        if why and why != self._mismatch:
+            _log.warning("live.no_pipeline", key=f"{self.symbol}/{self.timeframe}", why=why)
+        self._mismatch = why
 
     def _unusable(self, prediction: Prediction, notes: list[str]) -> bool:
         why = why_unusable(prediction, self._pipeline.feature_set) or why_held(prediction, self._hold_on)
@@ -249,13 +293,13 @@ class LiveEngine:
             notes.append(f"held: {why}")
         return bool(why)
 
-    def _row(self, notes: list[str]) -> NDArray[np.float64] | None:
+    def _row(self, notes: list[str]) -> FeatureRow | None:
         if len(self._window) <= self._pipeline.warmup_bars:
             self._counts.warmup += 1
             notes.append("warm-up of the features")
             return None
         try:
-            return self._pipeline.latest(self._window.frame()).values
+            return self._pipeline.latest(self._window.frame())
         except Exception as error:  # noqa: BLE001 - whatever a bar does to the features, the next one may be well
             self._counts.errors += 1
             self._counts.holds += 1
@@ -271,7 +315,7 @@ class LiveEngine:
             prediction = score.prediction
             if prediction is None:
                 record = replace(record, note=f"{record.note}; no score: {score.reason}")
-            elif why := why_unusable(prediction, self._pipeline.feature_set):
+            elif why := why_unusable(prediction, score.feature_set):
                 self._counts.unusable += 1
                 self._note_answer(score, prediction)
                 record = replace(record, note=f"{record.note}; no score: {why}")
@@ -317,6 +361,7 @@ class LiveEngine:
             equity=self._account.equity,
             starting_equity=self._account.starting_equity,
             rules=self._trader.rules,
+            feature_set=self._pipeline.feature_set,
             latency_p50_ms=self._latencies.percentile(50),
             latency_p99_ms=self._latencies.percentile(99),
             link=link,

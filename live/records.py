@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -40,10 +39,10 @@ class LiveCounts:
     `bars`: taken from the source. `warmup`: of them, without features yet. `answers`: scores, the `late` ones
     included. `holds`: bars past the warm-up that had no score at their moment. `unusable`: of the
     answers, those that were not traded on: not one finite number, a regressor's value, of other features, or flagged.
-    `fills`: a flip is two. `gaps` and
-    `missing_bars`: holes in the bars and what they lack. `ignored_bars`: repeated or older than the last.
-    `errors`: failed tries and rows without features. `reconnects`: streams after the first. `snapshot_errors`:
-    snapshots that could not be written.
+    `fills`: a flip is two. `gaps` and `missing_bars`: holes in the bars and what they lack. `ignored_bars`: repeated or
+    older than the last. `pipeline_changes`: changes to the features of another model; `mismatched`: of the holds, those
+    whose model needs features that the engine does not compute. `errors`: failed tries and rows without features.
+    `reconnects`: streams after the first. `snapshot_errors`: snapshots that could not be written.
     """
 
     bars: int = 0
@@ -57,6 +56,8 @@ class LiveCounts:
     gaps: int = 0
     missing_bars: int = 0
     ignored_bars: int = 0
+    pipeline_changes: int = 0
+    mismatched: int = 0
     errors: int = 0
     reconnects: int = 0
     snapshot_errors: int = 0
@@ -78,22 +79,3 @@ class LiveResult:
     unanswered: int
     last_error: str
     stopped: bool
-
-
-class LatencyWindow:
-    """Percentiles of the last `size` latencies, in milliseconds."""
-
-    def __init__(self, size: int = 1024) -> None:
-        self._values: deque[float] = deque(maxlen=size)
-
-    def add(self, milliseconds: float) -> None:
-        """Add one; the oldest goes where there are `size` already."""
-        self._values.append(milliseconds)
-
-    def percentile(self, percent: float) -> float | None:
-        """Give the value that `percent` of the latencies do not exceed (nearest rank); None with none."""
-        if not self._values:
-            return None
-        ordered = sorted(self._values)
-        rank = -(-len(ordered) * percent // 100)
-        return ordered[max(0, int(rank) - 1)]

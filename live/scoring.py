@@ -20,11 +20,19 @@ than the deadline for it. From that follow the rules:
 6. "No model" (NOT_FOUND, FAILED_PRECONDITION) is a state of the server, as after its start before the models
    are loaded: it counts as away. INVALID_ARGUMENT is final for its bar. A fault of the server's own is tried
    `TRIES` times, so that one bar that breaks a model can't keep the others from their scores.
+7. A model that needs other features than the row's (`OTHER_FEATURES`) is no state of the server either: the refusal
+   is final for the row, and given with it, so that the caller may compute another row of the same bar and ask again.
+   A row that was refused late stays without a score: the bars that it was computed from are gone.
+
+The stream is one that breaks, and not one that reconnects by itself (`client.stream(reconnect=True)`): that one asks
+again in the order of the requests, while here a bar that has closed meanwhile goes before all that waits, and a bar
+is asked about for longer than any deadline.
 
 What waits is not bounded by number: a year of 15-minute bars of 40 features is 11 MB.
 
-Rows always go with their feature names, never with a schema hash: a promote may change the model's columns
-between two bars, and names are right for both models, while a stale hash would cost the bar a second try.
+Rows always go with their feature names and their feature set, never with a schema hash: a promote may change the
+model's columns between two bars, and names are right for both models, while a stale hash would cost the bar a second
+try. The set is what tells equally named columns of two definitions apart.
 """
 
 from __future__ import annotations
@@ -33,14 +41,13 @@ import heapq
 import threading
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from time import monotonic
 from typing import Protocol
 
 import numpy as np
 import structlog
-from numpy.typing import NDArray
 
 from signalserve.client import (
     Cancelled,
@@ -54,7 +61,8 @@ from signalserve.client import (
     StreamItem,
     UnknownError,
 )
-from signalserve.live.backoff import Backoff
+from signalserve.client.backoff import Backoff
+from signalserve.features.row import FeatureRow
 
 BURST = 64
 """Requests under way at once."""
@@ -62,6 +70,8 @@ TRIES = 3
 """Of a row at which the server fails through a fault of its own."""
 STREAM_DEADLINE_MS = 5_000.0
 """After so long without an answer a stream is given up, as its server hangs."""
+OTHER_FEATURES = frozenset({"FEATURE_SET_MISMATCH", "MISSING_FEATURES", "SCHEMA_MISMATCH"})
+"""Reasons of a refusal: the model that answers needs other features than the row's."""
 
 CONNECTED, AWAY = "connected", "away"
 
@@ -73,7 +83,8 @@ class Score:
     """What became of one bar's question.
 
     `prediction` is None where there is none: `reason` says why, and `final` whether one may still come.
-    `measured`: asked once, at its bar's moment, so that its latency says how fast the server is.
+    `measured`: asked once, at its bar's moment, so that its latency says how fast the server is. `feature_set`: the
+    row's. `refusal`: set where the model that answers needs other features than the row's.
     """
 
     number: int
@@ -81,6 +92,8 @@ class Score:
     reason: str = ""
     final: bool = True
     measured: bool = False
+    feature_set: str = ""
+    refusal: SignalServeError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +110,18 @@ class LinkReport:
 class Scorer(Protocol):
     """What the engine needs; `StreamScorer` documents it."""
 
-    def score(self, number: int, row: NDArray[np.float64], event_time: datetime | None = None) -> Score:
-        """Ask for a bar's score and wait for it, no longer than the deadline."""
+    deadline: float
+    """Seconds that a bar waits for its score at most."""
+
+    def score(
+        self,
+        number: int,
+        row: FeatureRow,
+        event_time: datetime | None = None,
+        *,
+        within: float | None = None,
+    ) -> Score:
+        """Ask for a bar's score and wait for it, no longer than the deadline, or than `within` seconds."""
 
     def late(self) -> list[Score]:
         """Take the scores that came after `score` gave up on them."""
@@ -116,7 +139,7 @@ class Scorer(Protocol):
 @dataclass(slots=True)
 class _Question:
     number: int
-    row: NDArray[np.float64]
+    row: FeatureRow
     event_time: datetime | None
     tries: int = 0
     waited_for: bool = True
@@ -133,7 +156,6 @@ class StreamScorer:
     Args:
         client: stays the caller's; it must outlive the scorer.
         symbol, timeframe: the key.
-        feature_names: the names of a row's values, in their order.
         model_id: ask this model instead of the key's (A/B).
         deadline_ms: how long `score` waits at most; None: the client's `deadline_ms`.
         backoff: the pauses while the server is away.
@@ -144,7 +166,6 @@ class StreamScorer:
         client: SignalClient,
         symbol: str,
         timeframe: str,
-        feature_names: Sequence[str],
         *,
         model_id: str | None = None,
         deadline_ms: float | None = None,
@@ -153,10 +174,9 @@ class StreamScorer:
         self._client = client
         self._symbol = symbol
         self._timeframe = timeframe
-        self._names = tuple(feature_names)
         self._model_id = model_id
-        self._deadline = (client.deadline_ms if deadline_ms is None else deadline_ms) / 1000.0
-        self._stream_deadline_ms = max(STREAM_DEADLINE_MS, 4_000.0 * self._deadline)
+        self.deadline = (client.deadline_ms if deadline_ms is None else deadline_ms) / 1000.0
+        self._stream_deadline_ms = max(STREAM_DEADLINE_MS, 4_000.0 * self.deadline)
         self._backoff = Backoff() if backoff is None else backoff
 
         self._changed = threading.Condition()
@@ -176,16 +196,25 @@ class StreamScorer:
         self._thread = threading.Thread(target=self._work, name="signalserve-live", daemon=True)
         self._thread.start()
 
-    def score(self, number: int, row: NDArray[np.float64], event_time: datetime | None = None) -> Score:
+    def score(
+        self,
+        number: int,
+        row: FeatureRow,
+        event_time: datetime | None = None,
+        *,
+        within: float | None = None,
+    ) -> Score:
         """Ask for the score of the newest bar and wait for it, no longer than the deadline.
 
         Args:
-            number: the bar's; each greater than the one before.
-            row: float64 [k], in the order of `feature_names`.
+            number: the bar's; each greater than the one before, or the same again after a refusal of its row.
+            row: its features.
             event_time: the bar's close time, for the server's STALE_BAR flag; None: do not flag.
+            within: seconds to wait at most, where some of the deadline is gone; 0 or less: ask, and do not wait.
         """
+        patience = self.deadline if within is None else max(0.0, within)
         # a copy, because the row may be a view that keeps a whole matrix alive while it waits
-        question = _Question(number, np.array(row, dtype=np.float64), event_time)
+        question = _Question(number, replace(row, values=np.array(row.values)), event_time)
         with self._changed:
             self._check()
             self._outstanding += 1
@@ -193,16 +222,14 @@ class StreamScorer:
                 return self._give_up(question, self._last_error)
             self._newest = question
             self._changed.notify_all()
-            self._changed.wait_for(
-                lambda: question.score is not None or self._fault is not None, self._deadline
-            )
+            self._changed.wait_for(lambda: question.score is not None or self._fault is not None, patience)
             if question.score is not None:
                 return question.score
             self._check()
             self._holding = self._failing
             if self._failing:
                 return self._give_up(question, self._last_error)
-            return self._give_up(question, f"no answer within {self._deadline * 1000:.0f} ms")
+            return self._give_up(question, f"no answer within {self.deadline * 1000:.0f} ms")
 
     def late(self) -> list[Score]:
         """Take the scores that came after `score` gave up on them."""
@@ -302,7 +329,6 @@ class StreamScorer:
                     self._timeframe,
                     question.row,
                     self._model_id,
-                    feature_names=self._names,
                     event_time=question.event_time,
                 )
             while pending:
@@ -326,10 +352,17 @@ class StreamScorer:
             if item.error is None:
                 self._back()
                 measured = question.at_its_moment and question.tries == 1
-                self._settle(question, Score(question.number, item.result(), measured=measured))
+                row = question.row
+                score = Score(question.number, item.result(), measured=measured, feature_set=row.feature_set)
+                self._settle(question, score)
+                return
+            reason = str(item.error)
+            if item.error.reason in OTHER_FEATURES:
+                self._back()
+                self._last_error = reason
+                self._settle(question, Score(question.number, None, reason, refusal=item.error))
                 return
             self._errors += 1
-            reason = str(item.error)
             if isinstance(item.error, InvalidArgument) or (
                 isinstance(item.error, InternalError | DataLoss | UnknownError) and question.tries >= TRIES
             ):

@@ -1,4 +1,4 @@
-"""Which model will answer, and which features it needs: asked once, before the first bar."""
+"""Which model will answer, and which features it needs: asked before the first bar, and where a model refuses them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,8 @@ def served_model(
 def choose_pipeline(details: ModelDetails, preset: str | None = None) -> ChosenPipeline:
     """Take the preset that the model was trained with, or the given one, and check it against the model.
 
-    A model whose metadata names no preset of ours gets the first one that has every column.
+    A model whose metadata names no preset of ours gets the first one that has every column, under the name of the
+    feature set that it was trained on: its owner's say-so that equal names are equal features.
 
     Raises:
         FeaturesMissingError: a column is missing.
@@ -76,8 +77,7 @@ def choose_pipeline(details: ModelDetails, preset: str | None = None) -> ChosenP
     """
     trained = details.metadata.get("feature_preset")
     named = preset or (trained if trained in PRESETS else None)
-    # a model that was trained under another name gets its columns by their names: there is no set to hold it to
-    declared = None if trained in (None, named) else ""
+    declared = None if trained in (None, named) else feature_set_of(details) or None
     candidates = [FeaturePipeline(name, feature_set=declared) for name in ((named,) if named else PRESETS)]
     for pipeline in candidates:
         if not _missing(details, pipeline):
@@ -91,12 +91,27 @@ def choose_pipeline(details: ModelDetails, preset: str | None = None) -> ChosenP
     )
 
 
+def feature_set_of(details: ModelDetails) -> str:
+    """Which definition computed the model's features, as "core@1"; "" where its metadata does not say."""
+    preset, version = (details.metadata.get(name) for name in ("feature_preset", "pipeline_version"))
+    said = isinstance(preset, str) and isinstance(version, str) and preset and version
+    return f"{preset}@{version}" if said else ""
+
+
+def served_id(status: ServingStatus, symbol: str, timeframe: str) -> str | None:
+    """The id of the model that answers the key; None where none does."""
+    return next(
+        (model.model_id for model in status.models if (model.symbol, model.timeframe) == (symbol, timeframe)),
+        None,
+    )
+
+
 def _served_id(client: SignalClient, symbol: str, timeframe: str, load_ms: float) -> str:
     status = client.status()
-    if (found := _find(status, symbol, timeframe)) is None and not status.ready:
+    if (found := served_id(status, symbol, timeframe)) is None and not status.ready:
         try:
             for status in client.watch_status(deadline_ms=load_ms):
-                if (found := _find(status, symbol, timeframe)) is not None or status.ready:
+                if (found := served_id(status, symbol, timeframe)) is not None or status.ready:
                     break
         except DeadlineExceeded:
             pass  # it is up and still loads: what follows says so
@@ -115,13 +130,6 @@ def _served_id(client: SignalClient, symbol: str, timeframe: str, load_ms: float
     raise NotServedError(
         f"no model of {symbol}/{timeframe} is in production; `signalserve models --symbol {symbol}` lists what"
         " there is, `signalserve promote MODEL_ID` puts one into production"
-    )
-
-
-def _find(status: ServingStatus, symbol: str, timeframe: str) -> str | None:
-    return next(
-        (model.model_id for model in status.models if (model.symbol, model.timeframe) == (symbol, timeframe)),
-        None,
     )
 
 

@@ -51,8 +51,8 @@ class SignalEntry:
 class LiveSnapshot:
     """The engine after a bar; `position` is `long`, `short` or `flat`, `rules` what it trades by.
 
-    `signals` and `recent` are the newest of the signal log and of the bars' records, oldest first. `state`:
-    `running`, or `stopped` in the last snapshot of a run.
+    `feature_set`: what it computes now. `signals` and `recent` are the newest of the signal log and of the bars'
+    records, oldest first. `state`: `running`, or `stopped` in the last snapshot of a run.
     """
 
     symbol: str
@@ -69,6 +69,7 @@ class LiveSnapshot:
     equity: float
     starting_equity: float
     rules: TradingRules
+    feature_set: str
     latency_p50_ms: float | None
     latency_p99_ms: float | None
     link: LinkReport

@@ -11,6 +11,7 @@ import grpc
 import pytest
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
 from signalserve.v1 import (
@@ -37,7 +38,7 @@ def error_status(code: str, *, retry_after: float = 0.0) -> status_pb2.Status:
         violation = error_details_pb2.BadRequest.FieldViolation(field="values", description="wrong width")
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
     if retry_after:
-        delay = duration_pb2.Duration(nanos=int(retry_after * 1e9))
+        delay = duration_pb2.Duration(seconds=int(retry_after), nanos=int(retry_after % 1 * 1e9))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
     packed = []
     for detail in details:
@@ -56,6 +57,10 @@ class FakePrediction(prediction_service_pb2_grpc.PredictionServiceServicer):
         self.release = threading.Event()
         self.hold_watch = False
         self.extra: dict[str, Any] = {}
+        self.streams: list[list[int]] = []
+        """The sequences that each call of PredictStream was asked."""
+        self.before_answer: Callable[[int, int, Any, grpc.ServicerContext], None] = lambda *_: None
+        """Gets the call's and the request's place, both from 1, the request and the context."""
 
     def answer(self, request: prediction_pb2.PredictRequest) -> Any:
         """Score = first value of each row; a symbol that is a code's name gives that error."""
@@ -109,8 +114,13 @@ class FakePrediction(prediction_service_pb2_grpc.PredictionServiceServicer):
 
     def PredictStream(self, request_iterator: Any, context: Any) -> Any:
         self._note("PredictStream", None, context)
+        asked: list[int] = []
+        self.streams.append(asked)
+        call = len(self.streams)
         for message in request_iterator:
             request = message.request
+            asked.append(request.sequence)
+            self.before_answer(call, len(asked), request, context)
             if request.symbol == "DRAIN":
                 context.abort_with_status(rpc_status.to_status(error_status("UNAVAILABLE")))
             if request.symbol == "END":
@@ -223,12 +233,32 @@ class FakeRegistry(registry_service_pb2_grpc.RegistryServiceServicer):
         return registry_pb2.ListEventsResponse(events=events[part], next_page_token=after)
 
 
+class NotedHealth(health.HealthServicer):  # type: ignore[misc]  # the library has no annotations
+    """The library's own, which also says that somebody watches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.watched = threading.Event()
+        self.say("", "SERVING")
+
+    def say(self, service: str, status: str) -> None:
+        self.set(service, health_pb2.HealthCheckResponse.ServingStatus.Value(status))
+
+    def Watch(self, request: Any, context: Any, send_response_callback: Any = None) -> Any:
+        answer = super().Watch(request, context, send_response_callback)
+        self.watched.set()
+        return answer
+
+    Watch.experimental_non_blocking = True  # type: ignore[attr-defined]  # as the library marks its own
+
+
 class FakeServer:
     """One server on a port that stays its own over stop and start."""
 
     def __init__(self, name: str, credentials: grpc.ServerCredentials | None = None) -> None:
         self.prediction = FakePrediction(name)
         self.registry = FakeRegistry()
+        self.health = NotedHealth()
         self.port = 0
         self._credentials = credentials
         self._server: Any = None
@@ -246,6 +276,7 @@ class FakeServer:
         self._server = grpc.server(futures.ThreadPoolExecutor(8), options=SERVER_OPTIONS)
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(self.prediction, self._server)
         registry_service_pb2_grpc.add_RegistryServiceServicer_to_server(self.registry, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
         if self._credentials is None:
             self.port = self._server.add_insecure_port(self.address)
         else:

@@ -21,6 +21,7 @@ from signalserve.client import (
     Unavailable,
 )
 from signalserve.v1 import prediction_pb2
+from tests.client.conftest import error_status
 
 LONG = 20_000
 TOKEN = "secret"  # noqa: S105  opens nothing
@@ -73,6 +74,65 @@ def test_a_bad_item_of_a_batch_fails_no_other(client):
     assert isinstance(items[1].error, NotFound)
     with pytest.raises(FailedPrecondition, match="WHY_FAILED_PRECONDITION"):
         items[3].result()
+
+
+def full_at_first(server, times):
+    """Refuse the symbol FULL so often, item by item, as a full server does."""
+    answer = server.prediction.answer
+
+    def changed(request):
+        if request.symbol == "FULL" and server.prediction.calls["PredictBatch"] <= times:
+            return error_status("RESOURCE_EXHAUSTED", retry_after=0.02)
+        return answer(request)
+
+    server.prediction.answer = changed
+
+
+def test_items_that_a_full_server_asks_to_send_again_are_and_no_others(client, server):
+    full_at_first(server, 2)
+    keys = ["FULL", "X", "NOT_FOUND", "FULL"]
+    items = client.predict_batch(
+        [PredictionRequest(key, "15m", {"a": float(n)}) for n, key in enumerate(keys)]
+    )
+    assert [item.ok for item in items] == [True, True, False, True]
+    assert [items[n].result().score for n in (0, 1, 3)] == [0.0, 1.0, 3.0]
+    sent = [[item.symbol for item in request.requests] for request in server.prediction.requests]
+    assert sent == [keys, ["FULL", "FULL"], ["FULL", "FULL"]]
+
+
+@pytest.mark.parametrize(("retry_after", "calls"), [(0.02, 4), (3600.0, 1)])
+def test_items_stay_refused_where_the_server_stays_full_or_the_deadline_is_too_near(
+    client, server, retry_after, calls
+):
+    server.prediction.answer = lambda _: error_status("RESOURCE_EXHAUSTED", retry_after=retry_after)
+    items = client.predict_batch([PredictionRequest("X", "15m", {"a": 1.0})])
+    assert isinstance(items[0].error, ResourceExhausted)
+    assert server.prediction.calls["PredictBatch"] == calls
+
+
+def test_answers_stay_where_the_server_dies_before_the_rest_was_asked_again(client, server):
+    answer = server.prediction.answer
+
+    def changed(request):
+        if server.prediction.calls["PredictBatch"] > 1:
+            raise RuntimeError("as if it crashed")
+        return (
+            error_status("RESOURCE_EXHAUSTED", retry_after=0.02)
+            if request.symbol == "FULL"
+            else answer(request)
+        )
+
+    server.prediction.answer = changed
+    items = client.predict_batch([PredictionRequest(key, "15m", {"a": 1.0}) for key in ("FULL", "X")])
+    assert [item.ok for item in items] == [False, True]
+    assert isinstance(items[0].error, ResourceExhausted)
+
+
+async def test_the_async_client_asks_for_items_again_too(server):
+    full_at_first(server, 1)
+    async with AsyncSignalClient(server.target, deadline_ms=LONG) as client:
+        items = await client.predict_batch([PredictionRequest("FULL", "15m", {"a": 1.0})])
+    assert items[0].ok
 
 
 def test_the_token_goes_with_every_call_and_stays_out_of_the_repr(client, server):

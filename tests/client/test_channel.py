@@ -214,6 +214,12 @@ def test_bad_settings_are_refused_when_the_client_is_made(tmp_path):
         SignalClient("localhost:1", tls=Tls(certificate=tmp_path / "cert.pem"))
 
 
+@pytest.mark.parametrize("kind", [SignalClient, AsyncSignalClient])
+async def test_no_client_sends_its_token_to_another_machine_in_plaintext(kind):
+    with pytest.raises(ValueError, match="without TLS"):
+        kind("models.example:50051", token="secret")  # noqa: S106  opens nothing
+
+
 @pytest.mark.parametrize(
     "target",
     ["models.example", "dns:///models.example", "ipv4:10.0.0.1:50051,10.0.0.2", "[::1]", "ipv6:::1", "a:b"],

@@ -17,7 +17,7 @@ from signalserve.client import (
     Unavailable,
 )
 from signalserve.client.exchange import Exchange
-from signalserve.v1.prediction_pb2 import PredictStreamResponse
+from signalserve.v1.prediction_pb2 import PredictStreamRequest, PredictStreamResponse
 
 LONG = 20_000
 
@@ -365,7 +365,7 @@ def test_an_exchange_never_holds_more_than_it_may_and_loses_nothing(steps, most)
         if step == "send":
             assert exchange.has_room() == (len(sent) - len(taken) < most)
             if exchange.has_room():
-                sent.append(exchange.sent(None, float(now)))
+                sent.append(exchange.sent(PredictStreamRequest(), None, float(now)))
         elif step == "answer" and answered < len(sent):
             exchange.arrived(PredictStreamResponse(sequence=sent[answered]), float(now))
             answered += 1

@@ -56,6 +56,7 @@ def snapshot(**changes: Any) -> LiveSnapshot:
         "equity": 10_120.0,
         "starting_equity": 10_000.0,
         "rules": TradingRules(0.6, 0.4, fee_bps=5.0, slippage_bps=2.0),
+        "feature_set": "core@1",
         "latency_p50_ms": 1.2,
         "latency_p99_ms": 2.5,
         "link": LinkReport("connected"),

@@ -212,7 +212,6 @@ class Rig:
             client,
             "SYNTH",
             "15m",
-            PIPELINE.names,
             model_id=options.get("pinned_model_id"),
             deadline_ms=deadline_ms,
         )

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from signalserve.client import SignalClient
-from signalserve.features.pipeline import FeaturePipeline
+from signalserve.client.backoff import Backoff
+from signalserve.features.pipeline import LONGEST_WINDOW, FeaturePipeline
+from signalserve.features.row import FeatureRow
 from signalserve.features.synthetic import synthetic_bars
-from signalserve.live.backoff import Backoff
+from signalserve.live.pipelines import Pipelines
 from signalserve.live.scoring import BURST, StreamScorer
 from signalserve.live.snapshot import SnapshotFile
 from signalserve.trading.account import Account
@@ -85,7 +87,7 @@ def test_a_run_from_the_middle_gives_the_bars_the_scores_of_a_run_from_the_start
     rig.check_scores(result.records)
     assert None not in rig.expected
     assert (len(result.records), result.counts.warmup) == (SCORED - 20, 0)
-    assert rig.source.asked_for == PIPELINE.window_bars - 1
+    assert rig.source.asked_for == LONGEST_WINDOW - 1
 
 
 def test_the_strategys_warmup_comes_after_that_of_the_features(make_rig):
@@ -260,6 +262,81 @@ def test_a_late_answer_that_is_no_score_is_said_with_its_bar(make_rig, server):
     assert (result.counts.unusable, result.unanswered) == (1, 0)
 
 
+def test_a_bar_asked_again_with_other_features_waits_no_longer_than_the_one_deadline(
+    make_rig, client, server
+):
+    def refuse(_, request):
+        if request.feature_set == "core@1":
+            server.prediction.gate.clear()  # for the next request, which is of the same bar
+            return server.refusal("FAILED_PRECONDITION", "FEATURE_SET_MISMATCH")
+        return None
+
+    def release(record):
+        server.prediction.gate.set()
+
+    wide = FeaturePipeline("extended")
+    server.registry.metadata["feature_preset"] = "extended"
+    server.registry.feature_names = list(wide.names)
+    server.prediction.refuse = refuse
+    rig = make_rig(
+        FRAME[: WARM + 3],
+        deadline_ms=500.0,
+        on_bar=release,
+        pipelines=Pipelines(client, "SYNTH", "15m", PIPELINE),
+    )
+    result = rig.engine.run()
+    first = result.records[WARM]
+    assert first.late
+    assert first.note == "features changed from core@1 to extended@1; held: no answer within 500 ms"
+    rows = wide.transform(rig.frame).to_numpy()[WARM:]
+    np.testing.assert_allclose(
+        [record.probability for record in result.records[WARM:]],
+        [server.model(row) for row in rows],
+        atol=1e-6,
+    )
+    sets = [request.feature_set for request in server.prediction.requests]
+    assert sets[0] == "core@1"
+    assert set(sets[1:]) == {"extended@1"}
+    assert (result.counts.mismatched, result.counts.pipeline_changes, result.unanswered) == (0, 1, 0)
+
+
+def test_a_late_answer_is_held_to_the_features_that_it_was_asked_with(make_rig, client, server):
+    """The pipeline has changed meanwhile, and the answer is as good as it was."""
+    wide = FeaturePipeline("extended")
+
+    slow = PIPELINE.transform(FRAME).to_numpy()[WARM + 10][0]
+    helpers = []
+
+    def answer(count, request):
+        server.prediction.extra = {"feature_set": request.feature_set}
+        if count > 11 and request.feature_set == "core@1" and request.values[0] != slow:
+            return server.refusal("FAILED_PRECONDITION", "FEATURE_SET_MISMATCH")
+        return None
+
+    def release():
+        while rig.scorer.report().outstanding < 2:
+            rig.scorer.wait_late(0.01)
+        server.prediction.gate.set()
+
+    def block(record):
+        if len(rig.calls) == WARM + 10:
+            server.prediction.gate.clear()
+        elif len(rig.calls) == WARM + 11:
+            helpers.append(threading.Thread(target=release))
+            helpers[0].start()
+
+    server.prediction.refuse = answer
+    server.registry.metadata["feature_preset"] = "extended"
+    server.registry.feature_names = list(wide.names)
+    pipelines = Pipelines(client, "SYNTH", "15m", PIPELINE)
+    rig = make_rig(FRAME[: WARM + 13], deadline_ms=2_000.0, on_bar=block, pipelines=pipelines)
+    result = rig.engine.run()
+    helpers[0].join()
+    assert [record.late for record in result.records[WARM + 10 :]] == [True, False, False]
+    assert result.records[WARM + 10].probability == pytest.approx(rig.expected[WARM + 10])
+    assert (result.counts.unusable, result.counts.pipeline_changes) == (0, 1)
+
+
 def test_a_server_that_is_killed_and_comes_back_costs_no_bar_and_invents_no_signal(make_rig, server):
     def outage(record):
         if len(rig.calls) == WARM + 30:
@@ -373,9 +450,12 @@ def test_stop_ends_a_run_that_waits_for_scores(make_rig, server):
 def test_a_backlog_longer_than_a_burst_is_answered_in_order(client, server):
     server.stop()
     rows = PIPELINE.transform(synthetic_bars("SYNTH", WARM + 90, seed=4)).to_numpy()[WARM:]
-    scorer = StreamScorer(client, "SYNTH", "15m", PIPELINE.names, deadline_ms=100.0)
+    scorer = StreamScorer(client, "SYNTH", "15m", deadline_ms=100.0)
     for number in range(90):
-        assert scorer.score(number, rows[number]).prediction is None
+        assert (
+            scorer.score(number, FeatureRow(rows[number], PIPELINE.names, PIPELINE.feature_set)).prediction
+            is None
+        )
     server.prediction.refuse = lambda count, _: server.refusal("UNAVAILABLE", "STILL") if count == 1 else None
     server.start()
     late = []
@@ -389,7 +469,7 @@ def test_a_backlog_longer_than_a_burst_is_answered_in_order(client, server):
 
 def test_the_newest_bar_goes_before_what_waits(client, server):
     server.prediction.gate.clear()
-    scorer = StreamScorer(client, "SYNTH", "15m", ["a"], deadline_ms=700.0)
+    scorer = StreamScorer(client, "SYNTH", "15m", deadline_ms=700.0)
 
     def release():
         while scorer.report().outstanding < 5:
@@ -398,7 +478,7 @@ def test_the_newest_bar_goes_before_what_waits(client, server):
 
     helper = threading.Thread(target=release)
     helper.start()
-    scores = [scorer.score(number, np.array([float(number)])) for number in range(5)]
+    scores = [scorer.score(number, FeatureRow(np.array([float(number)]), ("a",), "")) for number in range(5)]
     helper.join()
     late = []
     while scorer.wait_late(1.0):
@@ -409,12 +489,25 @@ def test_the_newest_bar_goes_before_what_waits(client, server):
     assert [request.values[0] for request in server.prediction.requests] == [0.0, 4.0, 1.0, 2.0, 3.0]
 
 
+def test_a_question_whose_time_is_used_up_is_asked_and_not_waited_for(client, server):
+    server.prediction.gate.clear()
+    scorer = StreamScorer(client, "SYNTH", "15m", deadline_ms=LONG_MS)
+    score = scorer.score(0, FeatureRow(np.array([1.0]), ("a",), ""), within=-0.1)
+    assert (score.prediction, score.final) == (None, False)
+    server.prediction.gate.set()
+    late = []
+    while scorer.wait_late(1.0):
+        late += scorer.late()
+    scorer.close()
+    assert [score.prediction.score for score in late] == [server.model([1.0])]
+
+
 def test_a_fault_in_the_scorers_thread_is_raised_where_the_engine_asks(server):
     client = SignalClient(server.target, deadline_ms=LONG_MS)
-    scorer = StreamScorer(client, "SYNTH", "15m", ["a"])
+    scorer = StreamScorer(client, "SYNTH", "15m")
     client.close()
     with pytest.raises(RuntimeError, match="ended through a fault") as caught:
-        scorer.score(0, np.array([1.0]))
+        scorer.score(0, FeatureRow(np.array([1.0]), ("a",), ""))
     assert "the client is closed" in str(caught.value.__cause__)
     scorer.close()
     scorer.close()

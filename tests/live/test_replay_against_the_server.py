@@ -199,7 +199,7 @@ def test_a_server_killed_and_restarted_in_mid_replay_loses_no_bar_and_invents_no
 
     with SignalClient(served.target, deadline_ms=AWAY_MS) as client:
         pipeline = choose_pipeline(served_model(client, "SYNTH", "15m")).pipeline
-        scorer = StreamScorer(client, "SYNTH", "15m", pipeline.names)
+        scorer = StreamScorer(client, "SYNTH", "15m")
         trader = Trader(TradingRules(0.52, 0.48, fee_bps=5.0, slippage_bps=2.0), 10_000.0)
         source = CsvReplay(synthetic_file, last=160)
         result = LiveEngine("SYNTH", "15m", source, pipeline, scorer, trader, on_bar=outage).run()

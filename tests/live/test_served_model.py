@@ -45,12 +45,19 @@ def test_a_key_with_nothing_in_production_says_what_to_do(client):
     assert (idle.value.unknown, unknown.value.unknown) == (False, True)
 
 
-@pytest.mark.parametrize("preset", ["of_old", None])
-def test_a_model_of_an_unknown_preset_gets_one_that_has_its_columns(client, server, preset):
-    server.registry.metadata = {"feature_preset": preset}
+@pytest.mark.parametrize(
+    ("metadata", "said"),
+    [
+        ({"feature_preset": "of_old", "pipeline_version": "3"}, "of_old@3"),
+        ({"feature_preset": "of_old"}, "core@1"),
+        ({}, "core@1"),
+    ],
+)
+def test_a_model_of_an_unknown_preset_gets_one_that_has_its_columns(client, server, metadata, said):
+    server.registry.metadata = metadata
     server.registry.feature_names = server.registry.feature_names[5:9]
     chosen = choose_pipeline(served_model(client, "SYNTH", "15m")).pipeline
-    assert (chosen.preset, chosen.feature_set) == ("core", "" if preset else "core@1")
+    assert (chosen.preset, chosen.feature_set) == ("core", said)
 
 
 def test_a_feature_that_the_preset_does_not_give_is_named(client, server):

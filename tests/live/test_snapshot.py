@@ -6,9 +6,9 @@ from datetime import datetime
 
 import pytest
 
+from signalserve.client import LatencyWindow
 from signalserve.features.pipeline import FeaturePipeline
 from signalserve.features.synthetic import synthetic_bars
-from signalserve.live.records import LatencyWindow
 from signalserve.live.snapshot import SnapshotFile, SnapshotInUseError
 
 WARM = FeaturePipeline("core").warmup_bars
