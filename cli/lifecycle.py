@@ -214,6 +214,8 @@ def _show_result(result: PromoteResult, now: str, before: str, json_output: bool
         console.print(
             f"registry revision {result.registry_revision}, served revision {result.served_revision}"
         )
+    for item in result.lagging:
+        say_error(f"worker {item.worker} (process {item.process_id}) does not serve it yet: {item.why}")
     if not result.served:
         say_error(
             "committed, but the server does not serve it yet; `signalserve status` shows what it could not load"

@@ -36,6 +36,7 @@ from .health import Health
 from .latency import LatencySummary, LatencyWindow
 from .registry_values import (
     AuditEvent,
+    LaggingWorker,
     ModelDetails,
     ModelInfo,
     ModelList,
@@ -71,6 +72,7 @@ __all__ = [
     "Health",
     "InternalError",
     "InvalidArgument",
+    "LaggingWorker",
     "LatencySummary",
     "LatencyWindow",
     "LoadError",

@@ -99,18 +99,32 @@ class Transition:
 
 
 @dataclass(frozen=True, slots=True)
+class LaggingWorker:
+    """A process of the server that did not serve a change yet when its call was answered, and what kept it."""
+
+    worker: int
+    process_id: int
+    served_revision: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class PromoteResult:
-    """What a promote, rollback or archive changed, all in one registry revision."""
+    """What a promote, rollback or archive changed, all in one registry revision.
+
+    `lagging`: workers of the server that did not serve it yet.
+    """
 
     transitions: tuple[Transition, ...]
     registry_revision: int
     served_revision: int
     request_id: str
+    lagging: tuple[LaggingWorker, ...] = ()
 
     @property
     def served(self) -> bool:
-        """Whether the answering server serves the new revision already."""
-        return self.served_revision >= self.registry_revision
+        """Whether the server serves the new revision already, with all of its workers."""
+        return self.served_revision >= self.registry_revision and not self.lagging
 
     @classmethod
     def from_proto(
@@ -124,6 +138,10 @@ class PromoteResult:
             registry_revision=message.registry_revision,
             served_revision=message.served_revision,
             request_id=request_id,
+            lagging=tuple(
+                LaggingWorker(item.worker, item.process_id, item.served_revision, item.why)
+                for item in message.lagging
+            ),
         )
 
 

@@ -168,7 +168,7 @@ class ServingStatus:
     """What one server process serves. `start_time` in UTC; `warnings` are what is odd and stops nothing.
 
     `registry_error`: why the server can't follow the registry now; what it serves goes on. `loading`: models that are
-    being loaded, their keys answering as before.
+    being loaded, their keys answering as before. `worker`: which one on the port, from 0.
     """
 
     registry_revision: int
@@ -183,6 +183,7 @@ class ServingStatus:
     warnings: tuple[str, ...] = ()
     registry_error: str = ""
     loading: tuple[LoadingModel, ...] = ()
+    worker: int = 0
 
     @classmethod
     def from_proto(cls, message: serving_status_pb2.ServingStatus) -> ServingStatus:
@@ -228,6 +229,7 @@ class ServingStatus:
                 LoadingModel(symbol=item.symbol, timeframe=item.timeframe, model_id=item.model_id)
                 for item in message.loading
             ),
+            worker=message.worker,
         )
 
 

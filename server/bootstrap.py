@@ -14,7 +14,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -35,6 +36,7 @@ from signalserve.server.loader import Loader
 from signalserve.server.loading import Loading
 from signalserve.server.metrics import Gauges, ServerMetrics, metrics_endpoint
 from signalserve.server.named import NamedModels
+from signalserve.server.peers import Peers, report_of
 from signalserve.server.ports import PortTakenError, check_free, reserved_port
 from signalserve.server.registry_calls import RegistryCalls
 from signalserve.server.scorer import Scorer
@@ -44,12 +46,19 @@ from signalserve.server.watcher import RegistryWatcher
 from signalserve.server.wire.prediction_service import PredictionService
 from signalserve.server.wire.registry_service import RegistryService
 from signalserve.server.wire.server import GrpcServer
-from signalserve.server.workers import Supervisor
+from signalserve.server.workers import READY, Supervisor
 
 # models that are opened together; the work is the CPU's and the disk's
 _LOADERS = 2
 
 _log = structlog.get_logger("server")
+
+
+class Among(NamedTuple):
+    """Which of several workers a process is, and its pipe to the one that started them."""
+
+    number: int
+    connection: Connection
 
 
 @dataclass(frozen=True)
@@ -96,12 +105,12 @@ def run_server(settings: Settings, on_ready: Callable[[int], None] | None = None
     return 0
 
 
-def _run_worker(settings: Settings, number: int, tell_ready: Callable[[], None]) -> None:
+def _run_worker(settings: Settings, number: int, connection: Connection) -> None:
     if settings.server.metrics_port:  # 0 takes a free port in each
         settings = _with_server(settings, metrics_port=settings.server.metrics_port + number)
     configure_logs(settings.logging, worker=number)
     try:
-        run_loop(serve(settings, reuse_port=True, on_ready=lambda _: tell_ready()))
+        run_loop(serve(settings, among=Among(number, connection), on_ready=lambda _: connection.send(READY)))
     except AccessSetupError as error:  # files that went bad since the others started
         _log.error("worker.can_not_start", why=error.fact)
         sys.exit(1)
@@ -118,14 +127,14 @@ def _leave_what_hangs() -> None:
 
 
 async def serve(
-    settings: Settings, *, reuse_port: bool = False, on_ready: Callable[[int], None] | None = None
+    settings: Settings, *, among: Among | None = None, on_ready: Callable[[int], None] | None = None
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain; `on_ready` gets the port once health says SERVING."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running_server(settings, reuse_port=reuse_port) as server:
+    async with running_server(settings, among) as server:
         waiting = asyncio.create_task(_tell_ready(server, on_ready))
         await stop.wait()
         waiting.cancel()
@@ -134,17 +143,18 @@ async def serve(
 
 
 @asynccontextmanager
-async def running_server(settings: Settings, *, reuse_port: bool = False) -> AsyncIterator[RunningServer]:
+async def running_server(settings: Settings, among: Among | None = None) -> AsyncIterator[RunningServer]:
     """Serve for the length of the block; leaving it drains.
 
     On entry the port is bound and calls are answered, while health says NOT_SERVING until the first load of every
-    production model has ended; with `reuse_port`, as one of several, it listens only then.
+    production model has ended; one among several workers listens only then.
 
     Raises:
         PortTakenError: the address can't be bound.
         AccessSetupError: it may not be served like this, or a token file or certificate can't be used.
     """
     options = settings.server
+    reuse_port = among is not None
     access = _access(settings)
     registry = open_registry(
         settings.ml.models_dir.resolve(), gate=PromoteGate.of(settings), pins=settings.ml.pinned_ids()
@@ -186,10 +196,15 @@ async def running_server(settings: Settings, *, reuse_port: bool = False) -> Asy
     )
     async with AsyncExitStack() as stack:
         stack.callback(scorer.close)
-        calls = RegistryCalls(registry, state, named, watcher, loader, options.load_seconds)
+        peers = None if among is None else Peers(among.number, among.connection, watcher.nudge)
+        if peers is not None:
+            stack.callback(peers.close)
+        calls = RegistryCalls(registry, state, named, watcher, loader, peers, options.load_seconds)
         stack.callback(calls.close)
         server = GrpcServer(
-            PredictionService(scorer, state, watcher, guard, access.warnings),
+            PredictionService(
+                scorer, state, watcher, guard, access.warnings, 0 if among is None else among.number
+            ),
             RegistryService(calls),
             guard,
             state,
@@ -224,6 +239,9 @@ async def running_server(settings: Settings, *, reuse_port: bool = False) -> Asy
         running = RunningServer(port, state, named, scorer, watcher, guard, asyncio.Event(), metrics_port)
         if not reuse_port:
             running.listening.set()
+        if peers is not None:
+            telling = asyncio.create_task(_tell_peers(watcher, state, peers), name="peers")
+            stack.push_async_callback(_cancel, telling)
         for task in (
             asyncio.create_task(watcher.run(), name="registry-watcher"),
             asyncio.create_task(_follow(running, server, listen if reuse_port else None), name="readiness"),
@@ -341,6 +359,13 @@ async def _follow(
             said = True
             _tell_snapshot(running.state.snapshot)
         version = await running.watcher.wait_for_change(version)
+
+
+async def _tell_peers(watcher: RegistryWatcher, state: ServingState, peers: Peers) -> None:
+    while True:
+        version = watcher.version
+        peers.tell(report_of(peers.worker, state.snapshot, watcher.seen_revision))
+        await watcher.wait_for_change(version)
 
 
 def _tell_snapshot(snapshot: ServingSnapshot) -> None:

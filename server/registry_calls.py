@@ -1,8 +1,8 @@
 """The registry as a running server has it: what may be asked of it, whichever protocol asks.
 
 1. All disk work is done in worker threads; changes, which may wait for the lock, have others than reads.
-2. A change is answered once this server serves it, or when its time is nearly up; the answer says which revision is
-   served. A key whose new model can't be loaded still serves what it served before.
+2. A change is answered once every worker serves it, or when its time is nearly up; the answer says which revision is
+   served, and which workers lag. A key whose new model can't be loaded still serves what it served before.
 3. A promote or rollback opens, proves and warms its models here, before anything is committed; what it has opened is
    served as it is, and not opened again.
 """
@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -36,6 +37,7 @@ from signalserve.server.errors import LoadTimeoutError
 from signalserve.server.loader import Loader
 from signalserve.server.loading import Loading
 from signalserve.server.named import NamedModels
+from signalserve.server.peers import Lagging, Peers, lagging, report_of
 from signalserve.server.snapshot import ServedModel, ServingSnapshot, ServingState
 from signalserve.server.threads import Threads
 from signalserve.server.watcher import RegistryWatcher
@@ -48,10 +50,11 @@ T = TypeVar("T")
 
 
 class Outcome(NamedTuple):
-    """What a change committed, and the revision that this server serves by now."""
+    """What a change committed, the revision that this server serves by now, and which workers do not serve it."""
 
     committed: Committed
     served_revision: int
+    lagging: Sequence[Lagging] = ()
 
 
 class Listed(NamedTuple):
@@ -96,14 +99,16 @@ class RegistryCalls:
         named: NamedModels,
         watcher: RegistryWatcher,
         loader: Loader,
+        peers: Peers | None,
         load_seconds: float,
     ) -> None:
-        """`load_seconds` is how long it may take to open a model that shall go into production."""
+        """`peers` are the other workers; `load_seconds` is how long it may take to open a model for production."""
         self._registry = registry
         self._state = state
         self._named = named
         self._watcher = watcher
         self._loader = loader
+        self._peers = peers
         self._opening = Loading(Threads("model-prove", _PROOFS), load_seconds)
         self._changing = Threads("registry-change", _CHANGES)
         self._reading = Threads("registry-read", _READS)
@@ -126,11 +131,12 @@ class RegistryCalls:
         Raises:
             RegistryError: as `Registry.promote` says; nothing changed.
         """
+        until = _until(remaining)
         with self._proving() as prove:
             committed = await self._changing.run(
                 self._registry.promote, promotions, force=force, prove=prove, **asdict(origin)
             )
-            return await self._outcome(committed, remaining)
+            return await self._outcome(committed, until)
 
     async def rollback(
         self, keys: Sequence[Key], expected: Sequence[str], origin: Origin, remaining: float | None
@@ -140,11 +146,12 @@ class RegistryCalls:
         Raises:
             RegistryError: as `Registry.rollback` says; nothing changed.
         """
+        until = _until(remaining)
         with self._proving() as prove:
             committed = await self._changing.run(
                 self._registry.rollback, keys, expected=expected, prove=prove, **asdict(origin)
             )
-            return await self._outcome(committed, remaining)
+            return await self._outcome(committed, until)
 
     async def archive(
         self, model_ids: Sequence[str], origin: Origin, remaining: float | None, *, allow_unserved: bool
@@ -154,10 +161,11 @@ class RegistryCalls:
         Raises:
             RegistryError: as `Registry.archive` says; nothing changed.
         """
+        until = _until(remaining)
         committed = await self._changing.run(
             self._registry.archive, model_ids, allow_unserved=allow_unserved, **asdict(origin)
         )
-        return await self._outcome(committed, remaining)
+        return await self._outcome(committed, until)
 
     def listing(self, **filters: Any) -> Listing:
         """The models that pass the filters of `registry.queries.select`; blocks.
@@ -239,10 +247,26 @@ class RegistryCalls:
             for served in mine:
                 self._watcher.forget_proven(served)
 
-    async def _outcome(self, committed: Committed, remaining: float | None) -> Outcome:
+    async def _outcome(self, committed: Committed, until: float | None) -> Outcome:
+        """What was committed, once every worker serves it or the time is up (monotonic seconds)."""
         keys = {Key(item.symbol, item.timeframe) for item in committed.transitions}
-        snapshot = await self._watcher.wait_for_revision(committed.revision, remaining, _TIME_TO_ANSWER, keys)
-        return Outcome(committed, _served_revision(snapshot, committed))
+        if self._peers is not None:
+            self._peers.announce(committed.revision)
+        left = None if until is None else until - time.monotonic()
+        snapshot = await self._watcher.wait_for_revision(committed.revision, left, 0.0, keys)
+        late: list[Lagging] = []
+        worker = 0 if self._peers is None else self._peers.worker
+        mine = lagging(report_of(worker, snapshot, snapshot.revision), committed.revision, keys)
+        if mine is not None:
+            late.append(mine)
+        if self._peers is not None:
+            late += await self._peers.wait_for(committed.revision, keys, until)
+        return Outcome(committed, _served_revision(snapshot, committed), late)
+
+
+def _until(remaining: float | None) -> float | None:
+    """Until when a call may wait, so that there is time for its answer."""
+    return None if remaining is None else time.monotonic() + max(0.0, remaining - _TIME_TO_ANSWER)
 
 
 def _served_revision(snapshot: ServingSnapshot, committed: Committed) -> int:

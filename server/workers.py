@@ -5,6 +5,7 @@
 3. Worker i answers for its metrics on server.metrics_port + i.
 4. SIGTERM and SIGINT go to every worker; the parent exits 0 when all of them have drained.
 5. A worker whose parent was killed drains too: nothing would start it again or pass signals on to it.
+6. What each worker reports of itself is passed on to the others; the dead are on no board.
 """
 
 from __future__ import annotations
@@ -15,23 +16,38 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 import structlog
 
+from signalserve.server.peers import Mailbox, Report
+
 _FIRST_PAUSE, _LONGEST_PAUSE, _LONG_LIFE = 0.5, 30.0, 60.0
 _STOP_CHECK_SECONDS = 0.1
 
-# runs worker i until SIGTERM and calls the function that it is given once it is ready; goes to the worker pickled
-RunWorker = Callable[[int, Callable[[], None]], None]
+READY = "ready"
+
+# runs worker i until SIGTERM; says READY and reports over the connection; goes to the worker pickled
+RunWorker = Callable[[int, Connection], None]
 
 _log = structlog.get_logger("server")
 
 
-def _worker(run: RunWorker, number: int, ready: Connection) -> None:
+@dataclass(frozen=True)
+class _Worker:
+    """A worker's number, the parent's end of its pipe, and when it was started (monotonic seconds)."""
+
+    number: int
+    connection: Connection
+    mailbox: Mailbox
+    started: float
+
+
+def _worker(run: RunWorker, number: int, connection: Connection) -> None:
     threading.Thread(target=_drain_with_parent, name="parent-watch", daemon=True).start()
-    run(number, lambda: ready.send(True))
+    run(number, connection)
 
 
 def _drain_with_parent() -> None:
@@ -51,7 +67,8 @@ class Supervisor:
         self._count = workers
         self._on_ready: Callable[[], None] | None = on_ready
         self._context = multiprocessing.get_context("spawn")
-        self._workers: dict[BaseProcess, tuple[int, Connection, float]] = {}
+        self._workers: dict[BaseProcess, _Worker] = {}
+        self._board: dict[int, Report] = {}
         self._ready: set[int] = set()
         self._stopping = False
         self._pauses: dict[int, float] = {}
@@ -68,13 +85,13 @@ class Supervisor:
             self._restart()
 
     def _start(self, number: int) -> None:
-        receiver, sender = self._context.Pipe(duplex=False)
+        mine, its = self._context.Pipe()
         process = self._context.Process(
-            target=_worker, args=(self._run_worker, number, sender), name="signalserve-worker"
+            target=_worker, args=(self._run_worker, number, its), name="signalserve-worker"
         )
         process.start()
-        sender.close()
-        self._workers[process] = (number, receiver, time.monotonic())
+        its.close()
+        self._workers[process] = _Worker(number, mine, Mailbox(mine), time.monotonic())
         if self._stopping:  # the signal came while the worker was being started
             process.terminate()
 
@@ -86,32 +103,42 @@ class Supervisor:
 
     def _watch(self) -> None:
         # a signal does not end the wait; with nobody to wait for, the time passes all the same
-        patience = _STOP_CHECK_SECONDS if self._due else 1.0
-        events = wait([*(process.sentinel for process in self._workers), *self._unheard()], timeout=patience)
-        for process, (number, receiver, started) in list(self._workers.items()):
-            if receiver in events:
-                self._hear(process, receiver)
+        unsent = [worker for worker in self._workers.values() if not worker.mailbox.send()]
+        patience = _STOP_CHECK_SECONDS if self._due or unsent else 1.0
+        connections = [worker.connection for worker in self._workers.values() if not worker.connection.closed]
+        events = wait([*(process.sentinel for process in self._workers), *connections], timeout=patience)
+        for process, worker in list(self._workers.items()):
+            if worker.connection in events:
+                self._hear(process, worker)
             if process.sentinel in events:
-                self._bury(process, number, started)
+                self._bury(process, worker)
 
-    def _unheard(self) -> list[Connection]:
-        return [
-            receiver for process, (_, receiver, _) in self._workers.items() if process.pid not in self._ready
-        ]
-
-    def _hear(self, process: BaseProcess, receiver: Connection) -> None:
+    def _hear(self, process: BaseProcess, worker: _Worker) -> None:
         try:
-            receiver.recv()
-        except EOFError:
+            message = worker.connection.recv()
+        except (EOFError, OSError):
+            worker.connection.close()  # it is about to end
+            return
+        if message != READY:
+            self._board[worker.number] = message
+            self._post()
             return
         self._ready.add(process.pid or 0)
         if len(self._ready) == self._count and self._on_ready is not None:
             self._on_ready()
             self._on_ready = None
 
-    def _bury(self, process: BaseProcess, number: int, started: float) -> None:
+    def _post(self) -> None:
+        for worker in self._workers.values():
+            worker.mailbox.say(tuple(self._board.values()))
+
+    def _bury(self, process: BaseProcess, worker: _Worker) -> None:
         process.join()
-        self._workers.pop(process)[1].close()
+        del self._workers[process]
+        worker.connection.close()
+        if self._board.pop(worker.number, None) is not None:
+            self._post()
+        number, started = worker.number, worker.started
         was_ready = process.pid in self._ready
         self._ready.discard(process.pid or 0)
         if self._stopping:

@@ -31,8 +31,10 @@ class PredictionService:
         watcher: RegistryWatcher,
         guard: CallGuard,
         warnings: Callable[[], Sequence[str]],
+        worker: int = 0,
     ) -> None:
-        """`warnings` gives what the status warns of beside the snapshot's own."""
+        """`warnings` gives what the status warns of beside the snapshot's own; `worker` is which one this is."""
+        self._worker = worker
         self._scorer = scorer
         self._state = state
         self._watcher = watcher
@@ -116,4 +118,5 @@ class PredictionService:
             now=time.time(),
             warnings=self._warnings(),
             registry_error=self._watcher.trouble,
+            worker=self._worker,
         )

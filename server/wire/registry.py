@@ -123,6 +123,7 @@ def outcome_fields(outcome: Outcome) -> dict[str, Any]:
         ],
         "registry_revision": outcome.committed.revision,
         "served_revision": outcome.served_revision,
+        "lagging": [registry_pb2.LaggingWorker(**item._asdict()) for item in outcome.lagging],
     }
 
 

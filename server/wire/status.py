@@ -20,6 +20,7 @@ def serving_status(
     now: float,
     warnings: Sequence[str] = (),
     registry_error: str = "",
+    worker: int = 0,
 ) -> serving_status_pb2.ServingStatus:
     """What this process serves; `now` is a Unix time, `warnings` are those that the snapshot doesn't know."""
     status = serving_status_pb2.ServingStatus(
@@ -31,6 +32,7 @@ def serving_status(
         process_id=os.getpid(),
         warnings=[*snapshot.warnings, *warnings],
         registry_error=registry_error,
+        worker=worker,
         load_errors=[_load_error(failure) for failure in snapshot.failures],
         loading=[
             serving_status_pb2.LoadingModel(

@@ -446,6 +446,7 @@ class PromoteResponse(_message.Message):
     TRANSITIONS_FIELD_NUMBER: _builtins.int
     REGISTRY_REVISION_FIELD_NUMBER: _builtins.int
     SERVED_REVISION_FIELD_NUMBER: _builtins.int
+    LAGGING_FIELD_NUMBER: _builtins.int
     registry_revision: _builtins.int
     """The revision of the promote."""
     served_revision: _builtins.int
@@ -456,20 +457,59 @@ class PromoteResponse(_message.Message):
     def transitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Transition]:
         """One a promotion, in the request's order."""
 
+    @_builtins.property
+    def lagging(self) -> _containers.RepeatedCompositeFieldContainer[Global___LaggingWorker]:
+        """Workers of this server that do not serve it by the time of the answer; empty where every one does."""
+
     def __init__(
         self,
         *,
         transitions: _abc.Iterable[Global___Transition] | None = ...,
         registry_revision: _builtins.int = ...,
         served_revision: _builtins.int = ...,
+        lagging: _abc.Iterable[Global___LaggingWorker] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["registry_revision", b"registry_revision", "served_revision", b"served_revision", "transitions", b"transitions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lagging", b"lagging", "registry_revision", b"registry_revision", "served_revision", b"served_revision", "transitions", b"transitions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PromoteResponse: _TypeAlias = PromoteResponse  # noqa: Y015
+
+@_typing.final
+class LaggingWorker(_message.Message):
+    """LaggingWorker is a process of the server that did not serve a change yet when its call was answered."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKER_FIELD_NUMBER: _builtins.int
+    PROCESS_ID_FIELD_NUMBER: _builtins.int
+    SERVED_REVISION_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    worker: _builtins.int
+    """Its number, from 0."""
+    process_id: _builtins.int
+    """Its process id."""
+    served_revision: _builtins.int
+    """The registry revision that it serves."""
+    why: _builtins.str
+    """What keeps it."""
+    def __init__(
+        self,
+        *,
+        worker: _builtins.int = ...,
+        process_id: _builtins.int = ...,
+        served_revision: _builtins.int = ...,
+        why: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["process_id", b"process_id", "served_revision", b"served_revision", "why", b"why", "worker", b"worker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LaggingWorker: _TypeAlias = LaggingWorker  # noqa: Y015
 
 @_typing.final
 class RegistryKey(_message.Message):
@@ -546,6 +586,7 @@ class RollbackResponse(_message.Message):
     TRANSITIONS_FIELD_NUMBER: _builtins.int
     REGISTRY_REVISION_FIELD_NUMBER: _builtins.int
     SERVED_REVISION_FIELD_NUMBER: _builtins.int
+    LAGGING_FIELD_NUMBER: _builtins.int
     registry_revision: _builtins.int
     """The revision of the rollback."""
     served_revision: _builtins.int
@@ -554,16 +595,21 @@ class RollbackResponse(_message.Message):
     def transitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Transition]:
         """One a key, in the request's order; model_id is the restored model."""
 
+    @_builtins.property
+    def lagging(self) -> _containers.RepeatedCompositeFieldContainer[Global___LaggingWorker]:
+        """Workers of this server that do not serve it by the time of the answer; empty where every one does."""
+
     def __init__(
         self,
         *,
         transitions: _abc.Iterable[Global___Transition] | None = ...,
         registry_revision: _builtins.int = ...,
         served_revision: _builtins.int = ...,
+        lagging: _abc.Iterable[Global___LaggingWorker] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["registry_revision", b"registry_revision", "served_revision", b"served_revision", "transitions", b"transitions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lagging", b"lagging", "registry_revision", b"registry_revision", "served_revision", b"served_revision", "transitions", b"transitions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -614,6 +660,7 @@ class ArchiveResponse(_message.Message):
     TRANSITIONS_FIELD_NUMBER: _builtins.int
     REGISTRY_REVISION_FIELD_NUMBER: _builtins.int
     SERVED_REVISION_FIELD_NUMBER: _builtins.int
+    LAGGING_FIELD_NUMBER: _builtins.int
     registry_revision: _builtins.int
     """The revision of the archive."""
     served_revision: _builtins.int
@@ -622,16 +669,21 @@ class ArchiveResponse(_message.Message):
     def transitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Transition]:
         """One a model, in the request's order."""
 
+    @_builtins.property
+    def lagging(self) -> _containers.RepeatedCompositeFieldContainer[Global___LaggingWorker]:
+        """Workers of this server that do not serve it by the time of the answer; empty where every one does."""
+
     def __init__(
         self,
         *,
         transitions: _abc.Iterable[Global___Transition] | None = ...,
         registry_revision: _builtins.int = ...,
         served_revision: _builtins.int = ...,
+        lagging: _abc.Iterable[Global___LaggingWorker] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["registry_revision", b"registry_revision", "served_revision", b"served_revision", "transitions", b"transitions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lagging", b"lagging", "registry_revision", b"registry_revision", "served_revision", b"served_revision", "transitions", b"transitions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

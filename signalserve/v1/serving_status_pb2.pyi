@@ -37,6 +37,7 @@ class ServingStatus(_message.Message):
     WARNINGS_FIELD_NUMBER: _builtins.int
     REGISTRY_ERROR_FIELD_NUMBER: _builtins.int
     LOADING_FIELD_NUMBER: _builtins.int
+    WORKER_FIELD_NUMBER: _builtins.int
     registry_revision: _builtins.int
     """Registry revision of the present snapshot."""
     seen_revision: _builtins.int
@@ -53,6 +54,8 @@ class ServingStatus(_message.Message):
     """Process id, which tells the workers behind one port apart."""
     registry_error: _builtins.str
     """Why the registry can't be followed now, and since when; empty while it can. What is served goes on."""
+    worker: _builtins.int
+    """Which of the workers on one port this is, from 0."""
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServedModel]:
         """The served keys, sorted by symbol and timeframe."""
@@ -88,10 +91,11 @@ class ServingStatus(_message.Message):
         warnings: _abc.Iterable[_builtins.str] | None = ...,
         registry_error: _builtins.str = ...,
         loading: _abc.Iterable[Global___LoadingModel] | None = ...,
+        worker: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "load_errors", b"load_errors", "loading", b"loading", "models", b"models", "process_id", b"process_id", "ready", b"ready", "registry_error", b"registry_error", "registry_revision", b"registry_revision", "seen_revision", b"seen_revision", "start_time", b"start_time", "version", b"version", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "load_errors", b"load_errors", "loading", b"loading", "models", b"models", "process_id", b"process_id", "ready", b"ready", "registry_error", b"registry_error", "registry_revision", b"registry_revision", "seen_revision", b"seen_revision", "start_time", b"start_time", "version", b"version", "warnings", b"warnings", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,168 @@
+"""What each worker of one port serves, as the workers tell each other through the process that started them.
+
+1. A worker reports after each change what it serves, and which keys are behind; it is told what the others reported.
+2. Who hears of a revision that it has not seen looks at the registry at once.
+3. A worker that has died is on no board: the one in its place listens once it serves what is newest.
+4. Nobody waits for a full pipe: the newest report is sent when there is room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import time
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+from signalserve.common.key import Key
+from signalserve.server.snapshot import ServingSnapshot
+
+# keys of one report, which is small so that it is written and read at once; more are all taken to be behind
+_MOST_KEYS = 100
+_LONGEST_WHY = 100
+_TRY_AGAIN_SECONDS = 0.1
+_LONGEST_WAIT = 60.0
+
+
+class Report(NamedTuple):
+    """What one worker serves: `behind` are the keys that answer by an earlier revision, and why.
+
+    `seen` is the newest revision that it knows of; `all_behind`: there are more such keys than are named.
+    """
+
+    worker: int
+    process_id: int
+    revision: int
+    seen: int
+    behind: Mapping[Key, str]
+    all_behind: bool = False
+
+
+class Lagging(NamedTuple):
+    """A worker that does not serve a revision yet, which one it serves, and why."""
+
+    worker: int
+    process_id: int
+    served_revision: int
+    why: str
+
+
+def report_of(worker: int, snapshot: ServingSnapshot, seen: int) -> Report:
+    """What a worker says of itself."""
+    behind = {key: f"{pending.model_id} is being loaded" for key, pending in snapshot.pending.items()}
+    for failure in snapshot.failures:
+        behind[failure.key] = f"{failure.model_id} could not be loaded: {failure.message}"
+    named = {key: why[:_LONGEST_WHY] for key, why in list(behind.items())[:_MOST_KEYS]}
+    return Report(
+        worker, os.getpid(), snapshot.revision, max(seen, snapshot.revision), named, len(behind) > len(named)
+    )
+
+
+def lagging(report: Report, revision: int, keys: Collection[Key]) -> Lagging | None:
+    """What a report says against a revision being served of some keys; None for nothing."""
+    why = ""
+    if report.revision < revision:
+        why = f"it serves revision {max(report.revision, 0)}"
+    else:
+        found = [f"{key}: {report.behind[key]}" for key in keys if key in report.behind]
+        if found:
+            why = "; ".join(found)
+        elif report.all_behind:
+            why = "it is loading many models"
+    if not why:
+        return None
+    served = report.revision if report.revision < revision else revision - 1
+    return Lagging(report.worker, report.process_id, max(served, 0), why)
+
+
+class Mailbox:
+    """One end of a pipe: keeps the newest thing to say until there is room for it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._unsent: Any = None
+
+    def say(self, message: Any) -> bool:
+        """Send a message now or with the next call of `send`; False where it waits."""
+        self._unsent = message
+        return self.send()
+
+    def send(self) -> bool:
+        """Send what waits, if there is room."""
+        if self._unsent is None:
+            return True
+        with suppress(OSError, ValueError):  # the other end has gone: whoever looks after it will see
+            if not select.select([], [self._connection], [], 0)[1]:
+                return False
+            self._connection.send(self._unsent)
+        self._unsent = None
+        return True
+
+
+class Peers:
+    """The other workers, as one worker sees them; used from its event loop."""
+
+    def __init__(self, worker: int, connection: Connection, nudge: Callable[[], None]) -> None:
+        """`nudge` is called when another worker knows of a newer revision than this one has reported."""
+        self.worker = worker
+        self._connection = connection
+        self._mailbox = Mailbox(connection)
+        self._nudge = nudge
+        self._mine: Report | None = None
+        self._others: tuple[Report, ...] = ()
+        self._heard = asyncio.Condition()
+        self._loop = asyncio.get_running_loop()
+        self._telling: set[asyncio.Task[None]] = set()
+        self._loop.add_reader(connection.fileno(), self._hear)
+
+    def close(self) -> None:
+        """Hear nothing more."""
+        self._loop.remove_reader(self._connection.fileno())
+
+    def tell(self, report: Report) -> None:
+        """Tell the others what this worker serves, or has seen."""
+        self._mine = report
+        if not self._mailbox.say(report):
+            self._loop.call_later(_TRY_AGAIN_SECONDS, self._tell_again)
+
+    def announce(self, revision: int) -> None:
+        """Tell the others that there is a revision, before this worker serves it."""
+        if self._mine is not None and self._mine.seen < revision:
+            self.tell(self._mine._replace(seen=revision))
+
+    async def wait_for(self, revision: int, keys: Collection[Key], until: float | None) -> list[Lagging]:
+        """The others that do not serve a revision of some keys by `until` (monotonic seconds), or none at once."""
+        most = time.monotonic() + _LONGEST_WAIT
+        seconds = max(0.0, (most if until is None else min(until, most)) - time.monotonic())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds), self._heard:
+                await self._heard.wait_for(lambda: not self._lagging(revision, keys))
+        return self._lagging(revision, keys)
+
+    def _lagging(self, revision: int, keys: Collection[Key]) -> list[Lagging]:
+        found = (lagging(report, revision, keys) for report in self._others)
+        return [item for item in found if item is not None]
+
+    def _tell_again(self) -> None:
+        if not self._mailbox.send():
+            self._loop.call_later(_TRY_AGAIN_SECONDS, self._tell_again)
+
+    def _hear(self) -> None:
+        try:
+            board: tuple[Report, ...] = self._connection.recv()
+        except (EOFError, OSError):
+            self.close()  # the parent has gone; this worker drains
+            return
+        self._others = tuple(report for report in board if report.worker != self.worker)
+        if self._mine is not None and any(report.seen > self._mine.seen for report in self._others):
+            self._nudge()
+        task = self._loop.create_task(self._tell_waiting())
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _tell_waiting(self) -> None:
+        async with self._heard:
+            self._heard.notify_all()

@@ -1,0 +1,85 @@
+"""Several workers on one port answer as one server: a change is answered once all of them serve it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import grpc
+import numpy as np
+import psutil
+
+from signalserve.client import SignalClient
+from signalserve.v1 import (
+    prediction_service_pb2_grpc,
+    serving_status_pb2,
+)
+from tests.server.wire.conftest import LONG_MS, Registry, ServerProcess, request
+
+ServeProcess = Callable[..., ServerProcess]
+
+# so long between two looks that only what the workers tell each other brings a change about
+DEAF = {"poll_ms": 3_600_000}
+
+
+@contextmanager
+def connected(process: ServerProcess) -> Iterator[prediction_service_pb2_grpc.PredictionServiceStub]:
+    """A connection of its own, to whichever worker the kernel gives."""
+    with grpc.insecure_channel(process.target, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+        yield prediction_service_pb2_grpc.PredictionServiceStub(channel)
+
+
+def status_of(stub: prediction_service_pb2_grpc.PredictionServiceStub) -> serving_status_pb2.ServingStatus:
+    return stub.GetServingStatus(serving_status_pb2.GetServingStatusRequest(), timeout=60).status
+
+
+def workers_of(process: ServerProcess) -> list[psutil.Process]:
+    children = psutil.Process(process.process.pid).children()
+    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+def test_once_a_promote_has_returned_no_worker_answers_with_the_model_before(
+    registry: Registry, serve_process: ServeProcess, row: np.ndarray
+) -> None:
+    process = serve_process(registry.base, "--workers", "3", server=DEAF)
+    with SignalClient(process.target, deadline_ms=LONG_MS, read_deadline_ms=LONG_MS) as client:
+        for name in ("b", "c", "a", "b"):
+            result = client.promote(registry[name], force=True, reason="a test", deadline_ms=LONG_MS)
+            assert (result.served, result.lagging) == (True, ())
+            numbers = set()
+            while numbers != {0, 1, 2}:
+                with connected(process) as stub:
+                    answer = stub.Predict(request(row), timeout=60)
+                    assert (answer.model_id, answer.registry_revision) == (
+                        registry[name],
+                        result.registry_revision,
+                    )
+                    numbers.add(status_of(stub).worker)
+        assert client.rollback([("BTCUSDT", "15m")], "a test", deadline_ms=LONG_MS).served
+        for _ in range(12):
+            with connected(process) as stub:
+                assert stub.Predict(request(row), timeout=60).model_id == registry["a"]
+
+
+def test_a_worker_that_does_not_serve_a_promote_in_time_is_named(
+    registry: Registry, serve_process: ServeProcess, row: np.ndarray
+) -> None:
+    process = serve_process(registry.base, "--workers", "2")
+    with SignalClient(process.target, deadline_ms=LONG_MS, read_deadline_ms=LONG_MS) as client:
+        mine = client.status()
+        (other,) = (worker.pid for worker in workers_of(process) if worker.pid != mine.process_id)
+        os.kill(other, signal.SIGSTOP)
+        try:
+            result = client.promote(registry["b"], deadline_ms=3_000)
+        finally:
+            os.kill(other, signal.SIGCONT)
+        assert not result.served
+        assert result.served_revision == result.registry_revision
+        assert [(item.process_id, item.worker) for item in result.lagging] == [(other, 1 - mine.worker)]
+        again = client.promote(registry["a"], force=True, reason="a test", deadline_ms=LONG_MS)
+        assert (again.served, again.lagging) == (True, ())
+    for _ in range(8):
+        with connected(process) as stub:
+            assert stub.Predict(request(row), timeout=60).model_id == registry["a"]
