@@ -248,10 +248,13 @@ def ending_at_signals(engine: LiveEngine) -> Iterator[None]:
 def _summary(result: LiveResult) -> None:
     counts = result.counts
     gaps = f", {counts.missing_bars} bars missing in {counts.gaps} holes" if counts.gaps else ""
+    changes = f", {counts.pipeline_changes} changes of features" if counts.pipeline_changes else ""
+    unknown = f" ({counts.mismatched} for want of features)" if counts.mismatched else ""
     notes.print(
         f"{'stopped' if result.stopped else 'done'}: {counts.bars:,} bars ({counts.warmup:,} of warm-up{gaps}),"
-        f" {counts.answers:,} scores ({counts.late:,} late), {counts.holds:,} held, {counts.signals:,} signals,"
-        f" {counts.fills:,} fills, {counts.reconnects} reconnects, {counts.errors} errors;"
+        f" {counts.answers:,} scores ({counts.late:,} late), {counts.holds:,} held{unknown},"
+        f" {counts.signals:,} signals, {counts.fills:,} fills,"
+        f" {counts.reconnects} reconnects, {counts.errors} errors{changes};"
         f" {result.position}, equity {result.equity:,.2f}; model {result.used_model_id or '-'}",
         soft_wrap=True,
         markup=False,

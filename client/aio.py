@@ -260,7 +260,8 @@ class AsyncSignalClient(BaseClient[grpc.aio.Channel]):
                 yield value
 
     async def _run_parts(self, parts: Parts, deadline_ms: float | None) -> Prediction:
-        began, left = perf_counter(), deadline_ms
+        limit = self.deadline_ms if deadline_ms is None else deadline_ms
+        began, left = perf_counter(), limit
         while True:
             try:
                 whole = parts.take(await self._run(parts.call, left))
@@ -270,7 +271,8 @@ class AsyncSignalClient(BaseClient[grpc.aio.Channel]):
             else:
                 if whole is not None:
                     return whole
-            left = self._left_ms(parts.call, deadline_ms, (perf_counter() - began) * 1000.0)
+            left = limit - (perf_counter() - began) * 1000.0
+            self._refuse_past(parts.call, left, limit)
 
     async def _run_batch(self, batch: Batch, deadline_ms: float | None) -> list[BatchItem]:
         began, left, tries = perf_counter(), deadline_ms, 0

@@ -145,10 +145,15 @@ class BaseClient(ABC, Generic[ChannelT]):
         seconds = build.seconds(deadline_ms)
         return Exchange(max_pending, seconds, lasting=reconnect, latencies=self._latencies)
 
-    def _refuse_past(self, call: Call[Q, A, Any], deadline_ms: float | None) -> None:
-        """DeadlineExceeded for a deadline that is no time at all: gRPC may answer within it all the same."""
-        if deadline_ms is not None and build.seconds(deadline_ms) <= 0.0:
-            raise self._too_late(call, deadline_ms)
+    def _refuse_past(
+        self, call: Call[Q, A, Any], left_ms: float | None, deadline_ms: float | None = None
+    ) -> None:
+        """DeadlineExceeded for a deadline that is no time at all: gRPC may answer within it all the same.
+
+        `deadline_ms`: the call's own, of which so much is left.
+        """
+        if left_ms is not None and build.seconds(left_ms) <= 0.0:
+            raise self._too_late(call, left_ms if deadline_ms is None else deadline_ms)
 
     def _note_answer(self, call: Call[Q, A, Any], deadline_ms: float | None, took_ms: float) -> None:
         """DeadlineExceeded for an answer after its deadline; a change that was made is told in any case."""

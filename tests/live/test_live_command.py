@@ -108,6 +108,29 @@ def test_ctrl_c_ends_a_replay_with_a_summary_and_exit_code_0(invoke, server):
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_a_promote_to_other_features_is_in_the_summary_as_what_became_of_it(invoke, server):
+    def refuse(count, request):
+        if count > 20 and request.feature_set == "core@1":
+            return server.refusal("FAILED_PRECONDITION", "FEATURE_SET_MISMATCH")
+        return None
+
+    def swapped(count, request):
+        server.registry.metadata["feature_preset"] = "extended" if count > 19 else "core"
+        return refuse(count, request)
+
+    server.prediction.refuse = swapped
+    result = invoke("--symbol", "SYNTH")
+    assert result.exit_code == 0, result.output
+    assert "60 scores (0 late), 0 held, " in result.stderr
+    assert "0 errors, 1 changes of features;" in result.stderr
+    assert "features changed from core@1 to extended@1" in result.output
+    server.prediction.requests.clear()
+    server.registry.metadata["feature_preset"] = "core"
+    server.prediction.refuse = refuse
+    result = invoke("--symbol", "SYNTH")
+    assert "20 scores (0 late), 40 held (40 for want of features), " in result.stderr
+
+
 def test_a_dead_server_is_said_and_the_bars_are_held(invoke, server):
     server.stop()
     result = invoke("--symbol", "SYNTH", "--settle", "0", client={"deadline_ms": 50})
