@@ -11,7 +11,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from signalserve.predictors.classes import Classes
 from signalserve.predictors.convert import conversions
+from signalserve.predictors.declared import NOTHING_DECLARED, Declared
 from signalserve.predictors.engine import input_dtype, onnx_scorer, open_session
 from signalserve.predictors.errors import UnsupportedModelError
 from signalserve.predictors.golden import ROWS, GoldenRows, golden_inputs
@@ -27,7 +29,7 @@ class CompiledModel:
     """What registration stores beside `model.joblib`.
 
     `feature_min` and `feature_max` are the training range of each column, None where no training rows were
-    given. `engine_reason` is empty for onnx.
+    given. `engine_reason` is empty for onnx. `classes` is None for a regressor.
     """
 
     onnx: bytes | None
@@ -35,13 +37,19 @@ class CompiledModel:
     engine: Engine
     engine_reason: str
     kind: Kind
+    classes: Classes | None
     accepts_nan: bool
     feature_min: tuple[float, ...] | None
     feature_max: tuple[float, ...] | None
 
 
 def compile_model(
-    model: Any, feature_names: Sequence[str], reference: Matrix | None = None, *, seed: int = 0
+    model: Any,
+    feature_names: Sequence[str],
+    reference: Matrix | None = None,
+    *,
+    seed: int = 0,
+    declared: Declared = NOTHING_DECLARED,
 ) -> CompiledModel:
     """Compile a fitted model and prove the result.
 
@@ -50,21 +58,21 @@ def compile_model(
         feature_names: its columns, in their order.
         reference: rows [m, k] of the training data; None makes rows up around the model's own splits.
         seed: which rows are drawn.
+        declared: what the model's owner says of it.
 
     Raises:
         UnsupportedModelError: the model can't give one score a row.
+        DeclarationError: the owner must say which class is class 1.
     """
-    native = NativeModel(model, feature_names)
+    native = NativeModel(model, feature_names, declared.positive_class)
     width = len(native.feature_names)
     splits = split_points(model)
     rows = _made_up(model, width, splits, seed) if reference is None else _matrix(reference, width)
-    takes_nan = native.accepts_nan(np.nan_to_num(rows[0]))
-    choices = [_ask(native, rows, splits, seed, with_nan=takes_nan)]
-    if takes_nan and not np.isnan(rows).any():
-        # trained on whole rows, so the native model's way with NaN may be left out of the proof
-        choices.append(_ask(native, rows, splits, seed, with_nan=False))
-    content, golden, reason = _convert(model, width, choices, native.kind)
-    takes_nan = takes_nan and golden is choices[0]
+    # a model that was fitted on whole rows answers missing values by branches that no row has ever trained
+    wanted = bool(np.isnan(rows).any()) if declared.accepts_nan is None else declared.accepts_nan
+    takes_nan = wanted and native.accepts_nan(np.nan_to_num(rows[0]))
+    golden = _ask(native, rows, splits, seed, with_nan=takes_nan)
+    content, reason = _convert(model, width, golden, native)
     low = high = None
     if reference is not None:
         with np.errstate(all="ignore"):
@@ -76,6 +84,7 @@ def compile_model(
         engine="native" if content is None else "onnx",
         engine_reason=reason if content is None else "",
         kind=native.kind,
+        classes=native.classes,
         accepts_nan=takes_nan,
         feature_min=low,
         feature_max=high,
@@ -90,35 +99,30 @@ def _ask(native: NativeModel, rows: Matrix, splits: Splits, seed: int, *, with_n
     return GoldenRows(inputs, scores)
 
 
-def _convert(
-    model: Any, width: int, choices: Sequence[GoldenRows], kind: Kind
-) -> tuple[bytes | None, GoldenRows, str]:
-    """The first form that reproduces golden rows, with the rows that it does; else the first rows, and why.
-
-    A conversion takes seconds for a large forest, so each form is made once and tried on all choices.
-    """
+def _convert(model: Any, width: int, golden: GoldenRows, native: NativeModel) -> tuple[bytes | None, str]:
+    """The first form that reproduces the golden rows; else none, and why."""
     reasons: list[str] = []
+    kind, classes = native.kind, native.classes
     try:
         for dtype, content in conversions(model, width, kind):
             try:
                 session = open_session(content)
-                scorer, precision = onnx_scorer(session, kind), input_dtype(session)
+                scorer = onnx_scorer(session, kind, 1 if classes is None else classes.column)
                 with np.errstate(over="ignore"):
-                    answers = [scorer(golden.rows.astype(precision)) for golden in choices]
+                    scores = scorer(golden.rows.astype(input_dtype(session)))
             except Exception as error:  # noqa: BLE001 - whatever ONNX Runtime raises, the native model serves
                 reasons.append(f"ONNX in {dtype} does not run: {_first_line(error)}")
                 continue
-            for golden, scores in zip(choices, answers, strict=True):
-                missed = golden.misses(scores, kind)
-                if not missed.any():
-                    return content, golden, ""
+            missed = golden.misses(scores, kind)
+            if not missed.any():
+                return content, ""
             worst = float(np.max(np.abs(scores - golden.scores)))
             reasons.append(
                 f"ONNX in {dtype} misses {int(missed.sum())} of {ROWS} golden rows by up to {worst:.2g}"
             )
     except Exception as error:  # noqa: BLE001 - as above, for the converters
         reasons.append(f"no ONNX form: {_first_line(error)}")
-    return None, choices[0], "; ".join(reasons)
+    return None, "; ".join(reasons)
 
 
 def _first_line(error: Exception) -> str:

@@ -38,14 +38,22 @@ def input_dtype(session: onnxruntime.InferenceSession) -> type[np.floating[Any]]
     return np.float64 if session.get_inputs()[0].type == "tensor(double)" else np.float32
 
 
-def onnx_scorer(session: onnxruntime.InferenceSession, kind: Kind) -> Callable[[Matrix], Matrix]:
-    """A function of a matrix of the session's own number type to float64 scores [n]."""
+def onnx_scorer(
+    session: onnxruntime.InferenceSession, kind: Kind, column: int = 1
+) -> Callable[[Matrix], Matrix]:
+    """A function of a matrix of the session's own number type to float64 scores [n].
+
+    `column` is that of class 1, where a classifier's graph gives one a class; where it gives one column alone, that
+    is the score.
+    """
     name, output = session.get_inputs()[0].name, [session.get_outputs()[0].name]
     run = session.run
 
     def classifier(matrix: Matrix) -> Matrix:
         scores = run(output, {name: matrix})[0]
-        return np.asarray(scores[:, -1] if scores.ndim == 2 else scores, dtype=np.float64)
+        if scores.ndim == 2:
+            scores = scores[:, column if scores.shape[1] > 1 else 0]
+        return np.asarray(scores, dtype=np.float64)
 
     def regressor(matrix: Matrix) -> Matrix:
         return np.asarray(run(output, {name: matrix})[0], dtype=np.float64).reshape(-1)

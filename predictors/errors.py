@@ -2,6 +2,7 @@
 
 PredictorError
 ├── UnsupportedModelError     the model can't give one score a row
+│   └── DeclarationError      meta.json must say something of the model, or says something that is not so
 ├── IntegrityError            a file is missing, or is not the one that was sealed
 ├── GoldenMismatchError       the opened model does not give its golden scores
 ├── UnpickleRefusedError      the model needs model.joblib opened, and the policy says no
@@ -17,6 +18,10 @@ class PredictorError(Exception):
 
 class UnsupportedModelError(PredictorError):
     """The model can't give one score a row: too many classes, another number of columns, no known kind."""
+
+
+class DeclarationError(UnsupportedModelError):
+    """The owner must declare something in meta.json (which class is class 1), or declared what is not so."""
 
 
 class IntegrityError(PredictorError):

@@ -4,7 +4,9 @@
 2. model.joblib, model.onnx and golden.npz must be what the manifest says, or the model is refused. The other
    files are for people; an edit of those is reported and stops no serving, but nothing is judged by an edited
    meta.json.
-3. The column names stand in the manifest too: with other names the same trees give another score.
+3. The column names stand in the manifest too: with other names the same trees give another score. So do the classes,
+   and which of them is class 1.
+4. Format 1 has no classes: of a model that was sealed by it the greater class is class 1. It is read, never written.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from signalserve.common.files import file_sha256, sha256_hex, write_atomically
+from signalserve.predictors.classes import Classes, ClassLabel, is_label, same_class
 from signalserve.predictors.contents import MANIFEST_FILE, Contents
 from signalserve.predictors.errors import IntegrityError
 from signalserve.predictors.schema import schema_hash
@@ -24,12 +27,18 @@ if TYPE_CHECKING:
 
 MODEL_FILE, ONNX_FILE, GOLDEN_FILE = "model.joblib", "model.onnx", "golden.npz"
 LOAD_BEARING = (MODEL_FILE, ONNX_FILE, GOLDEN_FILE)
-FORMAT = 1
+FORMAT = 2
+_SINCE_2 = frozenset({"classes", "positive_class"})
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The content of `manifest.json`. `feature_min` and `feature_max` are None where they are unknown."""
+    """The content of `manifest.json`.
+
+    `feature_min` and `feature_max` are None where they are unknown. `classes` are the two of a classifier, in the
+    order of its columns, and `positive_class` the one whose probability is the score; both are None for a regressor,
+    and in format 1.
+    """
 
     files: dict[str, str]
     feature_names: list[str]
@@ -40,7 +49,17 @@ class Manifest:
     accepts_nan: bool
     feature_min: list[float] | None
     feature_max: list[float] | None
+    classes: list[ClassLabel] | None = None
+    positive_class: ClassLabel | None = None
     format: int = FORMAT
+
+    @property
+    def column(self) -> int:
+        """Which of a classifier's two columns is the score."""
+        if self.classes is None or self.positive_class is None:
+            return 1
+        first, second = self.classes
+        return Classes((first, second), self.positive_class).column
 
     def to_bytes(self) -> bytes:
         """The file's bytes, one spelling a content."""
@@ -59,12 +78,13 @@ class Manifest:
             raise IntegrityError(f"{MANIFEST_FILE} is not JSON: {error}") from error
         if not isinstance(values, dict):
             raise IntegrityError(f"{MANIFEST_FILE} is no JSON object")
-        if values.get("format") != FORMAT:
+        written = values.get("format")
+        if isinstance(written, bool) or written not in (1, FORMAT):
             raise IntegrityError(
-                f"{MANIFEST_FILE} is of format {values.get('format')!r}; this version reads format {FORMAT}"
+                f"{MANIFEST_FILE} is of format {written!r}; this version reads formats 1 to {FORMAT}"
             )
-        if set(values) != set(cls.__dataclass_fields__):
-            raise IntegrityError(f"{MANIFEST_FILE} has other keys than format {FORMAT}")
+        if set(values) != set(cls.__dataclass_fields__) - (_SINCE_2 if written == 1 else set()):
+            raise IntegrityError(f"{MANIFEST_FILE} has other keys than format {written}")
         problem = _problem(values)
         if problem is not None:
             raise IntegrityError(f"{MANIFEST_FILE}: {problem}")
@@ -93,9 +113,22 @@ def _problem(values: dict[str, Any]) -> str | None:
             and all(isinstance(item, int | float) and not isinstance(item, bool) for item in limits)
         ):
             return f"{bound} is no list of one number a feature"
+    if values["format"] != 1 and (problem := _classes_problem(values)) is not None:
+        return problem
     needed = {MODEL_FILE, GOLDEN_FILE} | ({ONNX_FILE} if values["engine"] == "onnx" else set())
     if not needed <= set(files):
         return f"files lacks {', '.join(sorted(needed - set(files)))}"
+    return None
+
+
+def _classes_problem(values: dict[str, Any]) -> str | None:
+    classes, positive = values["classes"], values["positive_class"]
+    if values["kind"] == "regressor":
+        return "a regressor has no classes" if classes is not None or positive is not None else None
+    if not isinstance(classes, list) or len(classes) != 2 or not all(is_label(label) for label in classes):
+        return "classes are not two"
+    if sum(same_class(label, positive) for label in classes) != 1:
+        return "positive_class is not one of the classes"
     return None
 
 
@@ -131,6 +164,8 @@ def write_manifest(run_dir: Path, compiled: CompiledModel, feature_names: list[s
         accepts_nan=compiled.accepts_nan,
         feature_min=None if compiled.feature_min is None else list(compiled.feature_min),
         feature_max=None if compiled.feature_max is None else list(compiled.feature_max),
+        classes=None if compiled.classes is None else list(compiled.classes.labels),
+        positive_class=None if compiled.classes is None else compiled.classes.positive,
     )
     content = manifest.to_bytes()
     write_atomically(run_dir / MANIFEST_FILE, content)

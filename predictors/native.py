@@ -12,7 +12,8 @@ import xgboost
 from sklearn.base import is_classifier, is_regressor
 from threadpoolctl import ThreadpoolController
 
-from signalserve.predictors.errors import UnsupportedModelError
+from signalserve.predictors.classes import Classes, ClassLabel, classes_of, plain_label
+from signalserve.predictors.errors import DeclarationError, UnsupportedModelError
 from signalserve.predictors.kinds import Kind, Matrix
 
 _INNER = (
@@ -27,19 +28,25 @@ _REGRESSION = ("reg:", "count:", "survival:", "rank:", "binary:logitraw")
 
 
 class NativeModel:
-    """A fitted model as a function of a matrix [n, k] to scores [n]."""
+    """A fitted model as a function of a matrix [n, k] to scores [n].
 
-    def __init__(self, model: Any, feature_names: Sequence[str]) -> None:
+    `positive_class` is the declared class 1; None where nothing is declared. `classes` is None for a regressor.
+    """
+
+    def __init__(
+        self, model: Any, feature_names: Sequence[str], positive_class: ClassLabel | None = None
+    ) -> None:
         self.model = model
         self.feature_names = tuple(feature_names)
         _check_columns(model, self.feature_names)
-        self.kind, self._raw = _scorer(model, self.feature_names)
+        self.classes = _classes(model, positive_class)
+        self.kind, self._raw = _scorer(model, self.feature_names, self.classes)
         self._threads = ThreadpoolController()
         for part in walk(model):
             _one_thread(part)
 
     def scores(self, matrix: Matrix) -> Matrix:
-        """Probability of class 1 (the greater of the two classes), or a regressor's value: float64 [n]."""
+        """Probability of class 1, or a regressor's value: float64 [n]."""
         # OpenMP's number of threads belongs to the calling thread, so it is set here and not once for all
         with self._threads.limit(limits=1, user_api="openmp"):
             return np.asarray(self._raw(matrix), dtype=np.float64).reshape(-1)
@@ -82,7 +89,26 @@ def _one_thread(part: Any) -> None:
         part.n_jobs = 1
 
 
-def _scorer(model: Any, names: tuple[str, ...]) -> tuple[Kind, Callable[[Matrix], Any]]:
+def _classes(model: Any, declared: ClassLabel | None) -> Classes | None:
+    """The classes of a classifier; None for a regressor."""
+    name = type(model).__name__
+    if isinstance(model, xgboost.Booster):
+        if booster_objective(model) != "binary:logistic":
+            return None
+        classes = classes_of((0, 1), declared, name)
+        if classes.column != 1:
+            raise DeclarationError(f"a {name} gives the probability of label 1; positive_class can't be 0")
+        return classes
+    if not (is_classifier(model) or hasattr(model, "predict_proba")):
+        return None
+    if not hasattr(model, "predict_proba"):
+        raise UnsupportedModelError(f"{name} has no predict_proba; wrap it in CalibratedClassifierCV")
+    return classes_of(getattr(model, "classes_", ()), declared, name)
+
+
+def _scorer(
+    model: Any, names: tuple[str, ...], classes: Classes | None
+) -> tuple[Kind, Callable[[Matrix], Any]]:
     if isinstance(model, xgboost.Booster):
         return _booster_scorer(model)
     named = getattr(model, "feature_names_in_", None) is not None
@@ -90,17 +116,9 @@ def _scorer(model: Any, names: tuple[str, ...]) -> tuple[Kind, Callable[[Matrix]
     def frame(matrix: Matrix) -> Any:
         return pd.DataFrame(matrix, columns=list(names), copy=False) if named else matrix
 
-    if is_classifier(model) or hasattr(model, "predict_proba"):
-        if not hasattr(model, "predict_proba"):
-            raise UnsupportedModelError(
-                f"{type(model).__name__} has no predict_proba; wrap it in CalibratedClassifierCV"
-            )
-        classes = len(getattr(model, "classes_", ()))
-        if classes != 2:
-            raise UnsupportedModelError(
-                f"{type(model).__name__} knows {classes} classes; a score needs exactly two"
-            )
-        return "classifier", lambda matrix: model.predict_proba(frame(matrix))[:, 1]
+    if classes is not None:
+        column = classes.column
+        return "classifier", lambda matrix: model.predict_proba(frame(matrix))[:, column]
     if is_regressor(model) or hasattr(model, "predict"):
         return "regressor", lambda matrix: model.predict(frame(matrix))
     raise UnsupportedModelError(f"{type(model).__name__} has neither predict_proba nor predict")
@@ -121,6 +139,12 @@ def _booster_scorer(booster: xgboost.Booster) -> tuple[Kind, Callable[[Matrix], 
         return booster.predict(xgboost.DMatrix(matrix, feature_names=names, nthread=1))
 
     return kind, raw
+
+
+def greater_class(model: Any) -> ClassLabel | None:
+    """The second of a classifier's two classes, as models were sealed before class 1 was declared; else None."""
+    known = [] if isinstance(model, xgboost.Booster) else list(getattr(model, "classes_", ()))
+    return plain_label(known[1], type(model).__name__) if len(known) == 2 else None
 
 
 def booster_objective(booster: xgboost.Booster) -> str:

@@ -16,6 +16,7 @@ from typing import Any, cast
 import numpy as np
 
 from signalserve.predictors.contents import MANIFEST_FILE, Contents
+from signalserve.predictors.declared import NOTHING_DECLARED, Declared
 from signalserve.predictors.engine import input_dtype, onnx_scorer, open_session, refuse_external_data
 from signalserve.predictors.errors import IntegrityError, PredictorError, UnpickleRefusedError
 from signalserve.predictors.golden import GoldenRows
@@ -37,6 +38,7 @@ def open_predictor(
     expected_digest: str | None = None,
     unpickle: str = "verified",
     feature_names: Sequence[str] | None = None,
+    declared: Declared = NOTHING_DECLARED,
 ) -> Predictor:
     """Open a run directory's model.
 
@@ -44,7 +46,8 @@ def open_predictor(
         folder: the run directory, or a look at one that goes on.
         expected_digest: the artefact digest that the registry has; None trusts the folder's own manifest.
         unpickle: the policy, `never`, `verified` or `always`.
-        feature_names: the columns of a legacy folder, which has no manifest to say them.
+        feature_names: the columns of a legacy folder, which has no manifest to say them, and
+        declared: what its owner says of it.
 
     Raises:
         IntegrityError: a file is not what was sealed.
@@ -55,7 +58,7 @@ def open_predictor(
     contents = Contents.of(folder)
     run_dir = contents.folder
     if expected_digest is None and not (run_dir / MANIFEST_FILE).exists():
-        return _open_legacy(contents, unpickle, feature_names)
+        return _open_legacy(contents, unpickle, feature_names, declared)
     manifest = expected_manifest(contents, expected_digest)
     digest = contents.sha256(MANIFEST_FILE)
     golden = GoldenRows.from_bytes(read_verified(contents, GOLDEN_FILE, manifest))
@@ -81,7 +84,7 @@ def _onnx_predictor(content: bytes, manifest: Manifest, digest: str) -> Predicto
     session = open_session(content)
     kind = cast("Kind", manifest.kind)
     return Predictor(
-        onnx_scorer(session, kind),
+        onnx_scorer(session, kind, manifest.column),
         manifest.feature_names,
         dtype=input_dtype(session),
         **_facts(manifest, digest),
@@ -91,9 +94,13 @@ def _onnx_predictor(content: bytes, manifest: Manifest, digest: str) -> Predicto
 def _native_predictor(model: Any, manifest: Manifest, digest: str) -> Predictor:
     from signalserve.predictors.native import (
         NativeModel,  # brings scikit-learn and xgboost, which ONNX models do without
+        greater_class,
     )
 
-    native = NativeModel(model, manifest.feature_names)
+    if manifest.format == 1:
+        native = NativeModel(model, manifest.feature_names, greater_class(model))
+    else:
+        native = NativeModel(model, manifest.feature_names, manifest.positive_class)
     return Predictor(native.scores, manifest.feature_names, dtype=np.float64, **_facts(manifest, digest))
 
 
@@ -109,7 +116,9 @@ def _facts(manifest: Manifest, digest: str) -> dict[str, Any]:
     }
 
 
-def _open_legacy(contents: Contents, unpickle: str, feature_names: Sequence[str] | None) -> Predictor:
+def _open_legacy(
+    contents: Contents, unpickle: str, feature_names: Sequence[str] | None, declared: Declared
+) -> Predictor:
     run_dir = contents.folder
     if unpickle != "always":
         raise UnpickleRefusedError(
@@ -120,7 +129,9 @@ def _open_legacy(contents: Contents, unpickle: str, feature_names: Sequence[str]
         raise IntegrityError(f"{run_dir} has no manifest, and its meta.json does not name the columns")
     from signalserve.predictors.native import NativeModel  # as above
 
-    native = NativeModel(_unpickle(contents.read(MODEL_FILE), run_dir), feature_names)
+    native = NativeModel(
+        _unpickle(contents.read(MODEL_FILE), run_dir), feature_names, declared.positive_class
+    )
     return Predictor(
         native.scores,
         feature_names,
@@ -129,7 +140,8 @@ def _open_legacy(contents: Contents, unpickle: str, feature_names: Sequence[str]
         engine="native",
         engine_reason="legacy folder without a manifest",
         kind=native.kind,
-        accepts_nan=native.accepts_nan(np.zeros(len(feature_names))),
+        # nobody knows what it was fitted on
+        accepts_nan=bool(declared.accepts_nan) and native.accepts_nan(np.zeros(len(feature_names))),
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from signalserve.predictors.compile import CompiledModel, compile_model
+from signalserve.predictors.declared import NOTHING_DECLARED, Declared
 from signalserve.predictors.kinds import Matrix
 from signalserve.predictors.manifest import GOLDEN_FILE, ONNX_FILE, write_manifest
 
@@ -28,6 +29,7 @@ def seal_run_dir(
     reference: Matrix | None = None,
     *,
     seed: int = 0,
+    declared: Declared = NOTHING_DECLARED,
     before_manifest: Callable[[CompiledModel], None] | None = None,
 ) -> Sealed:
     """Write model.onnx (where it reproduces the golden rows), golden.npz and, last, manifest.json.
@@ -37,8 +39,9 @@ def seal_run_dir(
 
     Raises:
         UnsupportedModelError: the model can't give one score a row; nothing was written.
+        DeclarationError: as `compile_model` says; nothing was written.
     """
-    compiled = compile_model(model, feature_names, reference, seed=seed)
+    compiled = compile_model(model, feature_names, reference, seed=seed, declared=declared)
     if compiled.onnx is not None:
         (run_dir / ONNX_FILE).write_bytes(compiled.onnx)
     else:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from signalserve.predictors.contents import MANIFEST_FILE, META_FILE, Contents
+from signalserve.predictors.declared import Declared
 from signalserve.predictors.errors import PredictorError
 from signalserve.predictors.manifest import (
     MODEL_FILE,
@@ -184,8 +185,13 @@ class Artefact:
             if self.digest:
                 predictor = open_predictor(self._contents, expected_digest=self.digest, unpickle=unpickle)
             else:
-                columns = self.meta().feature_cols
-                predictor = open_predictor(self._contents, unpickle=unpickle, feature_names=columns)
+                meta = self.meta()
+                predictor = open_predictor(
+                    self._contents,
+                    unpickle=unpickle,
+                    feature_names=meta.feature_cols,
+                    declared=Declared.of(meta.extra),
+                )
         return self._described(predictor)
 
     def load(self) -> Any:

@@ -14,6 +14,7 @@ RegistryError
 │   │   ├── GateRefusedError       the evidence is not enough
 │   │   ├── NotAdoptedError        a legacy folder: no digest was ever taken
 │   │   ├── ArtefactError          the artefacts are missing or not what was registered
+│   │   │   └── DeclarationError   meta.json must say something of the model first
 │   │   └── NothingToRollBackToError
 │   └── StaleExpectationError      compare-and-set lost the race
 └── StorageError                   our side
@@ -132,6 +133,12 @@ class ArtefactError(PreconditionError):
     """The artefacts are missing, or are not what was registered."""
 
     reason = "ARTIFACT_INVALID"
+
+
+class DeclarationError(ArtefactError):
+    """The owner must declare something in meta.json (which class is class 1), or declared what is not so."""
+
+    reason = "DECLARATION_NEEDED"
 
 
 class NothingToRollBackToError(PreconditionError):

@@ -14,7 +14,7 @@ from signalserve.predictors.manifest import MODEL_FILE
 from signalserve.registry.answers import answered, commit
 from signalserve.registry.artefact import Artefact, Proof
 from signalserve.registry.entry import ModelRegistryEntry, Status
-from signalserve.registry.errors import ArtefactError, InvalidArgumentError
+from signalserve.registry.errors import ArtefactError, DeclarationError, InvalidArgumentError
 from signalserve.registry.events import Action
 from signalserve.registry.identifiers import check_name
 from signalserve.registry.lifecycle import first_step, step
@@ -46,8 +46,8 @@ class Registration(Retention):
         """Make the run directory of `meta.model_id` an entry of the registry.
 
         A folder without a manifest is sealed first: the model is compiled, golden rows and digests are written.
-        That opens its `model.joblib`, as the caller has just written it, unless `model` is given; `reference` is
-        a matrix [rows, features] of training rows for the golden rows. A `failed` entry needs no artefacts.
+        That opens its `model.joblib`, as the caller has just written it, unless `model` is given. A `failed` entry
+        needs no artefacts.
 
         Args:
             meta: the run's metadata; it is written to meta.json where the folder has none.
@@ -55,7 +55,8 @@ class Registration(Retention):
             keep: how many to keep per symbol, timeframe and model_type; older entries leave the index (never
                 production, pinned or the rollback target). None keeps all.
             model: the fitted model.
-            reference: training rows.
+            reference: the rows [rows, features] that the model was fitted on: golden rows are drawn from them, and if
+                they have missing values, the model takes such.
             error: what went wrong, for a failed run.
             request_id: a job's own id: where it has registered a model already, that model's entry is the answer
                 and nothing changes.
@@ -65,6 +66,7 @@ class Registration(Retention):
         Raises:
             InvalidArgumentError: a name can't be used, the id is taken, or the status is another.
             ArtefactError: the folder is not whole.
+            DeclarationError: meta.json must say which class the score is the probability of (`positive_class`).
             StorageError: nothing was registered.
         """
         first_step(status)
@@ -142,6 +144,8 @@ def _take_digest(
         fitted = model if model is not None else artefact.load()
         try:
             artefact.seal(fitted, reference)
+        except DeclarationError:
+            raise  # a line in meta.json mends it, and a guess would be served
         except ArtefactError as error:
             # registered all the same, as research code always could; it can't be promoted
             _log.warning("registry.not_servable", model_id=meta.model_id, why=str(error))

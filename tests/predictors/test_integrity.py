@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from signalserve.predictors.classes import same_class
 from signalserve.predictors.errors import (
     GoldenMismatchError,
     IntegrityError,
@@ -174,18 +175,65 @@ def test_garbage_is_no_manifest(content: bytes) -> None:
 _names = st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=6, unique=True)
 
 
-@given(_names, st.sampled_from(["onnx", "native"]), st.text(max_size=30), st.booleans())
-def test_a_manifest_survives_the_round_trip(names: list[str], engine: str, reason: str, nan: bool) -> None:
-    files = {"model.joblib": "0" * 64, "golden.npz": "1" * 64, "model.onnx": "2" * 64}
+_label = st.one_of(st.text(max_size=10), st.booleans(), st.integers(-5, 5), st.floats(-5, 5))
+_two = st.lists(_label, min_size=2, max_size=2, unique_by=lambda label: json.dumps(label))
+_FILES = {"model.joblib": "0" * 64, "golden.npz": "1" * 64, "model.onnx": "2" * 64}
+
+
+@given(
+    names=_names,
+    engine=st.sampled_from(["onnx", "native"]),
+    reason=st.text(max_size=30),
+    nan=st.booleans(),
+    classes=_two.filter(lambda two: not same_class(*two)),
+    column=st.integers(0, 1),
+)
+def test_a_manifest_survives_the_round_trip(
+    names: list[str], engine: str, reason: str, nan: bool, classes: list[Any], column: int
+) -> None:
+    kind, low = "classifier", [0.5] * len(names)
     manifest = Manifest(
-        files, names, schema_hash(names), engine, reason, "classifier", nan, [0.5] * len(names), None
+        _FILES,
+        names,
+        schema_hash(names),
+        engine,
+        reason,
+        kind,
+        nan,
+        low,
+        None,
+        classes,
+        classes[column],
     )
-    assert Manifest.from_bytes(manifest.to_bytes()) == manifest
+    again = Manifest.from_bytes(manifest.to_bytes())
+    assert again == manifest
+    assert again.column == column
+
+
+@pytest.mark.parametrize(
+    ("kind", "classes", "positive"),
+    [
+        ("classifier", None, None),
+        ("classifier", ["a", "b"], None),
+        ("classifier", ["a", "b"], "c"),
+        ("classifier", ["a", "b", "c"], "a"),
+        ("classifier", [1, 1.0], 1),
+        ("classifier", [0, 1], True),
+        ("classifier", [0, [1]], 0),
+        ("regressor", [0, 1], 1),
+    ],
+)
+def test_a_manifest_whose_classes_say_no_class_1_is_refused(kind: str, classes: Any, positive: Any) -> None:
+    manifest = Manifest(
+        _FILES, ["a"], schema_hash(["a"]), "onnx", "", kind, False, None, None, classes, positive
+    )
+    with pytest.raises(IntegrityError, match="class"):
+        Manifest.from_bytes(manifest.to_bytes())
 
 
 @given(st.sampled_from(["../x", "/etc/passwd", "a/b", "a\\b", "", ".."]))
 def test_a_manifest_that_names_files_elsewhere_is_refused(name: str) -> None:
     files = {"model.joblib": "0" * 64, "golden.npz": "1" * 64, "model.onnx": "2" * 64, name: "3" * 64}
-    manifest = Manifest(files, ["a"], schema_hash(["a"]), "onnx", "", "classifier", False, None, None)
+    manifest = Manifest(files, ["a"], schema_hash(["a"]), "onnx", "", "regressor", False, None, None)
     with pytest.raises(IntegrityError, match="files"):
         Manifest.from_bytes(manifest.to_bytes())

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xgboost
-from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
 from signalserve.predictors.compile import compile_model
@@ -101,31 +101,6 @@ def test_half_of_the_golden_rows_of_a_tree_model_stand_on_splits(fitted: dict[st
     edges = {(column, beside(t, which)) for column, t in split_points(fitted["rf"]) for which in range(5)}
     on_edge = [any((column, value) in edges for column, value in enumerate(row)) for row in golden.rows]
     assert sum(on_edge) >= 128
-
-
-def test_a_model_trained_on_missing_values_takes_them_and_one_that_was_not_refuses(tmp_path: Path) -> None:
-    X, y, _ = training_data()
-    holes = X.copy()
-    holes[::5, 2] = np.nan
-    takes = open_predictor(
-        sealed(tmp_path / "takes", HistGradientBoostingClassifier(max_iter=5).fit(holes, y), holes)
-    )
-    assert takes.accepts_nan
-    assert np.isfinite(takes.predict(holes[:5])).all()
-    refuses = open_predictor(sealed(tmp_path / "refuses", RandomForestClassifier(5).fit(X, y), X))
-    with pytest.raises(InputError) as caught:
-        refuses.predict(holes[:5])
-    assert (caught.value.reason, caught.value.row, caught.value.column) == ("NAN_VALUE", 0, "feature_2")
-
-
-def test_an_xgboost_model_takes_missing_values_as_the_native_one_does(
-    fitted: dict[str, Any], tmp_path: Path
-) -> None:
-    X = training_data()[0].copy()
-    X[::3, 1] = np.nan
-    predictor = open_predictor(sealed(tmp_path / "xgb", fitted["xgb"], training_data()[0]))
-    assert predictor.accepts_nan
-    assert np.max(np.abs(predictor.predict(X) - native(fitted["xgb"], X))) <= 1e-6
 
 
 @pytest.mark.parametrize(
