@@ -93,7 +93,10 @@ def compile_model(
 
 def _ask(native: NativeModel, rows: Matrix, splits: Splits, seed: int, *, with_nan: bool) -> GoldenRows:
     inputs = golden_inputs(rows, splits, seed=seed, with_nan=with_nan)
-    scores = native.scores(inputs)
+    try:
+        scores = native.scores(inputs)
+    except Exception as error:
+        raise UnsupportedModelError(f"the model does not answer: {_first_line(error)}") from error
     if not np.isfinite(scores).all():
         raise UnsupportedModelError("the model gives scores that are no finite numbers")
     return GoldenRows(inputs, scores)

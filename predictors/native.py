@@ -99,7 +99,7 @@ def _classes(model: Any, declared: ClassLabel | None) -> Classes | None:
         if classes.column != 1:
             raise DeclarationError(f"a {name} gives the probability of label 1; positive_class can't be 0")
         return classes
-    if not (is_classifier(model) or hasattr(model, "predict_proba")):
+    if not (_is_a(is_classifier, model) or hasattr(model, "predict_proba")):
         return None
     if not hasattr(model, "predict_proba"):
         raise UnsupportedModelError(f"{name} has no predict_proba; wrap it in CalibratedClassifierCV")
@@ -119,9 +119,16 @@ def _scorer(
     if classes is not None:
         column = classes.column
         return "classifier", lambda matrix: model.predict_proba(frame(matrix))[:, column]
-    if is_regressor(model) or hasattr(model, "predict"):
+    if _is_a(is_regressor, model) or hasattr(model, "predict"):
         return "regressor", lambda matrix: model.predict(frame(matrix))
     raise UnsupportedModelError(f"{type(model).__name__} has neither predict_proba nor predict")
+
+
+def _is_a(question: Callable[[Any], bool], model: Any) -> bool:
+    try:
+        return question(model)
+    except AttributeError:  # no estimator of scikit-learn: its methods say what it is
+        return False
 
 
 def _booster_scorer(booster: xgboost.Booster) -> tuple[Kind, Callable[[Matrix], Any]]:

@@ -6,16 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import structlog
-
 from signalserve.common.files import sha256_hex
+from signalserve.common.log import LibraryLog
 from signalserve.registry.errors import RequestIdReusedError
 from signalserve.registry.events import Event, canonical, json_safe
 from signalserve.registry.plans import Transition
 from signalserve.registry.state import RegistryState
 from signalserve.registry.store import Draft, Transaction
 
-_log = structlog.get_logger("registry")
+_log = LibraryLog("registry")
 
 
 @dataclass(frozen=True)

@@ -35,9 +35,10 @@ from signalserve.predictors.opening import open_predictor
 from signalserve.predictors.predictor import Predictor
 from signalserve.registry.description import Description, second_row_text
 from signalserve.registry.entry import ModelRegistryEntry, Status
-from signalserve.registry.errors import ArtefactError, NotAdoptedError
+from signalserve.registry.errors import ArtefactError, no_digest
 from signalserve.registry.metadata import ModelMetadata
 from signalserve.registry.sealing import as_artefact_error, seal
+from signalserve.registry.state import RegistryState
 
 if TYPE_CHECKING:
     from signalserve.predictors.seal import Sealed
@@ -62,12 +63,16 @@ class Proof:
 
 
 class Artefact:
-    """One entry's folder, and the digest that the log has of it; empty for none."""
+    """One entry's folder, and the digest that the log has of it; empty for none.
 
-    def __init__(self, folder: Path, entry: ModelRegistryEntry, digest: str) -> None:
+    `not_servable` is why it will not be served, where its registration found so.
+    """
+
+    def __init__(self, folder: Path, entry: ModelRegistryEntry, digest: str, not_servable: str = "") -> None:
         self.folder = folder
         self.entry = entry
         self.digest = digest
+        self.not_servable = not_servable
         self._contents = Contents(folder)
 
     @property
@@ -176,11 +181,12 @@ class Artefact:
 
         Raises:
             NotAdoptedError: a legacy folder, and `unpickle` is not `always`.
+            NotServableError: likewise, and its registration found that it gives no score.
             ArtefactError: the files are not what was registered, or the model does not give its golden scores.
         """
         if not self.digest and (unpickle != "always" or self.is_sealed):
             # a manifest that nobody registered vouches for nothing
-            raise NotAdoptedError(self.entry.model_id)
+            raise no_digest(self.entry.model_id, self.not_servable)
         with self._as_artefact_error():
             if self.digest:
                 predictor = open_predictor(self._contents, expected_digest=self.digest, unpickle=unpickle)
@@ -246,14 +252,22 @@ class Artefact:
                     if thorough:
                         verify_files(self._contents, self.digest)
                         warnings += self._changed()
-                elif thorough:
+                elif thorough and not self.not_servable:
                     warnings.append("legacy folder: no digest was taken; it is served once adopted")
             except PredictorError as error:
                 problems.append(f"{self.entry.model_id}: {error}")
         if not failed and not self.digest:
-            engine, reason = "legacy", "no digest was taken; `signalserve registry adopt` takes one"
+            engine = "legacy"
+            reason = self.not_servable or "no digest was taken; `signalserve registry adopt` takes one"
+        if thorough and self.not_servable:
+            warnings.append(f"it will not be served: {self.not_servable}")
         return Description(
-            self.digest, engine, reason, tuple(dict.fromkeys(problems)), tuple(dict.fromkeys(warnings))
+            self.digest,
+            engine,
+            reason,
+            tuple(dict.fromkeys(problems)),
+            tuple(dict.fromkeys(warnings)),
+            self.not_servable,
         )
 
     def importances(self) -> list[tuple[str, float]]:
@@ -308,7 +322,7 @@ class Artefact:
 
     def _needed(self) -> str:
         if not self.digest:
-            raise NotAdoptedError(self.entry.model_id)
+            raise no_digest(self.entry.model_id, self.not_servable)
         return self.digest
 
     def _as_artefact_error(self) -> AbstractContextManager[None]:
@@ -326,6 +340,12 @@ class Artefacts:
     def of(self, entry: ModelRegistryEntry, digest: str) -> Artefact:
         """A fresh look at an entry's files."""
         return Artefact(self.folder(entry), entry, digest)
+
+    def seen(self, state: RegistryState, entry: ModelRegistryEntry) -> Artefact:
+        """As `of`, with what a state knows of the entry."""
+        model_id = entry.model_id
+        known = state.digests.get(model_id, ""), state.not_servable.get(model_id, "")
+        return Artefact(self.folder(entry), entry, *known)
 
     def folder(self, entry: ModelRegistryEntry) -> Path:
         """The folder of an entry: `{base_dir}/{model_id}` first, then its `path`, which may be stale.

@@ -12,7 +12,8 @@ class Description:
     """What there is to say of an entry's files; false in a condition where they can't be used.
 
     `engine` is `legacy` where no digest was ever taken, empty where there is nothing to serve. `problems` stop
-    the model from serving; `warnings` are what does not: an importance file that was edited, say.
+    the model from serving; `warnings` are what does not: an importance file that was edited, say. `not_servable` is
+    why the model will not be served, as its registration found: its files may be whole all the same.
     """
 
     digest: str = ""
@@ -20,6 +21,7 @@ class Description:
     engine_reason: str = ""
     problems: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    not_servable: str = ""
 
     def __bool__(self) -> bool:
         return not self.problems

@@ -14,7 +14,8 @@ RegistryError
 │   │   ├── GateRefusedError       the evidence is not enough
 │   │   ├── NotAdoptedError        a legacy folder: no digest was ever taken
 │   │   ├── ArtefactError          the artefacts are missing or not what was registered
-│   │   │   └── DeclarationError   meta.json must say something of the model first
+│   │   │   ├── DeclarationError   meta.json must say something of the model first
+│   │   │   └── NotServableError   its registration found that it gives no score
 │   │   └── NothingToRollBackToError
 │   └── StaleExpectationError      compare-and-set lost the race
 └── StorageError                   our side
@@ -139,6 +140,19 @@ class DeclarationError(ArtefactError):
     """The owner must declare something in meta.json (which class is class 1), or declared what is not so."""
 
     reason = "DECLARATION_NEEDED"
+
+
+class NotServableError(ArtefactError):
+    """No digest was taken, because the model can't give one score a row."""
+
+    reason = "MODEL_NOT_SERVABLE"
+
+
+def no_digest(model_id: str, why: str) -> PreconditionError:
+    """The error for a model without a digest; `why` is what its registration found, empty where nobody looked."""
+    if not why:
+        return NotAdoptedError(model_id)
+    return NotServableError(f"{model_id} can't be served: {why}", metadata={"model_id": model_id})
 
 
 class NothingToRollBackToError(PreconditionError):

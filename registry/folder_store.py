@@ -25,10 +25,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import structlog
 from filelock import FileLock, Timeout
 
 from signalserve.common.files import read_regular, sha256_hex, write_atomically
+from signalserve.common.log import LibraryLog
 from signalserve.common.moments import utc_now
 from signalserve.registry.entry import ModelRegistryEntry
 from signalserve.registry.errors import RegistryBusyError, RegistryMissingError, StorageError
@@ -44,7 +44,7 @@ _REMEMBERED = 8
 _RESTS_SECONDS = 0.15
 _SETTLED_AGE_SECONDS = 2.0
 
-_log = structlog.get_logger("registry")
+_log = LibraryLog("registry")
 
 
 class FolderStore:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import structlog
 
+from signalserve.common.log import LibraryLog
 from signalserve.registry.artefact import Artefacts, LoadedModel
 from signalserve.registry.description import Description
 from signalserve.registry.entry import ModelRegistryEntry
@@ -20,7 +20,7 @@ from signalserve.registry.gate import Gate
 from signalserve.registry.metadata import ModelMetadata
 from signalserve.registry.registry import open_registry
 
-_log = structlog.get_logger("registry")
+_log = LibraryLog("registry")
 
 
 def register_model(
@@ -117,9 +117,10 @@ def validate_registry_entry(
 
     `digest` None looks the digest up in the event log. Nothing is unpickled.
     """
+    artefacts = Artefacts(base_dir)
     if digest is None:
-        digest = open_registry(base_dir).state.digests.get(entry.model_id, "")
-    return Artefacts(base_dir).of(entry, digest).describe(thorough=True)
+        return artefacts.seen(open_registry(base_dir).state, entry).describe(thorough=True)
+    return artefacts.of(entry, digest).describe(thorough=True)
 
 
 def promote_model(

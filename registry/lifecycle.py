@@ -38,11 +38,11 @@ from signalserve.registry.entry import ModelRegistryEntry, Status
 from signalserve.registry.errors import (
     InProductionError,
     InvalidArgumentError,
-    NotAdoptedError,
     NothingToRollBackToError,
     PreconditionError,
     QuarantinedError,
     WrongStatusError,
+    no_digest,
 )
 from signalserve.registry.events import Action, StatusChange
 from signalserve.registry.gate import Decision, Gate, NoGate
@@ -83,7 +83,7 @@ def _unused_id(case: Case) -> None:
 
 def _digest(case: Case) -> None:
     if not case.state.digests.get(case.entry.model_id):
-        raise NotAdoptedError(case.entry.model_id)
+        raise no_digest(case.entry.model_id, case.state.not_servable.get(case.entry.model_id, ""))
 
 
 def _gate(case: Case) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import structlog
-
 from signalserve.common.key import Key
+from signalserve.common.log import LibraryLog
 from signalserve.registry.answers import Committed, answered, commit, decide_and_commit
 from signalserve.registry.artefact import Proof
 from signalserve.registry.entry import ModelRegistryEntry, Status
@@ -33,7 +32,7 @@ from signalserve.registry.store import Origin
 
 OnProof = Callable[[str, Proof], None]
 
-_log = structlog.get_logger("registry")
+_log = LibraryLog("registry")
 
 
 class Moves(Parts):

@@ -59,7 +59,7 @@ class Parts:
         Raises:
             UnknownModelError: there is no such model.
         """
-        return self.artefacts.of(entry_of(state, model_id), state.digests.get(model_id, ""))
+        return self.artefacts.seen(state, entry_of(state, model_id))
 
     def artefact(self, model_id: str) -> Artefact:
         """As `artefact_of`, by the present state."""

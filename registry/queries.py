@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-import structlog
-
 from signalserve.common.key import Key
+from signalserve.common.log import LibraryLog
 from signalserve.registry.artefact import LoadedModel
 from signalserve.registry.description import Description, second_row_text
 from signalserve.registry.entry import ModelRegistryEntry, Status, newest_first
@@ -17,7 +16,7 @@ from signalserve.registry.store import View
 
 _USABLE = (Status.SUCCESS, Status.CANDIDATE, Status.PRODUCTION)
 
-_log = structlog.get_logger("registry")
+_log = LibraryLog("registry")
 
 
 def select(

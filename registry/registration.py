@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import structlog
 
+from signalserve.common.log import LibraryLog
 from signalserve.common.moments import parse_moment, second_text, utc_now
 from signalserve.predictors.contents import META_FILE
 from signalserve.predictors.manifest import MODEL_FILE
+from signalserve.predictors.trial import tried_in_fresh_process
 from signalserve.registry.answers import answered, commit
 from signalserve.registry.artefact import Artefact, Proof
 from signalserve.registry.entry import ModelRegistryEntry, Status
@@ -24,7 +26,7 @@ from signalserve.registry.retention import Retention
 from signalserve.registry.state import RegistryState
 from signalserve.registry.store import Origin
 
-_log = structlog.get_logger("registry")
+_log = LibraryLog("registry")
 
 
 class Registration(Retention):
@@ -44,6 +46,10 @@ class Registration(Retention):
         via: str = "python",
     ) -> ModelRegistryEntry:
         """Make the run directory of `meta.model_id` an entry of the registry.
+
+        A model that is served natively is also tried in a fresh process, at most a minute long. One that will not be
+        served (it gives no one score a row, or its class is nowhere but in this process) is registered all the same: a
+        warning in the log, its event and every listing say why.
 
         A folder without a manifest is sealed first: the model is compiled, golden rows and digests are written.
         That opens its `model.joblib`, as the caller has just written it, unless `model` is given. A `failed` entry
@@ -92,6 +98,8 @@ class Registration(Retention):
         )
         if good:
             digest, detail = _take_digest(self.artefacts.of(entry, ""), meta, model, reference)
+            if why := _not_servable(detail):
+                _log.warning("registry.not_servable", model_id=meta.model_id, why=why)
         else:
             digest, detail = "", {"error": error or str(meta.extra.get("error", ""))}
         with self.store.transaction(Origin(actor, via, request_id=request_id)) as transaction:
@@ -121,8 +129,11 @@ class Registration(Retention):
         step(Action.ADOPT, artefact.entry)  # before anything is unpickled
         artefact.meta()
         proof = artefact.adopt()
+        detail = _engine(artefact, proof)
+        if why := _not_servable(detail):
+            _log.warning("registry.not_servable", model_id=model_id, why=why)
         with self.store.transaction(Origin(actor, via, reason)) as transaction:
-            transaction.commit(plan_adopt(transaction.state, model_id, proof.digest, _engine(proof)))
+            transaction.commit(plan_adopt(transaction.state, model_id, proof.digest, detail))
         _log.info(
             "registry.adopted", model_id=model_id, engine=proof.manifest.engine, digest=proof.digest[:12]
         )
@@ -148,14 +159,24 @@ def _take_digest(
             raise  # a line in meta.json mends it, and a guess would be served
         except ArtefactError as error:
             # registered all the same, as research code always could; it can't be promoted
-            _log.warning("registry.not_servable", model_id=meta.model_id, why=str(error))
-            return "", {"not_sealed": str(error)} | _tested(meta)
+            why = str(error).removeprefix(f"{meta.model_id}: ")
+            return "", {"not_sealed": why} | _tested(meta)
     proof = artefact.adopt()
-    return proof.digest, _engine(proof) | _tested(meta)
+    return proof.digest, _engine(artefact, proof) | _tested(meta)
 
 
-def _engine(proof: Proof) -> dict[str, Any]:
-    return {"engine": proof.manifest.engine, "engine_reason": proof.manifest.engine_reason}
+def _engine(artefact: Artefact, proof: Proof) -> dict[str, Any]:
+    """Which engine serves the model, and whether it does so where nothing of this process is loaded."""
+    detail = {"engine": proof.manifest.engine, "engine_reason": proof.manifest.engine_reason}
+    if proof.predictor is None:  # what was opened from its ONNX form needs nothing else
+        why = tried_in_fresh_process(artefact.folder, proof.digest)
+        if why:
+            detail["not_servable"] = why
+    return detail
+
+
+def _not_servable(detail: Mapping[str, Any]) -> str:
+    return str(detail.get("not_sealed") or detail.get("not_servable") or "")
 
 
 def _tested(meta: ModelMetadata) -> dict[str, Any]:

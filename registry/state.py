@@ -12,7 +12,8 @@ The rules that this module keeps:
 6. `evidence` holds the record of each model's last evaluation, until it is archived: what comes back is
    evaluated anew. `looks` are the spans of bars on which a key's models were measured, by an evaluation or, as
    they were registered, by their training; they stay when the models go.
-7. Nothing here reads a file or a clock.
+7. `not_servable` says why a model will not be served, where its registration or adoption found so.
+8. Nothing here reads a file or a clock.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class RegistryState:
     used_ids: set[str] = field(default_factory=set)
     evidence: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     looks: dict[Key, tuple[Look, ...]] = field(default_factory=dict)
+    not_servable: dict[str, str] = field(default_factory=dict)
 
     def copy(self) -> RegistryState:
         """An independent copy; entries and events are frozen and shared."""
@@ -67,6 +69,7 @@ class RegistryState:
             set(self.used_ids),
             dict(self.evidence),
             dict(self.looks),
+            dict(self.not_servable),
         )
 
     def production(self, key: Key) -> str | None:
@@ -149,6 +152,8 @@ class RegistryState:
             self._apply_change(event, change.model_id, Key(change.symbol, change.timeframe), change.after)
             if change.digest:
                 self.digests[change.model_id] = change.digest
+        if event.action in (Action.REGISTER, Action.ADOPT):
+            self._take_trial(event)
         if event.action == Action.EVALUATE and event.evidence is not None:
             self.take_evidence(event.evidence["challenger"], Key(*detail["key"]), event.evidence["evidence"])
         elif "tested" in detail:
@@ -166,6 +171,13 @@ class RegistryState:
         self.evidence[model_id] = record
         self._looked(key, Look(model_id, record["window_start"], record["window_end"], evaluation=True))
 
+    def _take_trial(self, event: Event) -> None:
+        for change in event.changes:
+            why = str(event.detail.get("not_sealed") or event.detail.get("not_servable") or "")
+            self.not_servable.pop(change.model_id, None)
+            if why:
+                self.not_servable[change.model_id] = why.removeprefix(f"{change.model_id}: ")
+
     def _looked(self, key: Key, look: Look) -> None:
         self.looks[key] = (*self.looks.get(key, ()), look)
 
@@ -175,6 +187,7 @@ class RegistryState:
             self.entries.pop(model_id, None)
             self.digests.pop(model_id, None)
             self.evidence.pop(model_id, None)
+            self.not_servable.pop(model_id, None)
             self.quarantined.discard(model_id)
             self.history[key] = tuple(other for other in stack if other != model_id)
             return

@@ -160,7 +160,7 @@ class Loader:
         digest = state.digests.get(entry.model_id, "")
         predictor = self._proven.get((entry.model_id, digest))
         if predictor is None:
-            predictor = self._artefacts.of(entry, digest).open(unpickle=self._choice.unpickle)
+            predictor = self._artefacts.seen(state, entry).open(unpickle=self._choice.unpickle)
         row_seconds = _warm(predictor)
         _log.info(
             "model.loaded",

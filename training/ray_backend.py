@@ -17,8 +17,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
+from signalserve.common.log import LibraryLog
 from signalserve.training.backends import GRACE_SECONDS, BackendError, Inbox, Job, Outcome, Result
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ _RETRIES = 3
 _STARTS = 3
 _OBJECT_STORE_BYTES = 128 * 1024 * 1024  # results are small
 
-_log = structlog.get_logger("retrain")
+_log = LibraryLog("retrain")
 
 
 class RayBackend:

@@ -17,9 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import structlog
 from filelock import FileLock, Timeout
 
+from signalserve.common.log import LibraryLog
 from signalserve.common.moments import in_utc, utc_now
 from signalserve.config.evidence import RetrainPolicy, RetrainSettings
 from signalserve.config.settings import ConfigError, Settings
@@ -36,7 +36,7 @@ _LONGEST_SLEEP = 60.0
 
 Slot = tuple[RetrainPolicy, datetime]
 
-_log = structlog.get_logger("retrain")
+_log = LibraryLog("retrain")
 
 
 class RetrainBusyError(Exception):

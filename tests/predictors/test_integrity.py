@@ -53,6 +53,13 @@ def make(path: Path, model: Any) -> Path:
     return path
 
 
+def resealed(folder: Path, name: str) -> None:
+    """Write into the manifest what a file's digest is now."""
+    values = json.loads((folder / "manifest.json").read_text())
+    values["files"][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(values))
+
+
 @pytest.mark.parametrize("name", ["model.onnx", "golden.npz", "model.joblib"])
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "remove"])
 def test_a_damaged_file_is_refused(folder: Path, name: str, damage: str) -> None:
@@ -114,9 +121,7 @@ def test_a_pickle_bomb_in_place_of_the_model_is_never_opened(
 
 def test_a_golden_file_that_holds_objects_is_refused(folder: Path) -> None:
     np.savez(folder / "golden.npz", rows=np.array([{}], dtype=object), scores=np.zeros(1))
-    values = json.loads((folder / "manifest.json").read_text())
-    values["files"]["golden.npz"] = hashlib.sha256((folder / "golden.npz").read_bytes()).hexdigest()
-    (folder / "manifest.json").write_text(json.dumps(values))
+    resealed(folder, "golden.npz")
     with pytest.raises(IntegrityError, match="golden"):
         open_predictor(folder)
 
@@ -126,9 +131,7 @@ def test_a_model_that_no_longer_gives_its_golden_scores_is_refused(
 ) -> None:
     other = make(tmp_path / "other", fitted["extra_trees"])
     shutil.copy(other / "model.onnx", folder / "model.onnx")
-    values = json.loads((folder / "manifest.json").read_text())
-    values["files"]["model.onnx"] = hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
-    (folder / "manifest.json").write_text(json.dumps(values))
+    resealed(folder, "model.onnx")
     with pytest.raises(GoldenMismatchError, match="golden rows"):
         open_predictor(folder)
 
