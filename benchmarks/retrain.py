@@ -56,6 +56,7 @@ def seconds_of(folder: Path, processes: int, symbols: int) -> float:
     """Wall time of a retrain of every symbol."""
     settings = settings_of(folder, processes)
     shutil.rmtree(settings.ml.models_dir.parent, ignore_errors=True)
+    settings.ml.models_dir.mkdir(parents=True)
     began = time.perf_counter()
     results = Retrain(settings, settings.retrain.policies, Inbox()).once()
     seconds = time.perf_counter() - began

@@ -50,7 +50,7 @@ def retrain(
     Without --once it runs until Ctrl-C or SIGTERM, and starts each policy at its slots; of slots that were
     missed the newest is caught up. Each result is a line of runs.jsonl in retrain.output_dir. A promote that
     the gate refuses is no failure. With --json each result is a JSON object a line. Exit code 1: a job failed,
-    or another retrain is at work; 130: interrupted.
+    another retrain is at work, or there is no registry (`signalserve registry init` makes one); 130: interrupted.
     """
     settings = load_settings(config)
     if not settings.retrain.policies:
@@ -64,8 +64,10 @@ def retrain(
     # these take seconds to import, and other commands don't need them
     from signalserve.training.backends import BackendError, Inbox
     from signalserve.training.retrain import Retrain, RetrainBusyError, choose_policies
+    from signalserve.training.retrain_job import registry_of
 
     policies = choose_policies(settings, policy or ())
+    registry_of(settings).store.check()  # a slip of the pen in ml.models_dir makes no new registry
     if dry_run:
         _show_plan(settings, policies, once=once, json_output=json_output)
         return

@@ -198,12 +198,8 @@ class EventLog:
                     self._offset, self._inode, self._last = 0, status.st_ino, None
                 stream.seek(self._offset)
                 content = stream.read()
-        except FileNotFoundError as error:
-            if self._offset:  # a log only grows: its disk has gone, or somebody destroyed it
-                raise RegistryMissingError(
-                    f"{self.path} has gone; it had revision {self._last.revision if self._last else 0}. Bring it back "
-                    "(is its disk there?), or start again on what is left of the registry"
-                ) from error
+        except FileNotFoundError:
+            self.check()
             return False, []
         except OSError as error:
             raise StorageError(f"{self.path}: {error.strerror or error}") from error
@@ -211,6 +207,18 @@ class EventLog:
         events = [self._next(line) for line in whole.splitlines()]
         self._offset += len(whole)
         return restarted, events
+
+    def check(self) -> None:
+        """See that a log that was read before is still there: a log only grows.
+
+        Raises:
+            RegistryMissingError: its disk has gone, or somebody destroyed it.
+        """
+        if self._offset and not self.path.exists():
+            raise RegistryMissingError(
+                f"{self.path} has gone; it had revision {self._last.revision if self._last else 0}. Bring it back "
+                "(is its disk there?), or start again on what is left of the registry"
+            )
 
     def _next(self, line: bytes) -> Event:
         after = self._last.revision if self._last else 0

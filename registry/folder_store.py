@@ -55,6 +55,7 @@ class FolderStore:
         self.index_path = self.base_dir / INDEX_FILE
         self.log_path = self.base_dir / LOG_FILE
         self._mutex = threading.RLock()
+        self._was_there = False
         self._held_models = False
         self._forget()
 
@@ -71,15 +72,20 @@ class FolderStore:
         return str(self.base_dir)
 
     def check(self) -> None:
-        """See that there is a registry, be it an empty folder.
+        """See that there is a registry, be it an empty folder where none was known to hold anything.
 
         Raises:
-            RegistryMissingError: there is none.
+            RegistryMissingError: there is none, or it has gone: what is there is its mount point.
         """
         if not self.base_dir.is_dir():
             raise RegistryMissingError(
                 f"there is no registry at {self.base_dir}: is its disk there? `signalserve registry init` "
                 "makes a new one"
+            )
+        self._events.check()
+        if self._held_models and not (self.log_path.exists() or self.index_path.exists()):
+            raise RegistryMissingError(
+                f"{self.index_path} has gone, and there is no event log: is the registry's disk there?"
             )
 
     def signature(self) -> Hashable:
@@ -90,9 +96,12 @@ class FolderStore:
         """The log's events after a revision; reads the log anew, beside whoever writes.
 
         Raises:
+            RegistryMissingError: it was there before and has gone.
             StorageError: it can't be read, or is no whole chain.
         """
         _, events = EventLog(self.log_path).read_new()
+        if not events:
+            self.view()  # which knows what was there before
         return events[since:] if since else events
 
     def view(self, *, wait: bool = False) -> View:
@@ -101,19 +110,20 @@ class FolderStore:
         With `wait`, an index that someone is writing in place is waited for, up to some seconds.
 
         Raises:
-            RegistryMissingError: it had models before and has gone.
+            RegistryMissingError: it was there before and has gone.
             StorageError: the log or the index can't be read, or the log is no whole chain.
         """
         with self._mutex:
-            if self._held_models:
+            if self._was_there:
                 self.check()
+            self._was_there = self._was_there or self.base_dir.is_dir()
             while True:
                 self._catch_up()
                 content = self._read_index(wait=wait)
                 if self._catch_up() == 0:  # no writer in between: index and log belong together
                     view = self._merged(content)[0]
                     if self._held_models and content is None and not view.state.revision:
-                        raise RegistryMissingError(f"{self.index_path} has gone, and there is no event log")
+                        self.check()
                     self._held_models = bool(view.state.entries)
                     return view
 

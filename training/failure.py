@@ -31,6 +31,7 @@ def register_failure(
     if earlier is not None and earlier.changes:
         return earlier.changes[0].model_id
     try:
+        registry.store.check()  # a job that fails because the registry has gone makes no new one
         with new_run(base, symbol, timeframe, model_type) as run:
             meta = ModelMetadata(
                 model_id=run.model_id,

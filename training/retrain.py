@@ -119,17 +119,21 @@ class Retrain:
         """Run every policy now: for the slot that is due, or for this moment.
 
         Raises:
-            RetrainBusyError, ConfigError, BackendError: nothing was run.
+            RegistryMissingError, RetrainBusyError, ConfigError, BackendError: nothing was run.
         """
+        self._registry.store.check()
         with exclusive(self._folder):
             return self._run_batch(once_slots(self._settings, self._policies, self._clock()))
 
     def forever(self) -> list[JobResult]:
         """Run each slot as it comes due, and give the results of a batch that was interrupted.
 
+        A registry that goes away later fails the jobs of that time.
+
         Raises:
-            RetrainBusyError, ConfigError, BackendError: as for `once`.
+            RegistryMissingError, RetrainBusyError, ConfigError, BackendError: as for `once`.
         """
+        self._registry.store.check()
         with exclusive(self._folder):
             results: list[JobResult] = []
             while not self._inbox.stopped:

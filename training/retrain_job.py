@@ -169,6 +169,7 @@ def _train(run: _Run) -> str:
     """The registered model; the one of an earlier attempt where its request_id is in the log."""
     from signalserve.training.run import train
 
+    run.registry.store.check()  # a training makes a registry where there is none; that is no retrain's to do
     try:
         request = training_request(run.settings, run.job)
     except TrainingRequestError as error:

@@ -31,6 +31,7 @@ WEEKLY = {"name": "weekly", "symbols": ["*"], "model_type": "logreg"}
 @pytest.fixture
 def config(tmp_path: Path) -> Callable[..., Path]:
     (tmp_path / "bars").mkdir()
+    (tmp_path / "models").mkdir()
 
     def write(*policies: dict[str, Any], **retrain: Any) -> Path:
         path = tmp_path / "system.yml"
@@ -135,7 +136,23 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(
     assert [(row["key"], row["now"], row["auto_promote"]) for row in found["jobs"]] == [
         ("AAA/15m", True, True)
     ]
-    assert sorted(item.name for item in tmp_path.iterdir()) == ["bars", "system.yml"]
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["bars", "models", "system.yml"]
+    assert not any((tmp_path / "models").iterdir())
+
+
+@pytest.mark.parametrize("how", ["--once", "--dry-run"])
+def test_a_registry_that_is_not_there_ends_it_with_what_to_do(
+    how: str, config: Write, bars: Write, tmp_path: Path
+) -> None:
+    bars("AAA")
+    path = config(WEEKLY)
+    (tmp_path / "models").rename(tmp_path / "elsewhere")
+    command = [sys.executable, "-m", "signalserve.cli.main", "retrain", how, "--config", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 1
+    assert f"there is no registry at {tmp_path / 'models'}" in done.stderr
+    assert "registry init" in done.stderr
+    assert not (tmp_path / "models").exists()
 
 
 def test_without_a_policy_it_shows_how_one_is_written(config: Write, run: Run) -> None:

@@ -33,6 +33,7 @@ HELD = ("AAA", "BBB")
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     (tmp_path / "bars").mkdir()
+    (tmp_path / "models").mkdir()
     for symbol in SYMBOLS:
         synthetic_bars(symbol, 1500, seed=3).to_csv(tmp_path / "bars" / f"{symbol}_15m.csv")
     sections: dict[str, Any] = {

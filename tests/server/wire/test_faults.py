@@ -40,6 +40,11 @@ def test_a_registry_that_goes_away_is_said_and_what_is_served_goes_on_until_it_i
     assert said.ready
     assert ask(server, "BTCUSDT", row).model_id == registry["a"]
     assert ask(server, "ETHUSDT", row).model_id == registry["eth"]
+    # its history is not empty, it is away
+    for ask_registry in (server.client.list_models, lambda: list(server.client.events())):
+        with pytest.raises(FailedPrecondition) as away_said:
+            ask_registry()
+        assert away_said.value.reason == "REGISTRY_MISSING"
     # nobody makes another one in its place
     with pytest.raises(FailedPrecondition) as refused:
         server.client.promote(registry["b"])
@@ -60,8 +65,11 @@ def test_an_empty_folder_in_its_place_is_no_empty_registry(
     registry.base.mkdir()  # the mount point
     said = server.until(lambda status: status.registry_error)
     assert "registry_events.jsonl has gone" in said.registry_error
-    with pytest.raises(FailedPrecondition):
-        server.client.promote(registry["b"])
+    for change in (lambda: server.client.promote(registry["b"]), lambda: list(server.client.events())):
+        with pytest.raises(FailedPrecondition) as refused:
+            change()
+        assert refused.value.reason == "REGISTRY_MISSING"
+    assert list(registry.base.iterdir()) == []  # nothing that would hide the registry when it is back
     assert ask(server, "BTCUSDT", row).model_id == registry["a"]
 
 
