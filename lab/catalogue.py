@@ -196,6 +196,8 @@ class Catalogue:
         for entry, description in zip(entries, found, strict=True):
             artefact = self._registry.artefact_of(view.state, entry.model_id)
             engine = engine_of(entry, view, engines)
+            # why it is native or legacy, and why no server will open it, where it was registered with that word
+            reasons = (description.engine_reason or engine.reason, description.not_servable)
             rows.append(
                 Row(
                     model_id=entry.model_id,
@@ -208,7 +210,7 @@ class Catalogue:
                     sharpe=number(entry.sharpe),
                     digest=description.digest,
                     engine=description.engine or engine.name,
-                    engine_reason=text_of(description.engine_reason or engine.reason),
+                    engine_reason=text_of("; ".join(dict.fromkeys(filter(None, reasons)))),
                     quarantined=entry.model_id in view.state.quarantined,
                     in_production=productions.get(entry.key) == entry.model_id,
                     served=None if served is None else entry.model_id in served,

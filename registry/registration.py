@@ -117,7 +117,7 @@ class Registration(Retention):
         """Take the digest of a legacy folder, on its owner's word, and give it.
 
         This opens the folder's `model.joblib`: only adopt what you trust. A model that already has a digest
-        keeps it, if its files still fit.
+        keeps it, if its files still fit. One that is served natively is tried in a fresh process, as by `register`.
 
         Raises:
             UnknownModelError, ArtefactError, StorageError: nothing changed.

@@ -6,14 +6,17 @@ import math
 import shutil
 from pathlib import Path
 
+import joblib
+import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from signalserve.lab.app import lab_of
 from signalserve.lab.catalogue import SORTS, Query
 from signalserve.registry import ModelMetadata, open_registry, register_model
 from signalserve.registry.artefact import Artefact
 from tests.lab.conftest import OpenLab, lab_settings
-from tests.small_models import register_copy
+from tests.small_models import register_copy, rows, write_run
 
 TABLE = "/api/ml/models"
 
@@ -170,6 +173,17 @@ def test_legacy_rows_with_nan_and_an_unknown_age_are_plain_json(tmp_path: Path, 
     assert (row["engine"], row["status"], row["training_span"]) == ("legacy", "success", "unknown")
     detail = lab.get(f"{TABLE}/old").text
     assert "NaN" not in detail and "Infinity" not in detail
+
+
+def test_a_model_that_will_not_be_served_says_why(tmp_path: Path, open_lab: OpenLab) -> None:
+    base = tmp_path / "ml_models"
+    meta = write_run(base / "three", "BTCUSDT")
+    three = LogisticRegression().fit(rows(), np.arange(len(rows())) % 3)
+    joblib.dump(three, base / "three" / "model.joblib")
+    register_model(meta, base)
+    row = open_lab(lab_settings(tmp_path)).json(TABLE)["rows"][0]
+    assert (row["engine"], row["problems"]) == ("legacy", [])
+    assert row["engine_reason"] == "LogisticRegression knows 3 classes; a score needs exactly two"
 
 
 def test_a_registry_that_is_written_meanwhile_is_read_as_it_stands(
