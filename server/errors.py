@@ -4,6 +4,7 @@ ServingError
 ├── UnknownServingKeyError     no entry of the symbol and timeframe
 ├── RequestError               the request is wrong; `field` says where
 ├── NothingToServeError        no production model, or one that can't be served
+├── BrokenAnswerError          the model's score is no finite number; neither the question nor the server is at fault
 ├── OverloadedError            more calls or streams than the server takes; come again in `retry_seconds`
 ├── LateError                  the deadline had gone, and no work was done
 ├── BehindError                the registry revision that was asked for is not served here; come again
@@ -42,6 +43,10 @@ class RequestError(ServingError):
 
 class NothingToServeError(ServingError):
     """The request is right, but there is no model that may answer it."""
+
+
+class BrokenAnswerError(ServingError):
+    """What the model gave is no answer; the text is for the log, and the asker is told no more than the reason."""
 
 
 class OverloadedError(ServingError):

@@ -21,7 +21,14 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from signalserve.server.errors import BehindError, LateError, NothingToServeError, RequestError
+from signalserve.predictors.errors import NonFiniteScoreError
+from signalserve.server.errors import (
+    BehindError,
+    BrokenAnswerError,
+    LateError,
+    NothingToServeError,
+    RequestError,
+)
 from signalserve.server.limits import ScoringLimits
 from signalserve.server.named import NamedModels
 from signalserve.server.question import Answer, Flag, Question
@@ -170,7 +177,10 @@ class Scorer:
             raise _stale(served)
         predictor = served.predictor
         matrix = read_rows(question, predictor, limits)
-        scores = predictor.predict(matrix)
+        try:
+            scores = predictor.predict(matrix)
+        except NonFiniteScoreError as error:
+            raise _not_finite(served, error) from error
         served_ns = time.time_ns()
         flags: tuple[Flag, ...] = ()
         if question.event_time is not None:
@@ -233,6 +243,14 @@ def _check_revision(snapshot: ServingSnapshot, question: Question) -> None:
 
 def _late() -> LateError:
     return LateError("DEADLINE_GONE", "the deadline was gone before the work began; nothing was computed")
+
+
+def _not_finite(served: ServedModel, error: NonFiniteScoreError) -> BrokenAnswerError:
+    return BrokenAnswerError(
+        "NON_FINITE_SCORE",
+        f"{served.model_id} of {served.key}: {error}",
+        metadata={"model_id": served.model_id, "row": str(error.row)},
+    )
 
 
 def _stale(served: ServedModel) -> NothingToServeError:
