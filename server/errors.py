@@ -50,7 +50,7 @@ class BrokenAnswerError(ServingError):
 
 
 class OverloadedError(ServingError):
-    """More calls in flight than `server.max_in_flight`, or more streams open than `server.max_streams`."""
+    """More work in flight than `server.max_in_flight`, or more streams open than `server.max_streams`."""
 
     retry_seconds = 0.05
 

@@ -7,6 +7,8 @@
 3. What takes long leaves the event loop: big matrices, slow models, models that must be loaded first, batches.
 4. What the asker makes of an answer (`give`) is made where the scores were computed, for the same reason.
 5. An item of a batch fails alone. A call that was cancelled computes nothing more.
+   Calls, items of streams and batches have threads of their own each, so that none waits behind another kind; and a
+   batch lets others go first after every slice of time.
 6. A revision that is asked for is waited for by a call or a stream's item; an item of a batch that is behind fails.
 """
 
@@ -35,6 +37,9 @@ from signalserve.server.question import Answer, Flag, Question
 from signalserve.server.resolver import resolve
 from signalserve.server.rows import bar_flags, out_of_range, read_rows
 from signalserve.server.snapshot import ServedModel, ServingSnapshot, ServingState
+
+# what a batch computes before one that waits has its turn
+_SLICE_SECONDS = 0.02
 
 # below this many values a one-threaded answer is cheaper than handing the work to another thread
 _INLINE_VALUES = 8_192
@@ -71,18 +76,26 @@ class Scorer:
         self._limits = limits
         self._observe = observe
         self._reach = reach
-        self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="predict")
+        self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="predict-call")
+        self._for_streams = ThreadPoolExecutor(max_workers=_CORES, thread_name_prefix="predict-stream")
+        self._for_batches = ThreadPoolExecutor(max_workers=_CORES, thread_name_prefix="predict-batch")
 
     def close(self) -> None:
         """Wait for the worker threads' present work and let them go."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        for threads in (self._threads, self._for_streams, self._for_batches):
+            threads.shutdown(wait=True, cancel_futures=True)
 
     async def answer(
-        self, question: Question, remaining: float | None, give: Callable[[Answer], Given]
+        self,
+        question: Question,
+        remaining: float | None,
+        give: Callable[[Answer], Given],
+        *,
+        of_stream: bool = False,
     ) -> Given:
         """What `give` makes of the answer; heavy work goes to a worker thread.
 
-        `remaining` is the time left in seconds, None for no deadline.
+        `remaining` is the time left in seconds, None for no deadline. `of_stream`: the question is an item of a stream.
 
         Raises:
             ServingError, RegistryError, PredictorError: there is no answer; the text says why.
@@ -97,8 +110,9 @@ class Scorer:
         if served is not None and served.inline and len(question.values) <= _INLINE_VALUES:
             given = give(self._score(snapshot, served, question))
         else:
+            threads = self._for_streams if of_stream else self._threads
             given = await asyncio.get_running_loop().run_in_executor(
-                self._threads, self._work, snapshot, question, _until(remaining), give
+                threads, self._work, snapshot, question, _until(remaining), give
             )
         self._observe(time.perf_counter() - started)
         return given
@@ -111,10 +125,11 @@ class Scorer:
         ask: Callable[[Item], Question],
         give: Callable[[Answer], Given],
         fail: Callable[[Exception], Given],
+        parts: int = 1,
     ) -> list[Given]:
         """For each item what `give` makes of its answer, or `fail` of its error, in the items' order.
 
-        The three are called in worker threads.
+        The three are called in worker threads, in as many side by side as there are `parts` (`most_parts`).
 
         Raises:
             RequestError: there is no item, or there are too many.
@@ -134,26 +149,32 @@ class Scorer:
         snapshot = self._state.snapshot
         given_up = threading.Event()
 
-        def work(part: Sequence[Item]) -> list[Given]:
-            results: list[Given] = []
-            for item in part:
+        def work(part: Sequence[Item], results: list[Given]) -> None:
+            """Go on with a part for a slice of time."""
+            pause = time.monotonic() + _SLICE_SECONDS
+            for number in range(len(results), len(part)):
                 if given_up.is_set():
                     break
                 try:
-                    results.append(self._work(snapshot, ask(item), until, give))
+                    results.append(self._work(snapshot, ask(part[number]), until, give))
                 except Exception as error:  # noqa: BLE001 - one bad item fails no other
                     results.append(fail(error))
+                if time.monotonic() >= pause:
+                    break
+
+        async def compute(part: Sequence[Item]) -> list[Given]:
+            results: list[Given] = []
+            while len(results) < len(part):
+                await loop.run_in_executor(self._for_batches, work, part, results)
             return results
 
         loop = asyncio.get_running_loop()
         try:
-            parts = await asyncio.gather(
-                *(loop.run_in_executor(self._threads, work, part) for part in _parts(items))
-            )
+            computed = await asyncio.gather(*(compute(part) for part in _cut(items, parts)))
         except asyncio.CancelledError:
             given_up.set()
             raise
-        return [result for part in parts for result in part]
+        return [result for part in computed for result in part]
 
     def _work(
         self,
@@ -207,10 +228,13 @@ class Scorer:
         )
 
 
-def _parts(items: Sequence[Item]) -> list[Sequence[Item]]:
-    """A batch cut for the cores: ONNX Runtime lets other threads run while it computes."""
-    count = max(1, min(_CORES, len(items) // _SMALLEST_PART))
-    size = -(-len(items) // count)
+def most_parts(count: int) -> int:
+    """Into how many parts a batch is cut at most: ONNX Runtime lets other threads run while it computes."""
+    return max(1, min(_CORES, count // _SMALLEST_PART))
+
+
+def _cut(items: Sequence[Item], parts: int) -> list[Sequence[Item]]:
+    size = -(-len(items) // parts)
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 

@@ -12,7 +12,7 @@ from signalserve import __version__
 from signalserve.common.moments import utc_now
 from signalserve.server.guard import Call, CallGuard, StreamCall
 from signalserve.server.question import Answer
-from signalserve.server.scorer import Scorer
+from signalserve.server.scorer import Scorer, most_parts
 from signalserve.server.snapshot import ServingState
 from signalserve.server.watcher import RegistryWatcher
 from signalserve.server.wire.handlers import refusal
@@ -61,9 +61,18 @@ class PredictionService:
         def fail(error: Exception) -> prediction_pb2.PredictBatchResult:
             return prediction_pb2.PredictBatchResult(error=refusal(call, error))
 
-        results = await self._scorer.answer_each(
-            request.requests, call.remaining(), ask=question_of, give=give, fail=fail
-        )
+        further = self._guard.take(most_parts(len(request.requests)) - 1)
+        try:
+            results = await self._scorer.answer_each(
+                request.requests,
+                call.remaining(),
+                ask=question_of,
+                give=give,
+                fail=fail,
+                parts=1 + further,
+            )
+        finally:
+            self._guard.end(further)
         return prediction_pb2.PredictBatchResponse(results=results)
 
     async def PredictStream(  # noqa: N802 - as above
@@ -77,7 +86,13 @@ class PredictionService:
             request = message.request
             result = prediction_pb2.PredictStreamResponse(sequence=request.sequence)
             try:
-                response = await self._scorer.answer(question_of(request), call.remaining(), response_of)
+                self._guard.begin_item()
+                try:
+                    response = await self._scorer.answer(
+                        question_of(request), call.remaining(), response_of, of_stream=True
+                    )
+                finally:
+                    self._guard.end()
                 result.response.CopyFrom(response)
                 call.answered()
             except Exception as error:  # noqa: BLE001 - an item's error is an answer; the stream goes on

@@ -95,7 +95,7 @@ class PredictionServiceServicer:
 
     def PredictStream(self, request_iterator, context):
         """PredictStream answers each request in order, with its sequence. An item's error is an
-        answer; the stream goes on.
+        answer (RESOURCE_EXHAUSTED with RetryInfo too, TOO_MANY_IN_FLIGHT); the stream goes on.
 
         Errors of the stream as a whole: RESOURCE_EXHAUSTED (TOO_MANY_STREAMS, with RetryInfo; a message over the limit),
         UNAVAILABLE (DRAINING, after every pending answer).

@@ -54,7 +54,7 @@ class PredictionServiceStub:
     """
     PredictStream: _grpc.StreamStreamMultiCallable[_prediction_pb2.PredictStreamRequest, _prediction_pb2.PredictStreamResponse]
     """PredictStream answers each request in order, with its sequence. An item's error is an
-    answer; the stream goes on.
+    answer (RESOURCE_EXHAUSTED with RetryInfo too, TOO_MANY_IN_FLIGHT); the stream goes on.
 
     Errors of the stream as a whole: RESOURCE_EXHAUSTED (TOO_MANY_STREAMS, with RetryInfo; a message over the limit),
     UNAVAILABLE (DRAINING, after every pending answer).
@@ -96,7 +96,7 @@ class PredictionServiceAsyncStub(PredictionServiceStub):
     """
     PredictStream: _aio.StreamStreamMultiCallable[_prediction_pb2.PredictStreamRequest, _prediction_pb2.PredictStreamResponse]  # type: ignore[assignment]
     """PredictStream answers each request in order, with its sequence. An item's error is an
-    answer; the stream goes on.
+    answer (RESOURCE_EXHAUSTED with RetryInfo too, TOO_MANY_IN_FLIGHT); the stream goes on.
 
     Errors of the stream as a whole: RESOURCE_EXHAUSTED (TOO_MANY_STREAMS, with RetryInfo; a message over the limit),
     UNAVAILABLE (DRAINING, after every pending answer).
@@ -153,7 +153,7 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_prediction_pb2.PredictStreamResponse], _abc.AsyncIterator[_prediction_pb2.PredictStreamResponse]]:
         """PredictStream answers each request in order, with its sequence. An item's error is an
-        answer; the stream goes on.
+        answer (RESOURCE_EXHAUSTED with RetryInfo too, TOO_MANY_IN_FLIGHT); the stream goes on.
 
         Errors of the stream as a whole: RESOURCE_EXHAUSTED (TOO_MANY_STREAMS, with RetryInfo; a message over the limit),
         UNAVAILABLE (DRAINING, after every pending answer).
