@@ -26,8 +26,6 @@ from signalserve.server.errors import NothingToServeError
 from signalserve.server.limits import ModelChoice
 from signalserve.server.snapshot import LoadFailure, ServedModel, ServingSnapshot
 
-# a model that answers one row slower than this is run in a worker thread, so that it delays no other call
-_INLINE_SECONDS = 0.001
 _LOADERS = 2
 
 _log = structlog.get_logger("server")
@@ -178,7 +176,7 @@ class Loader:
             predictor,
             since_revision=state.revision,
             pinned=pinned,
-            inline=row_seconds <= _INLINE_SECONDS,
+            row_seconds=row_seconds,
             stale_at=self._stale_at(entry),
         )
 

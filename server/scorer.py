@@ -4,11 +4,12 @@
 
 1. One snapshot answers a call, with all its items: the reference is taken once.
 2. A deadline that has gone costs no work; it is looked at when a call comes and again when a thread takes it up.
-3. What takes long leaves the event loop: big matrices, slow models, models that must be loaded first, batches.
+3. What takes long leaves the event loop: many rows, slow models, models that must be loaded first, batches, and what
+   has to be done with a large message beforehand.
 4. What the asker makes of an answer (`give`) is made where the scores were computed, for the same reason.
 5. An item of a batch fails alone. A call that was cancelled computes nothing more.
-   Calls, items of streams and batches have threads of their own each, so that none waits behind another kind; and a
-   batch lets others go first after every slice of time.
+   Calls, items of streams, batches, and large messages have threads of their own each, so that none waits behind
+   another kind; and a batch lets others go first after every slice of time.
 6. A revision that is asked for is waited for by a call or a stream's item; an item of a batch that is behind fails.
 """
 
@@ -41,8 +42,10 @@ from signalserve.server.snapshot import ServedModel, ServingSnapshot, ServingSta
 # what a batch computes before one that waits has its turn
 _SLICE_SECONDS = 0.02
 
-# below this many values a one-threaded answer is cheaper than handing the work to another thread
-_INLINE_VALUES = 8_192
+# what may be computed on the event loop: what takes longer is run in a worker thread, so that it delays no other call
+_INLINE_SECONDS = 0.001
+# what a value costs beside the model: read from a message, looked at for its range
+_VALUE_SECONDS = 50e-9
 
 # a batch is cut no finer: below this the hand-over costs more than a second core gives
 _SMALLEST_PART = 32
@@ -53,6 +56,7 @@ _TIME_TO_ANSWER = 0.02
 
 Item = TypeVar("Item")
 Given = TypeVar("Given")
+Content = TypeVar("Content")
 
 
 class Scorer:
@@ -77,13 +81,18 @@ class Scorer:
         self._observe = observe
         self._reach = reach
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="predict-call")
+        self._for_messages = ThreadPoolExecutor(max_workers=_CORES, thread_name_prefix="messages")
         self._for_streams = ThreadPoolExecutor(max_workers=_CORES, thread_name_prefix="predict-stream")
         self._for_batches = ThreadPoolExecutor(max_workers=_CORES, thread_name_prefix="predict-batch")
 
     def close(self) -> None:
         """Wait for the worker threads' present work and let them go."""
-        for threads in (self._threads, self._for_streams, self._for_batches):
+        for threads in (self._for_messages, self._threads, self._for_streams, self._for_batches):
             threads.shutdown(wait=True, cancel_futures=True)
+
+    async def prepare(self, work: Callable[[Content], Given], content: Content) -> Given:
+        """What `work` makes of something large, which takes milliseconds and waits for no model."""
+        return await asyncio.get_running_loop().run_in_executor(self._for_messages, work, content)
 
     async def answer(
         self,
@@ -107,7 +116,7 @@ class Scorer:
             snapshot = await self._reach(question.min_revision, remaining, _TIME_TO_ANSWER)
         _check_revision(snapshot, question)
         served = resolve(snapshot, question) or self._named.get(question.model_id)
-        if served is not None and served.inline and len(question.values) <= _INLINE_VALUES:
+        if served is not None and _seconds(served, question) <= _INLINE_SECONDS:
             given = give(self._score(snapshot, served, question))
         else:
             threads = self._for_streams if of_stream else self._threads
@@ -226,6 +235,12 @@ class Scorer:
             predictor.feature_set,
             outside,
         )
+
+
+def _seconds(served: ServedModel, question: Question) -> float:
+    """About what an answer takes."""
+    row = served.row_seconds / len(served.predictor.feature_names)
+    return len(question.values) * (row + _VALUE_SECONDS)
 
 
 def most_parts(count: int) -> int:

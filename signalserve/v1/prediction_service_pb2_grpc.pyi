@@ -37,7 +37,7 @@ class PredictionServiceStub:
     Predict: _grpc.UnaryUnaryMultiCallable[_prediction_pb2.PredictRequest, _prediction_pb2.PredictResponse]
     """Predict scores 1..n rows with one model.
 
-    Errors: INVALID_ARGUMENT (INVALID_SYMBOL, INVALID_TIMEFRAME, MISSING_FEATURES,
+    Errors: INVALID_ARGUMENT (MALFORMED_MESSAGE, INVALID_SYMBOL, INVALID_TIMEFRAME, MISSING_FEATURES,
     DUPLICATE_FEATURES, TOO_MANY_FEATURES, NAME_TOO_LONG, INVALID_REQUEST_ID, WRONG_WIDTH, NO_ROWS, TOO_MANY_ROWS, NAN_VALUE, INFINITE_VALUE,
     SCHEMA_REQUIRED, SCHEMA_AMBIGUOUS); NOT_FOUND (UNKNOWN_KEY, UNKNOWN_MODEL);
     FAILED_PRECONDITION (NO_PRODUCTION_MODEL, MODEL_NOT_SERVABLE, SCHEMA_MISMATCH, FEATURE_SET_MISMATCH, KEY_MISMATCH);
@@ -49,7 +49,7 @@ class PredictionServiceStub:
     """PredictBatch scores many keys in one message; each item succeeds or fails on its own
     with the errors of Predict.
 
-    Errors of the call as a whole: INVALID_ARGUMENT (NO_REQUESTS, TOO_MANY_REQUESTS),
+    Errors of the call as a whole: INVALID_ARGUMENT (NO_REQUESTS, TOO_MANY_REQUESTS, MALFORMED_MESSAGE),
     RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED, UNAVAILABLE.
     """
     PredictStream: _grpc.StreamStreamMultiCallable[_prediction_pb2.PredictStreamRequest, _prediction_pb2.PredictStreamResponse]
@@ -79,7 +79,7 @@ class PredictionServiceAsyncStub(PredictionServiceStub):
     Predict: _aio.UnaryUnaryMultiCallable[_prediction_pb2.PredictRequest, _prediction_pb2.PredictResponse]  # type: ignore[assignment]
     """Predict scores 1..n rows with one model.
 
-    Errors: INVALID_ARGUMENT (INVALID_SYMBOL, INVALID_TIMEFRAME, MISSING_FEATURES,
+    Errors: INVALID_ARGUMENT (MALFORMED_MESSAGE, INVALID_SYMBOL, INVALID_TIMEFRAME, MISSING_FEATURES,
     DUPLICATE_FEATURES, TOO_MANY_FEATURES, NAME_TOO_LONG, INVALID_REQUEST_ID, WRONG_WIDTH, NO_ROWS, TOO_MANY_ROWS, NAN_VALUE, INFINITE_VALUE,
     SCHEMA_REQUIRED, SCHEMA_AMBIGUOUS); NOT_FOUND (UNKNOWN_KEY, UNKNOWN_MODEL);
     FAILED_PRECONDITION (NO_PRODUCTION_MODEL, MODEL_NOT_SERVABLE, SCHEMA_MISMATCH, FEATURE_SET_MISMATCH, KEY_MISMATCH);
@@ -91,7 +91,7 @@ class PredictionServiceAsyncStub(PredictionServiceStub):
     """PredictBatch scores many keys in one message; each item succeeds or fails on its own
     with the errors of Predict.
 
-    Errors of the call as a whole: INVALID_ARGUMENT (NO_REQUESTS, TOO_MANY_REQUESTS),
+    Errors of the call as a whole: INVALID_ARGUMENT (NO_REQUESTS, TOO_MANY_REQUESTS, MALFORMED_MESSAGE),
     RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED, UNAVAILABLE.
     """
     PredictStream: _aio.StreamStreamMultiCallable[_prediction_pb2.PredictStreamRequest, _prediction_pb2.PredictStreamResponse]  # type: ignore[assignment]
@@ -124,7 +124,7 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_prediction_pb2.PredictResponse, _abc.Awaitable[_prediction_pb2.PredictResponse]]:
         """Predict scores 1..n rows with one model.
 
-        Errors: INVALID_ARGUMENT (INVALID_SYMBOL, INVALID_TIMEFRAME, MISSING_FEATURES,
+        Errors: INVALID_ARGUMENT (MALFORMED_MESSAGE, INVALID_SYMBOL, INVALID_TIMEFRAME, MISSING_FEATURES,
         DUPLICATE_FEATURES, TOO_MANY_FEATURES, NAME_TOO_LONG, INVALID_REQUEST_ID, WRONG_WIDTH, NO_ROWS, TOO_MANY_ROWS, NAN_VALUE, INFINITE_VALUE,
         SCHEMA_REQUIRED, SCHEMA_AMBIGUOUS); NOT_FOUND (UNKNOWN_KEY, UNKNOWN_MODEL);
         FAILED_PRECONDITION (NO_PRODUCTION_MODEL, MODEL_NOT_SERVABLE, SCHEMA_MISMATCH, FEATURE_SET_MISMATCH, KEY_MISMATCH);
@@ -142,7 +142,7 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
         """PredictBatch scores many keys in one message; each item succeeds or fails on its own
         with the errors of Predict.
 
-        Errors of the call as a whole: INVALID_ARGUMENT (NO_REQUESTS, TOO_MANY_REQUESTS),
+        Errors of the call as a whole: INVALID_ARGUMENT (NO_REQUESTS, TOO_MANY_REQUESTS, MALFORMED_MESSAGE),
         RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED, UNAVAILABLE.
         """
 

@@ -227,7 +227,7 @@ async def test_only_what_is_quick_is_computed_on_the_event_loop(core: Core) -> N
     def give(answer: Answer) -> str:
         return threading.current_thread().name
 
-    quick, slow = model(predictor=predictor(noted)), model(predictor=predictor(noted), inline=False)
+    quick, slow = model(predictor=predictor(noted)), model(predictor=predictor(noted), row_seconds=1.0)
     row = Question(KEY, [0.5, 0.0, 0.0], COLUMNS)
     big = row._replace(values=np.zeros(3 * 10_000))
     for served, question, in_thread in ((quick, row, False), (quick, big, True), (slow, row, True)):

@@ -309,7 +309,7 @@ def with_predictor(server: Server, symbol: str, kind: Callable[[Any], C]) -> C:
     key = next(key for key in snapshot.by_key if key.symbol == symbol)
     model = snapshot.by_key[key]
     counting = kind(model.predictor)
-    slow = replace(model, predictor=counting, inline=False)  # type: ignore[arg-type]
+    slow = replace(model, predictor=counting, row_seconds=1.0)  # type: ignore[arg-type]
     state.snapshot = replace(
         snapshot,
         by_key=MappingProxyType({**snapshot.by_key, key: slow}),
