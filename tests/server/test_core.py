@@ -234,6 +234,13 @@ async def test_only_what_is_quick_is_computed_on_the_event_loop(core: Core) -> N
         given = await core(served).answer(question, None, give)
         assert given == where[-1]
         assert given.startswith(THREADS) == in_thread
+    # what counts is rows times the time of a row
+    measured = model(predictor=predictor(noted), row_seconds=1e-4)
+    for rows, in_thread in ((1, False), (9, False), (11, True), (500, True)):
+        given = await core(measured).answer(row._replace(values=np.zeros(3 * rows)), None, give)
+        assert given.startswith(THREADS) == in_thread
+    prepared = await core(quick).prepare(lambda content: threading.current_thread().name, b"")
+    assert prepared.startswith("messages")
     asked: list[str] = []
 
     def ask(question: Question) -> Question:
