@@ -201,10 +201,11 @@ async def running_server(settings: Settings, among: Among | None = None) -> Asyn
             stack.callback(peers.close)
         calls = RegistryCalls(registry, state, named, watcher, loader, peers, options.load_seconds)
         stack.callback(calls.close)
+        number = 0 if among is None else among.number
+        prediction = PredictionService(scorer, state, watcher, guard, access.warnings, number)
+        stack.callback(prediction.close)
         server = GrpcServer(
-            PredictionService(
-                scorer, state, watcher, guard, access.warnings, 0 if among is None else among.number
-            ),
+            prediction,
             RegistryService(calls),
             guard,
             state,

@@ -12,7 +12,7 @@
 | signalserve_stale_models             | gauge     | keys whose model is older than `ml.max_model_age`            |
 | signalserve_load_failures            | gauge     | models that should be served and could not be loaded         |
 | signalserve_registry_readable        | gauge     | 0 while the registry can't be read or has gone               |
-| signalserve_calls_in_flight          | gauge     | unary calls that are being worked on                         |
+| signalserve_calls_in_flight          | gauge     | calls, stream items and parts of batches being worked on     |
 | signalserve_open_streams             | gauge     | streams                                                      |
 | signalserve_loading                  | gauge     | models that are being loaded                                 |
 | signalserve_ready                    | gauge     | 1 once every first load has ended and some model is served   |
@@ -116,7 +116,11 @@ class _GaugeCollector(Collector):  # type: ignore[misc]  # the library is untype
             ("load_failures", "Models that could not be loaded.", len(snapshot.failures)),
             ("loading", "Models that are being loaded.", len(snapshot.pending)),
             ("registry_readable", "0 while the registry can't be read.", int(now.registry_readable)),
-            ("calls_in_flight", "Unary calls that are being worked on.", now.in_flight),
+            (
+                "calls_in_flight",
+                "Calls, stream items and parts of batches that are being worked on.",
+                now.in_flight,
+            ),
             ("open_streams", "Open streams.", now.open_streams),
             ("ready", "1 once every first load has ended and some model is served.", int(snapshot.ready)),
         ):
