@@ -48,8 +48,8 @@ from signalserve.server.wire.registry_service import RegistryService
 from signalserve.server.wire.server import GrpcServer
 from signalserve.server.workers import READY, Supervisor
 
-# models that are opened together; the work is the CPU's and the disk's
-_LOADERS = 2
+# models that are opened together, since the work is the CPU's; and at most, beside those that hang
+_LOADERS, _MOST_LOADERS = 2, 64
 
 _log = structlog.get_logger("server")
 
@@ -164,7 +164,7 @@ async def running_server(settings: Settings, among: Among | None = None) -> Asyn
     metrics = ServerMetrics()
     state = ServingState()
     named = NamedModels(
-        Loading(Threads("model-named", _LOADERS), options.load_seconds),
+        Loading(Threads("model-named", _LOADERS, _MOST_LOADERS), options.load_seconds),
         lambda model_id: loader.open_named(registry.state, model_id),
         options.max_pinned_models,
         int(options.max_pinned_mb * 1024 * 1024),
@@ -172,7 +172,7 @@ async def running_server(settings: Settings, among: Among | None = None) -> Asyn
     watcher = RegistryWatcher(
         registry.store,
         loader,
-        Loading(Threads("model-load", _LOADERS), options.load_seconds),
+        Loading(Threads("model-load", _LOADERS, _MOST_LOADERS), options.load_seconds),
         choice,
         state,
         named,
