@@ -39,7 +39,7 @@ async def main(base: Path) -> None:
     """Serve a registry until the process is ended."""
     settings = Settings(ml={"models_dir": base}, server={"port": 0})  # type: ignore[arg-type]  # pydantic makes sections of them
     async with running_server(settings) as server:
-        await server.wait_until_complete()
+        await server.wait_until(lambda snapshot: snapshot.complete)
         ticker = Ticker()
         asyncio.get_running_loop().add_reader(sys.stdin, ticker.tell)
         print(f"ready on 127.0.0.1:{server.port}", flush=True)
