@@ -192,6 +192,7 @@ async def running_server(settings: Settings, among: Among | None = None) -> Asyn
             guard.in_flight,
             len(guard.streams),
             registry_readable=not watcher.trouble,
+            lock_wait=registry.store.awaited(),
         )
     )
     async with AsyncExitStack() as stack:
@@ -203,7 +204,12 @@ async def running_server(settings: Settings, among: Among | None = None) -> Asyn
         stack.callback(calls.close)
         server = GrpcServer(
             PredictionService(
-                scorer, state, watcher, guard, access.warnings, 0 if among is None else among.number
+                scorer,
+                state,
+                watcher,
+                guard,
+                lambda: (*access.warnings(), *watcher.warnings()),
+                0 if among is None else among.number,
             ),
             RegistryService(calls),
             guard,
