@@ -313,22 +313,28 @@ class KilledWhileAway(RegistryAway):
 
 
 class KilledWhileLoading(LoadHangs):
-    """A worker dies while a load hangs: the one in its place hangs in the same load, and serves all else."""
+    """A worker dies while a load hangs: the one in its place keeps off the port, as the other has the model before."""
 
     name = "load hangs, worker killed"
-    said_in = "log `worker.died`, status `load_errors`"
+    said_in = "log `worker.keeps_off`, status `load_errors`, `warnings`"
 
     def provoke(self) -> None:
-        """Both at once."""
+        """Kill one once both have said that the load hangs."""
         super().provoke()
-        self.scene.fleet.both()
-        self.pid = self.scene.fleet.pid_of(self.scene.victim)
-        if self.pid:
-            strike(self.pid, signal.SIGKILL)
+        self.pid = 0
 
     def said(self) -> bool:
-        """Both workers say so, the new one too."""
-        return super().said() and self.pid not in self.scene.fleet.statuses
+        """The one that is left says both."""
+        if not self.pid:
+            if super().said():
+                self.pid = self.scene.fleet.pid_of(self.scene.victim)
+                strike(self.pid, signal.SIGKILL)
+            return False
+        found = self.scene.fleet.look()
+        return self.pid not in found and any(
+            status.load_errors and any("keeps off the port" in warning for warning in status.warnings)
+            for status in found.values()
+        )
 
 
 SIMPLE: tuple[type[Fault], ...] = (
