@@ -7,6 +7,7 @@ OHLCV ?=
 SYMBOL ?=
 DEMO_BARS ?=
 BENCH ?=
+SOAK_SECONDS ?= 600
 CONFIG ?=
 PEER := build/mlserver
 
@@ -66,6 +67,10 @@ protos: setup  ## generate signalserve/v1 from protos/
 .PHONY: bench
 bench: setup $(PEER)/.installed  ## measure, as ratios against peers in the same run; BENCH=serving, loop, access, lab or retrain for a part
 	$(BIN)/python -m benchmarks $(if $(BENCH),--only $(BENCH))
+
+.PHONY: soak
+soak: setup  ## ten minutes of load while loads hang, files are spoilt and workers die; SOAK_SECONDS=600
+	$(BIN)/python -m benchmarks.soak --seconds $(SOAK_SECONDS)
 
 # MLServer wants an older protobuf, so it has an environment of its own; the benchmark does without it too
 $(PEER)/.installed: benchmarks/mlserver.txt

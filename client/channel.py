@@ -184,8 +184,9 @@ def service_config() -> dict[str, Any]:
     return {
         "loadBalancingConfig": [{"round_robin": {}}],
         "methodConfig": [
-            # within a prediction's deadline of some hundred milliseconds
-            _retried(PREDICTION_SERVICE, ("Predict", "PredictBatch"), 3, "0.02s", "0.1s"),
+            # within a prediction's deadline of some hundred milliseconds, and for longer than the 100 ms after which
+            # gRPC makes a connection again that was reset, as by a worker that was killed before it took it up
+            _retried(PREDICTION_SERVICE, ("Predict", "PredictBatch"), 5, "0.02s", "0.1s"),
             _retried(PREDICTION_SERVICE, ("GetServingStatus",), 4, "0.05s", "0.5s"),
             _retried(REGISTRY_SERVICE, ("ListModels", "GetModel", "ListEvents"), 4, "0.05s", "0.5s"),
             _retried(REGISTRY_SERVICE, ("Promote", "Rollback", "Archive"), 5, "0.1s", "1s"),

@@ -57,6 +57,7 @@ class FolderStore:
         self._mutex = threading.RLock()
         self._was_there = False
         self._held_models = False
+        self._waiting: dict[object, float] = {}
         self._forget()
 
     def _forget(self) -> None:
@@ -127,6 +128,11 @@ class FolderStore:
                     self._held_models = bool(view.state.entries)
                     return view
 
+    def awaited(self) -> float:
+        """Seconds for which a writer of this process has been waiting for the lock now; 0.0 where none is."""
+        began = list(self._waiting.values())
+        return time.monotonic() - min(began) if began else 0.0
+
     @contextmanager
     def transaction(self, origin: Origin) -> Iterator[FolderTransaction]:
         """Hold the lock; the registry is repaired and hand edits are recorded before the block begins.
@@ -139,7 +145,8 @@ class FolderStore:
         self.check()
         try:
             lock = FileLock(self.base_dir / LOCK_FILE, timeout=LOCK_SECONDS, is_singleton=False)
-            lock.acquire()
+            with self._waits():
+                lock.acquire()
         except Timeout as error:
             raise RegistryBusyError(
                 f"{self.base_dir}: another writer has held the lock for {LOCK_SECONDS:.0f} s"
@@ -153,6 +160,15 @@ class FolderStore:
             yield FolderTransaction(self, origin)
         finally:
             lock.release()
+
+    @contextmanager
+    def _waits(self) -> Iterator[None]:
+        turn = object()
+        self._waiting[turn] = time.monotonic()
+        try:
+            yield
+        finally:
+            del self._waiting[turn]
 
     def _catch_up(self) -> int:
         restarted, events = self._events.read_new()

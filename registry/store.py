@@ -104,6 +104,9 @@ class Store(Protocol):
     def signature(self) -> Hashable:
         """A value that says "changed" when it differs from the one before; never raises."""
 
+    def awaited(self) -> float:
+        """Seconds for which a writer of this process has been waiting for its turn now; 0.0 where none is."""
+
     def transaction(self, origin: Origin) -> AbstractContextManager[Transaction]:
         """Be the one writer for the length of the block.
 

@@ -10,7 +10,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -50,6 +50,8 @@ from signalserve.server.workers import READY, Supervisor
 
 # models that are opened together, since the work is the CPU's; and at most, beside those that hang
 _LOADERS, _MOST_LOADERS = 2, 64
+# how often a worker that keeps off the port looks whether it may listen
+_KEEP_OFF_SECONDS = 0.25
 
 _log = structlog.get_logger("server")
 
@@ -192,6 +194,7 @@ async def running_server(settings: Settings, among: Among | None = None) -> Asyn
             guard.in_flight,
             len(guard.streams),
             registry_readable=not watcher.trouble,
+            lock_wait=registry.store.awaited(),
         )
     )
     async with AsyncExitStack() as stack:
@@ -202,7 +205,12 @@ async def running_server(settings: Settings, among: Among | None = None) -> Asyn
         calls = RegistryCalls(registry, state, named, watcher, loader, peers, options.load_seconds)
         stack.callback(calls.close)
         number = 0 if among is None else among.number
-        prediction = PredictionService(scorer, state, watcher, guard, access.warnings, number)
+
+        def warnings() -> Sequence[str]:
+            others = () if peers is None else peers.warnings()
+            return (*access.warnings(), *watcher.warnings(), *others)
+
+        prediction = PredictionService(scorer, state, watcher, guard, warnings, number)
         stack.callback(prediction.close)
         server = GrpcServer(
             prediction,
@@ -245,7 +253,7 @@ async def running_server(settings: Settings, among: Among | None = None) -> Asyn
             stack.push_async_callback(_cancel, telling)
         for task in (
             asyncio.create_task(watcher.run(), name="registry-watcher"),
-            asyncio.create_task(_follow(running, server, listen if reuse_port else None), name="readiness"),
+            asyncio.create_task(_follow(running, server, peers, listen), name="readiness"),
         ):
             stack.push_async_callback(_cancel, task)
         stack.enter_context(access.following(options.poll_ms / 1000))
@@ -340,12 +348,13 @@ async def _recheck(guard: CallGuard, seconds: float) -> None:
 
 
 async def _follow(
-    running: RunningServer, server: GrpcServer, listen: Callable[[], Awaitable[int]] | None
+    running: RunningServer, server: GrpcServer, peers: Peers | None, listen: Callable[[], Awaitable[int]]
 ) -> None:
-    """Listen once something is served, if that was put off, and keep health true."""
+    """Listen, where that was put off for others, once what they serve is served here; and keep health true."""
     version = running.watcher.version
-    if listen is not None:
+    if peers is not None:
         await running.wait_until(lambda snapshot: snapshot.started)
+        await _keep_off(running, peers)
         try:
             await listen()
         except PortTakenError as error:
@@ -353,6 +362,7 @@ async def _follow(
             signal.raise_signal(signal.SIGTERM)
             return
         running.listening.set()
+        peers.tell_listening()
     said = False
     while True:
         await server.health.changed()
@@ -360,6 +370,20 @@ async def _follow(
             said = True
             _tell_snapshot(running.state.snapshot)
         version = await running.watcher.wait_for_change(version)
+
+
+async def _keep_off(running: RunningServer, peers: Peers) -> None:
+    """Wait while another worker answers for keys that this one can't."""
+    said = False
+    while True:
+        peers.tell(report_of(peers.worker, running.state.snapshot, running.watcher.seen_revision))
+        why = peers.better()
+        if not why:
+            return
+        if not said:
+            said = True
+            _log.warning("worker.keeps_off", why=why)
+        await asyncio.sleep(_KEEP_OFF_SECONDS)
 
 
 async def _tell_peers(watcher: RegistryWatcher, state: ServingState, peers: Peers) -> None:

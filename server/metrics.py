@@ -12,6 +12,7 @@
 | signalserve_stale_models             | gauge     | keys whose model is older than `ml.max_model_age`            |
 | signalserve_load_failures            | gauge     | models that should be served and could not be loaded         |
 | signalserve_registry_readable        | gauge     | 0 while the registry can't be read or has gone               |
+| signalserve_registry_lock_wait       | gauge     | seconds for which a change has been waiting for the lock     |
 | signalserve_calls_in_flight          | gauge     | calls, stream items and parts of batches being worked on     |
 | signalserve_open_streams             | gauge     | streams                                                      |
 | signalserve_loading                  | gauge     | models that are being loaded                                 |
@@ -47,6 +48,7 @@ class Gauges:
     in_flight: int
     open_streams: int
     registry_readable: bool = True
+    lock_wait: float = 0.0
 
 
 class RpcCounts:
@@ -116,6 +118,11 @@ class _GaugeCollector(Collector):  # type: ignore[misc]  # the library is untype
             ("load_failures", "Models that could not be loaded.", len(snapshot.failures)),
             ("loading", "Models that are being loaded.", len(snapshot.pending)),
             ("registry_readable", "0 while the registry can't be read.", int(now.registry_readable)),
+            (
+                "registry_lock_wait",
+                "Seconds for which a change has been waiting for the lock.",
+                now.lock_wait,
+            ),
             (
                 "calls_in_flight",
                 "Calls, stream items and parts of batches that are being worked on.",

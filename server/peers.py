@@ -4,6 +4,8 @@
 2. Who hears of a revision that it has not seen looks at the registry at once.
 3. A worker that has died is on no board: the one in its place listens once it serves what is newest.
 4. Nobody waits for a full pipe: the newest report is sent when there is room.
+5. One that can't serve a key that another one serves keeps off the port, as it would lose what the other can answer.
+   Where no other one listens, it listens.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ _LONGEST_WAIT = 60.0
 class Report(NamedTuple):
     """What one worker serves: `behind` are the keys that answer by an earlier revision, and why.
 
-    `seen` is the newest revision that it knows of; `all_behind`: there are more such keys than are named.
+    `seen` is the newest revision that it knows of; `all_behind`: there are more such keys than are named. `missing` are
+    those of them that nothing answers for, and `listening` whether it is on the port.
     """
 
     worker: int
@@ -39,6 +42,8 @@ class Report(NamedTuple):
     seen: int
     behind: Mapping[Key, str]
     all_behind: bool = False
+    missing: frozenset[Key] = frozenset()
+    listening: bool = False
 
 
 class Lagging(NamedTuple):
@@ -57,7 +62,13 @@ def report_of(worker: int, snapshot: ServingSnapshot, seen: int) -> Report:
         behind[failure.key] = f"{failure.model_id} could not be loaded: {failure.message}"
     named = {key: why[:_LONGEST_WHY] for key, why in list(behind.items())[:_MOST_KEYS]}
     return Report(
-        worker, os.getpid(), snapshot.revision, max(seen, snapshot.revision), named, len(behind) > len(named)
+        worker,
+        os.getpid(),
+        snapshot.revision,
+        max(seen, snapshot.revision),
+        named,
+        len(behind) > len(named),
+        frozenset(key for key in named if key not in snapshot.by_key and key not in snapshot.pending),
     )
 
 
@@ -112,6 +123,7 @@ class Peers:
         self._mailbox = Mailbox(connection)
         self._nudge = nudge
         self._mine: Report | None = None
+        self._listening = False
         self._others: tuple[Report, ...] = ()
         self._heard = asyncio.Condition()
         self._loop = asyncio.get_running_loop()
@@ -124,9 +136,38 @@ class Peers:
 
     def tell(self, report: Report) -> None:
         """Tell the others what this worker serves, or has seen."""
-        self._mine = report
+        self._mine = report = report._replace(listening=self._listening)
         if not self._mailbox.say(report):
             self._loop.call_later(_TRY_AGAIN_SECONDS, self._tell_again)
+
+    def tell_listening(self) -> None:
+        """Tell the others that this worker is on the port."""
+        self._listening = True
+        if self._mine is not None:
+            self.tell(self._mine)
+
+    def better(self) -> str:
+        """Which keys another one on the port answers for and this worker does not, and why; empty for none."""
+        mine = self._mine
+        if mine is None:
+            return ""
+        found = {
+            key
+            for report in self._others
+            if report.listening and not report.all_behind
+            for key in mine.missing - report.missing
+        }
+        return "; ".join(f"{key}: {mine.behind[key]}" for key in sorted(found))
+
+    def warnings(self) -> list[str]:
+        """What keeps other workers off the port, for the status."""
+        mine = frozenset[Key]() if self._mine is None else self._mine.missing
+        return [
+            f"worker {report.worker} (process {report.process_id}) keeps off the port until it can serve what this one "
+            f"does: {'; '.join(f'{key}: {report.behind[key]}' for key in sorted(report.missing - mine))}"
+            for report in self._others
+            if not report.listening and report.missing - mine
+        ]
 
     def announce(self, revision: int) -> None:
         """Tell the others that there is a revision, before this worker serves it."""

@@ -8,7 +8,7 @@
 4. A model that failed to load, or takes too long, is tried again after a while, at each change, and when a load that
    hung has ended.
 5. A registry that can't be read, or has gone, or does not answer, leaves the present snapshot serving; `trouble` says
-   so until it is back.
+   so until it is back. `warnings` says where changes wait for somebody else's turn at the registry.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ from signalserve.server.wanted import Wanted, snapshot_of, wanted_of
 
 _FIRST_RETRY, _LONGEST_RETRY = 2.0, 30.0
 _LONGEST_WAIT = 60.0
+# a commit takes some milliseconds: who waits longer for the registry's lock waits for something that hangs
+_LONG_TURN_SECONDS = 2.0
 # while much is being loaded, this much longer than a snapshot took to build passes before the next
 _PAUSE_FACTOR = 10.0
 
@@ -104,6 +106,7 @@ class RegistryWatcher:
         self._news = asyncio.Event()
         self._changed = asyncio.Condition()
         self.trouble = ""
+        self._turn_awaited = False
         self.seen_revision = 0
         self.version = 0
 
@@ -114,6 +117,7 @@ class RegistryWatcher:
             while True:
                 try:
                     await self.look()
+                    await self._say_turn(awaited=self._store.awaited() >= _LONG_TURN_SECONDS)
                 except Exception as error:  # noqa: BLE001 - the watcher must outlive a bug
                     _log.error("watcher.crashed", exc_info=error)
                 with suppress(TimeoutError):
@@ -128,6 +132,15 @@ class RegistryWatcher:
     def nudge(self) -> None:
         """Look at the registry now, and not only at the next poll."""
         self._nudge.set()
+
+    def warnings(self) -> list[str]:
+        """What keeps changes from being made, for people; none while they are."""
+        if not self._turn_awaited:
+            return []
+        return [
+            f"{self._store.location}: a change has been waiting for its turn for {self._store.awaited():.0f} s, as "
+            "another program holds the registry's lock; what is served goes on"
+        ]
 
     async def look(self) -> None:
         """Look at the registry, and begin to load what is new; `run` alone calls this."""
@@ -310,6 +323,16 @@ class RegistryWatcher:
         else:
             _log.info("registry.readable_again", revision=self.seen_revision)
         self.trouble = trouble
+        await self._tell()
+
+    async def _say_turn(self, *, awaited: bool) -> None:
+        if awaited == self._turn_awaited:
+            return
+        if awaited:
+            _log.warning("registry.lock_awaited", registry=self._store.location, seconds=_LONG_TURN_SECONDS)
+        else:
+            _log.info("registry.lock_free", registry=self._store.location)
+        self._turn_awaited = awaited
         await self._tell()
 
     async def _publish(self) -> None:

@@ -18,6 +18,7 @@ from signalserve.registry.errors import (
     NotFoundError,
     RegistryBusyError,
     RegistryError,
+    RegistryMissingError,
     StaleExpectationError,
     StorageError,
 )
@@ -90,8 +91,11 @@ def status_of(error: BaseException) -> status_pb2.Status:
         return _status(code, text, error.reason, metadata, "values")
     if isinstance(error, RegistryError):
         busy = isinstance(error, RegistryBusyError)
-        if isinstance(error, StorageError) and not busy:
-            # nobody's request is wrong, and whoever looks after the registry must read what is
+        if isinstance(error, StorageError) and not isinstance(
+            error, RegistryBusyError | RegistryMissingError
+        ):
+            # nobody's request is wrong, and whoever looks after the registry must read what is; that it has gone the
+            # watcher says, once and not with every call
             _log.error("registry.storage", why=text)
         return _status(
             code, text, error.reason, error.metadata, retry_seconds=_BUSY_SECONDS if busy else None

@@ -38,10 +38,10 @@ def test_a_prediction_is_repeated_when_the_server_was_unavailable(server):
     assert server.prediction.calls["Predict"] == 3
 
 
-def test_repeats_of_a_prediction_end_after_three_attempts(server):
+def test_repeats_of_a_prediction_end_after_five_attempts(server):
     with SignalClient(server.target, deadline_ms=LONG) as client, pytest.raises(Unavailable):
         client.predict("UNAVAILABLE", "15m", ROW)
-    assert server.prediction.calls["Predict"] == 3
+    assert server.prediction.calls["Predict"] == 5
 
 
 @pytest.mark.parametrize("code", ["INTERNAL", "ABORTED", "DEADLINE_EXCEEDED", "INVALID_ARGUMENT", "UNKNOWN"])
@@ -74,7 +74,7 @@ async def test_the_async_client_repeats_likewise(server):
         with pytest.raises(InternalError):
             await client.predict("INTERNAL", "15m", ROW)
     assert server.registry.calls["Promote"] == 2
-    assert server.prediction.calls["Predict"] == 3 + 1
+    assert server.prediction.calls["Predict"] == 5 + 1
 
 
 def test_streams_and_watches_are_never_repeated_by_policy():

@@ -212,3 +212,18 @@ def test_a_server_does_not_start_on_a_registry_that_is_not_there(tmp_path: Path)
     assert done.returncode == 1
     assert "there is no registry at" in done.stderr
     assert not (tmp_path / "typo").exists()
+
+
+def test_a_change_that_waits_for_the_lock_is_said_until_it_has_had_its_turn(
+    registry: Registry, serve: Serve, row: np.ndarray
+) -> None:
+    server = serve(registry.base)
+    with FileLock(registry.base / ".registry.lock"):
+        promote = server.registry.Promote.future(
+            registry_pb2.PromoteRequest(promotions=[registry_pb2.Promotion(model_id=registry["b"])])
+        )
+        (warning,) = server.until(lambda status: status.warnings).warnings
+        assert "the registry's lock" in warning
+        assert ask(server, "BTCUSDT", row).model_id == registry["a"]
+    promote.result(timeout=60)
+    server.until(lambda status: not status.warnings)

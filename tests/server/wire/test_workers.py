@@ -11,12 +11,15 @@ from contextlib import contextmanager
 import grpc
 import numpy as np
 import psutil
+import pytest
 
 from signalserve.client import SignalClient, SignalServeError
+from signalserve.registry import Promotion
 from signalserve.v1 import (
     prediction_service_pb2_grpc,
     serving_status_pb2,
 )
+from tests.registries import registry_at
 from tests.server.wire.conftest import LONG_MS, NAMES, Registry, ServerProcess, request
 
 ServeProcess = Callable[..., ServerProcess]
@@ -137,3 +140,49 @@ def test_a_drained_worker_costs_nobody_an_answer_under_a_load_with_streams(
         for asker in askers:
             asker.join()
     assert failed == []
+
+
+def kill(worker: psutil.Process) -> None:
+    """SIGKILL; its port is the others' by the end."""
+    worker.kill()
+    psutil.wait_procs([worker], timeout=60)
+
+
+@pytest.mark.parametrize("mended", [True, False])
+def test_a_worker_that_can_not_serve_what_another_one_does_keeps_off_the_port(
+    registry: Registry, serve_process: ServeProcess, row: np.ndarray, mended: bool
+) -> None:
+    file = registry.base / registry["b"] / "model.onnx"
+    whole = file.read_bytes()
+    process = serve_process(registry.base, "--workers", "2")
+    registry.damage("b")
+    registry_at(registry.base).promote([Promotion(registry["b"])], prove=lambda _: None)
+    first = workers_of(process)
+
+    def met() -> serving_status_pb2.ServingStatus:
+        with connected(process) as stub:
+            return status_of(stub)
+
+    failing: set[int] = set()
+    while len(failing) < 2:  # both have tried, and serve the one before
+        failing |= {found.process_id for found in [met()] if found.load_errors}
+    killed, other = first
+    kill(killed)
+    while not (found := met()).warnings:
+        pass
+    assert found.process_id == other.pid
+    assert "keeps off the port" in found.warnings[0]
+    assert "BTCUSDT/15m" in found.warnings[0]
+    for _ in range(20):  # each of these would go to one of two
+        with connected(process) as stub:
+            assert stub.Predict(request(row), timeout=60).model_id == registry["a"]
+    if mended:
+        file.write_bytes(whole)
+    else:
+        kill(other)
+    with SignalClient(process.target, deadline_ms=LONG_MS, read_deadline_ms=LONG_MS) as client:
+        client.wait_ready(LONG_MS)
+    while (found := met()).process_id in {worker.pid for worker in first} or found.warnings:
+        pass
+    with SignalClient(process.target, deadline_ms=LONG_MS) as client:
+        assert client.predict("ETHUSDT", "15m", row, feature_names=NAMES).model_id == registry["eth"]
