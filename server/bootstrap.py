@@ -52,6 +52,8 @@ from signalserve.server.workers import READY, Supervisor
 _LOADERS, _MOST_LOADERS = 2, 64
 # how often a worker that keeps off the port looks whether it may listen
 _KEEP_OFF_SECONDS = 0.25
+# how long one of several workers waits for the next of its first loads to end before it listens
+_LONG_LOAD_SECONDS = 2.0
 
 _log = structlog.get_logger("server")
 
@@ -183,10 +185,15 @@ async def running_server(settings: Settings, among: Among | None = None) -> Asyn
         strict=options.strict_ready,
         count_swap=metrics.swaps.inc,
     )
-    scorer = Scorer(
-        state, named, _scoring_limits(settings), metrics.seconds.observe, watcher.wait_for_revision
-    )
     guard = CallGuard(options.max_in_flight, metrics.counts, access.gatekeeper, options.max_streams)
+    scorer = Scorer(
+        state,
+        named,
+        _scoring_limits(settings),
+        metrics.seconds.observe,
+        watcher.wait_for_revision,
+        guard.aside,
+    )
     metrics.follow(
         lambda: Gauges(
             state.snapshot,
@@ -199,6 +206,7 @@ async def running_server(settings: Settings, among: Among | None = None) -> Asyn
     )
     async with AsyncExitStack() as stack:
         stack.callback(scorer.close)
+        stack.callback(named.close)
         peers = None if among is None else Peers(among.number, among.connection, watcher.nudge)
         if peers is not None:
             stack.callback(peers.close)
@@ -353,7 +361,7 @@ async def _follow(
     """Listen, where that was put off for others, once what they serve is served here; and keep health true."""
     version = running.watcher.version
     if peers is not None:
-        await running.wait_until(lambda snapshot: snapshot.started)
+        await _first_loads(running)
         await _keep_off(running, peers)
         try:
             await listen()
@@ -370,6 +378,18 @@ async def _follow(
             said = True
             _tell_snapshot(running.state.snapshot)
         version = await running.watcher.wait_for_change(version)
+
+
+async def _first_loads(running: RunningServer) -> None:
+    """Wait until every first load has ended, or what is left of them takes long and something is served already."""
+    version = running.watcher.version
+    while not running.state.snapshot.started:
+        try:
+            async with asyncio.timeout(_LONG_LOAD_SECONDS):
+                version = await running.watcher.wait_for_change(version)
+        except TimeoutError:
+            if running.state.snapshot.by_key:
+                return
 
 
 async def _keep_off(running: RunningServer, peers: Peers) -> None:

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from signalserve.access.errors import AccessError
@@ -30,6 +31,9 @@ T = TypeVar("T")
 # a message that is here is read in far less; one that waits for our answer takes a round trip
 _LAST_LOOK_SECONDS = 0.02
 _PATIENCE_SECONDS = 0.25
+
+# calls that wait for a model or a revision cost nothing but their messages
+_WAITING_FACTOR = 4
 
 
 class Caller(NamedTuple):
@@ -114,6 +118,7 @@ class CallGuard:
         self.counts = counts
         self.gatekeeper = gatekeeper
         self.in_flight = 0
+        self.waiting = 0
         self.draining = False
         self.streams: set[StreamCall] = set()
         self._emptied = asyncio.Event()
@@ -165,6 +170,23 @@ class CallGuard:
         if self.draining:
             self._tell_if_empty()
 
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Give the place to others for the length of the block, in which something is waited for and nothing computed.
+
+        Raises:
+            OverloadedError: too many wait.
+        """
+        if self.waiting >= _WAITING_FACTOR * self._max_in_flight:
+            raise OverloadedError("TOO_MANY_WAITING", f"{self.waiting} calls wait already; try again shortly")
+        self.waiting += 1
+        self.in_flight -= 1
+        try:
+            yield
+        finally:
+            self.in_flight += 1
+            self.waiting -= 1
+
     def _overloaded(self) -> OverloadedError:
         return OverloadedError(
             "TOO_MANY_IN_FLIGHT",
@@ -203,7 +225,7 @@ class CallGuard:
         await self._emptied.wait()
 
     def _tell_if_empty(self) -> None:
-        if self.draining and not self.in_flight and not self.streams:
+        if self.draining and not self.in_flight and not self.waiting and not self.streams:
             self._emptied.set()
 
 

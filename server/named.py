@@ -35,6 +35,10 @@ class NamedModels:
         self._models: OrderedDict[str, ServedModel] = OrderedDict()
         self._lock = threading.Lock()
 
+    def close(self) -> None:
+        """Load nothing more."""
+        self._loading.close()
+
     def loaded(self) -> dict[str, ServedModel]:
         """Those that are loaded now, the one that was named last at the end."""
         with self._lock:

@@ -6,6 +6,7 @@ is kept per model and order of names.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -104,7 +105,7 @@ def _order(names: tuple[str, ...], predictor: Predictor) -> np.ndarray | None:
     _check_lengths(names, predictor)
     position = {name: index for index, name in enumerate(names)}
     if len(position) != len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
+        twice = sorted(name for name, count in Counter(names).items() if count > 1)
         raise RequestError(
             "DUPLICATE_FEATURES",
             f"feature names given twice: {_some(twice)}",

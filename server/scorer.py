@@ -20,6 +20,7 @@ import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -29,6 +30,7 @@ from signalserve.server.errors import (
     BehindError,
     BrokenAnswerError,
     LateError,
+    LoadTimeoutError,
     NothingToServeError,
     RequestError,
 )
@@ -47,13 +49,15 @@ _SLICE_SECONDS = 0.02
 _INLINE_SECONDS = 0.001
 # what a value costs beside the model: read from a message, looked at for its range
 _VALUE_SECONDS = 50e-9
+# what a name costs where the columns come in an order that is new
+_NAME_SECONDS = 500e-9
 
 # a batch is cut no finer: below this the hand-over costs more than a second core gives
 _SMALLEST_PART = 32
 _CORES = min(4, os.cpu_count() or 1)
 
 # what a wait for a registry revision leaves of the deadline, for the answer itself
-_TIME_TO_ANSWER = 0.02
+_TO_ANSWER = 0.02
 
 # models that the items of one batch name are loaded so many at a time
 _NAMED_AT_ONCE = 4
@@ -73,12 +77,14 @@ class Scorer:
         limits: ScoringLimits,
         observe: Callable[[float], None],
         reach: Callable[[int, float | None, float, Collection[Key]], Awaitable[ServingSnapshot]],
+        aside: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         """What it is made of.
 
         `observe` gets the seconds that each answer took, a wait for a thread included. `reach` is
-        `RegistryWatcher.wait_for_revision`.
+        `RegistryWatcher.wait_for_revision`. `aside` is where a call waits for what takes no thread.
         """
+        self._aside = aside
         self._state = state
         self._named = named
         self._limits = limits
@@ -119,11 +125,13 @@ class Scorer:
         until = _until(remaining)
         if question.min_revision > max(_revision(snapshot, question), 0):
             keys = () if question.model_id else (question.key,)
-            snapshot = await self._reach(question.min_revision, remaining, _TIME_TO_ANSWER, keys)
+            with self._aside():
+                snapshot = await self._reach(question.min_revision, remaining, _TO_ANSWER, keys)
         _check_revision(snapshot, question)
         served = resolve(snapshot, question) or self._named.get(question.model_id)
         if served is None:
-            served = await self._named.load(question.model_id)
+            with self._aside():
+                served = await self._named.load(question.model_id)
         if _seconds(served, question) <= _INLINE_SECONDS:
             given = give(self._score(snapshot, served, question))
         else:
@@ -208,7 +216,14 @@ class Scorer:
         async def load_and_work(model_id: str) -> None:
             async with turns:
                 try:
-                    served: ServedModel | Exception = await self._named.load(model_id)
+                    async with asyncio.timeout(
+                        None if until is None else until - time.monotonic() - _TO_ANSWER
+                    ):
+                        served: ServedModel | Exception = await self._named.load(model_id)
+                except TimeoutError:
+                    served = LoadTimeoutError(
+                        "LOADING", "the model was still being loaded as the deadline came"
+                    )
                 except Exception as error:  # noqa: BLE001 - as above
                     served = error
                 await self._for_batches.run(work_named, served, unloaded[model_id])
@@ -285,7 +300,7 @@ class _NotLoadedError(Exception):
 def _seconds(served: ServedModel, question: Question) -> float:
     """About what an answer takes."""
     row = served.row_seconds / len(served.predictor.feature_names)
-    return len(question.values) * (row + _VALUE_SECONDS)
+    return len(question.values) * (row + _VALUE_SECONDS) + len(question.columns) * _NAME_SECONDS
 
 
 def most_parts(count: int) -> int:
@@ -318,16 +333,12 @@ def _check_revision(snapshot: ServingSnapshot, question: Question) -> None:
         return
     served = _revision(snapshot, question)
     if asked > served:
+        better = None if question.model_id else snapshot.not_current.get(question.key)
+        why = "" if better is None else f" of {question.key}, as {better.model_id} could not be loaded"
         raise BehindError(
             "BEHIND",
-            f"revision {asked} of the registry is asked for, and this server serves {max(served, 0)}",
+            f"revision {asked} of the registry is asked for, and this server serves {max(served, 0)}{why}",
             metadata={"registry_revision": str(max(served, 0)), "asked": str(asked)},
-        )
-    if not question.model_id and (wanted := snapshot.not_current.get(question.key)):
-        raise BehindError(
-            "BEHIND",
-            f"{wanted} of {question.key} could not be loaded here, so what this server serves is older than asked for",
-            metadata={"model_id": wanted, "asked": str(asked)},
         )
 
 

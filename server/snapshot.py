@@ -5,7 +5,7 @@ The rules:
 2. A handler takes the reference once and uses it to the end of its call.
 3. A replaced predictor lives as long as a call holds its snapshot, and no longer: nothing else keeps it.
 4. `revision` is the registry revision that the snapshot was built from, whether or not every model loaded; a key
-   whose new model is still being loaded answers with the model, and by the revision, that it had.
+   whose new model is still being loaded, or could not be, answers with the model, and by the revision, that it had.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class LoadFailure:
     revision: int
 
 
-class Pending(NamedTuple):
-    """A model that is being loaded, and the revision that its key's present answers are of."""
+class Behind(NamedTuple):
+    """The model that a key should answer with and does not, and the revision that its present answers are of."""
 
     model_id: str
     revision: int
@@ -60,8 +60,8 @@ class Pending(NamedTuple):
 class ServingSnapshot:
     """One moment's models by key and by id, and every key and id that the registry knows.
 
-    `not_current`: keys that are answered by the model before, and the one that could not be loaded. `pending`: keys
-    whose new model is being loaded. `started`: the first load of every model has ended, well or badly; `ready`: and
+    `not_current`: keys that are answered by the model before, as theirs could not be loaded. `pending`: keys whose new
+    model is being loaded. `started`: the first load of every model has ended, well or badly; `ready`: and
     some model is served if any should be.
     """
 
@@ -70,8 +70,8 @@ class ServingSnapshot:
     by_id: Mapping[str, ServedModel] = field(default_factory=lambda: MappingProxyType({}))
     known_keys: frozenset[Key] = frozenset()
     known_ids: Mapping[str, Key] = field(default_factory=lambda: MappingProxyType({}))
-    not_current: Mapping[Key, str] = field(default_factory=lambda: MappingProxyType({}))
-    pending: Mapping[Key, Pending] = field(default_factory=lambda: MappingProxyType({}))
+    not_current: Mapping[Key, Behind] = field(default_factory=lambda: MappingProxyType({}))
+    pending: Mapping[Key, Behind] = field(default_factory=lambda: MappingProxyType({}))
     failures: tuple[LoadFailure, ...] = ()
     warnings: tuple[str, ...] = ()
     started: bool = False
@@ -84,8 +84,8 @@ class ServingSnapshot:
 
     def revision_of(self, key: Key) -> int:
         """The registry revision that a key's answers are of."""
-        pending = self.pending.get(key)
-        return self.revision if pending is None else pending.revision
+        behind = self.pending.get(key) or self.not_current.get(key)
+        return self.revision if behind is None else behind.revision
 
 
 class ServingState:

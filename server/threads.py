@@ -2,7 +2,7 @@
 
 1. Few jobs are worked on at a time; one that takes long makes room for another, so that what hangs (a disk, a load,
    the registry's lock) holds up neither what is quick nor what is asked for after it.
-2. There is an end to that: `most` threads, the hanging ones included.
+2. There is an end to that: `most` threads, the hanging ones included. What then waits is given up like what hangs.
 3. Nothing waits for a thread at the exit: a job that hangs would never let it end.
 """
 
@@ -33,11 +33,14 @@ class StillRunningError(Exception):
 class Job(Generic[T]):
     """A piece of work; `future` is done once it is, and `began` is when a thread took it up (monotonic seconds)."""
 
-    __slots__ = ("_loop", "_work", "began", "future", "slow")
+    __slots__ = ("_loop", "_progress", "_queued", "_work", "began", "future", "slow")
 
-    def __init__(self, work: Callable[[], T]) -> None:
+    def __init__(self, work: Callable[[], T], progress: Callable[[], float]) -> None:
+        """`progress` says when a thread last took up or ended a job."""
         self._loop = asyncio.get_running_loop()
         self._work = work
+        self._progress = progress
+        self._queued = time.monotonic()
         self.future: asyncio.Future[T] = self._loop.create_future()
         self.began: float | None = None
         self.slow = False
@@ -69,12 +72,13 @@ class Job(Generic[T]):
         """What the work gives; it goes on whatever becomes of the waiting.
 
         Raises:
-            StillRunningError: it has been worked on for `seconds`; waiting for its turn does not count.
+            StillRunningError: it has been worked on for `seconds`, or no thread has taken up anything for so long.
         """
         while not self.future.done():
-            left = seconds
-            if seconds is not None and self.began is not None:
-                left = seconds - (time.monotonic() - self.began)
+            left = None
+            if seconds is not None:
+                since = max(self._queued, self._progress()) if self.began is None else self.began
+                left = since + seconds - time.monotonic()
                 if left <= 0:
                     raise StillRunningError
             await asyncio.wait({self.future}, timeout=left)
@@ -95,11 +99,12 @@ class Threads:
         self._threads = 0
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
+        self._moved = 0.0
         _all.add(self)
 
     def begin(self, work: Callable[..., T], *arguments: Any, **named: Any) -> Job[T]:
         """Have it run in one of them, as soon as one is free."""
-        job = Job(partial(work, *arguments, **named))
+        job = Job(partial(work, *arguments, **named), lambda: self._moved)
         with self._turn:
             if self._closed:
                 job.future.cancel()
@@ -143,9 +148,10 @@ class Threads:
             for _ in range(wanted):
                 self._threads += 1
                 threading.Thread(target=self._work, name=self._name, daemon=True).start()
-            blocked = bool(self._waiting) and not self._closed
-        if blocked and quick and (self._timer is None or self._timer.cancelled()):
-            due = min(job.began or now for job in quick) + _SLOW_SECONDS - now
+            blocked = bool(self._waiting) and self._threads < self._most and not self._closed
+        if blocked and self._timer is None:
+            # those that have a thread by now may be slow by then, and those that get one in this moment later
+            due = min((job.began or now for job in quick), default=now) + _SLOW_SECONDS - now
             self._timer = asyncio.get_running_loop().call_later(max(0.01, due), self._look_again)
 
     def _look_again(self) -> None:
@@ -157,6 +163,7 @@ class Threads:
             job.run()
             with self._turn:
                 self._working.discard(job)
+                self._moved = time.monotonic()
             del job  # what it holds, a model perhaps, is not kept until the next comes
 
     def _next(self) -> Job[Any] | None:
@@ -169,7 +176,7 @@ class Threads:
                     return None
                 if self._waiting:
                     job = self._waiting.popleft()
-                    job.began = time.monotonic()
+                    job.began = self._moved = time.monotonic()
                     self._working.add(job)
                     return job
                 self._turn.wait()

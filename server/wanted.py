@@ -13,7 +13,7 @@ from signalserve.registry.queries import warnings_of
 from signalserve.registry.state import RegistryState
 from signalserve.registry.store import View
 from signalserve.server.limits import ModelChoice
-from signalserve.server.snapshot import LoadFailure, Pending, ServedModel, ServingSnapshot
+from signalserve.server.snapshot import Behind, LoadFailure, ServedModel, ServingSnapshot
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ def snapshot_of(
     wanted: Wanted,
     models: Mapping[Key, ServedModel],
     failures: Mapping[Key, LoadFailure],
-    pending: Mapping[Key, Pending],
-    previous: ServingSnapshot,
+    pending: Mapping[Key, Behind],
+    not_current: Mapping[Key, Behind],
     *,
     started: bool,
     strict: bool,
@@ -84,10 +84,6 @@ def snapshot_of(
 
     `started`: every first load has ended. `strict`: it is not ready while any model could not be loaded.
     """
-    not_current = {key: failure.model_id for key, failure in failures.items() if key in models}
-    not_current |= {
-        key: item.model_id for key, item in pending.items() if key in models and key in previous.not_current
-    }
     if strict:
         served_enough = not failures and not wanted.problems
     else:
@@ -98,7 +94,7 @@ def snapshot_of(
         by_id=MappingProxyType({served.model_id: served for served in models.values()}),
         known_keys=wanted.known_keys,
         known_ids=wanted.known_ids,
-        not_current=MappingProxyType(not_current),
+        not_current=MappingProxyType({key: item for key, item in not_current.items() if key in models}),
         pending=MappingProxyType(dict(pending)),
         failures=(*wanted.problems, *(failures[key] for key in sorted(failures))),
         warnings=wanted.warnings,

@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Hashable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -32,7 +32,7 @@ from signalserve.server.limits import ModelChoice
 from signalserve.server.loader import Loader
 from signalserve.server.loading import Loading
 from signalserve.server.named import NamedModels
-from signalserve.server.snapshot import LoadFailure, Pending, ServedModel, ServingSnapshot, ServingState
+from signalserve.server.snapshot import Behind, LoadFailure, ServedModel, ServingSnapshot, ServingState
 from signalserve.server.threads import Job, StillRunningError, Threads
 from signalserve.server.wanted import Wanted, snapshot_of, wanted_of
 
@@ -47,10 +47,11 @@ _log = structlog.get_logger("server")
 
 
 class _Retry(NamedTuple):
-    """When a load that failed is tried again, in monotonic seconds, and how long the pause was."""
+    """When a load that failed is tried again, in monotonic seconds, how long the pause was, and what hangs."""
 
     due: float
     pause: float
+    hangs: asyncio.Future[Any] | None = None
 
 
 class _Seen(NamedTuple):
@@ -97,7 +98,8 @@ class RegistryWatcher:
         self._wanted: Wanted | None = None
         self._models: dict[Key, ServedModel] = {}
         self._failures: dict[Key, LoadFailure] = {}
-        self._pending: dict[Key, Pending] = {}
+        self._pending: dict[Key, Behind] = {}
+        self._not_current: dict[Key, Behind] = {}
         self._retries: dict[Key, _Retry] = {}
         self._proven: dict[tuple[str, str], ServedModel] = {}
         self._loads: dict[tuple[Key, str, str], asyncio.Task[None]] = {}
@@ -126,6 +128,7 @@ class RegistryWatcher:
         finally:
             for task in (publishing, *self._loads.values()):
                 task.cancel()
+            self._loading.close()
             self._reading.close()
             self._building.close()
 
@@ -156,7 +159,7 @@ class RegistryWatcher:
                 f"{self._store.location} has not answered for {self._patience:g} s; what is served goes on"
             )
             return  # its thread is not given another look to hang in
-        except RegistryError as error:
+        except (RegistryError, OSError) as error:
             self._look_job = None
             await self._say(str(error))
             return
@@ -220,10 +223,12 @@ class RegistryWatcher:
 
     def _take(self, seen: _Seen) -> None:
         """Serve what is loaded, and begin to load what is not."""
-        wanted, before = seen.wanted, self._models
+        wanted, before, last = seen.wanted, self._models, self._wanted
+        behind = self._not_current | self._pending
         self._signature, self._wanted = seen.signature, wanted
         self._models = seen.kept
         failures, self._failures, self._pending, self._retries = self._failures, {}, {}, {}
+        not_current, self._not_current = self._not_current, {}
         for key in seen.new:
             if (earlier := before.get(key)) is not None:
                 self._models[key] = earlier
@@ -232,11 +237,16 @@ class RegistryWatcher:
                 self._models[key] = served
                 continue
             entry = wanted.models[key]
+            # what the key answers with was its model up to the last look, or up to where it fell behind
+            of = behind[key].revision if key in behind else last.revision if last is not None else -1
             failure = failures.get(key)
             if failure is not None and failure.model_id == entry.model_id:
                 self._failures[key] = replace(failure, revision=wanted.revision)
+                self._not_current[key] = Behind(entry.model_id, of)
             else:
-                self._pending[key] = Pending(entry.model_id, self._state.snapshot.revision_of(key))
+                self._pending[key] = Behind(entry.model_id, of)
+                if key in not_current:
+                    self._not_current[key] = Behind(entry.model_id, of)
             self._begin(wanted, key)
         self._named.forget(
             lambda served: (
@@ -281,12 +291,15 @@ class RegistryWatcher:
             return
         if wanted.digests.get(entry.model_id, "") != digest:
             return
-        self._pending.pop(key, None)
+        was = self._pending.pop(key, None)
         if served is not None:
             self._models[key] = served.with_pin(pinned=key in wanted.pinned)
             self._failures.pop(key, None)
+            self._not_current.pop(key, None)
             self._retries.pop(key, None)
         elif failure is not None:
+            if was is not None:
+                self._not_current[key] = was
             self._fail(key, entry.model_id, failure, wanted.revision)
         self._news.set()
 
@@ -298,11 +311,12 @@ class RegistryWatcher:
         if before is None or before.message != failure.message:  # a retry repeats no log line
             _log.warning("model.load_failed", key=str(key), model_id=model_id, why=failure.message)
         self._failures[key] = failure
-        pause = self._retries[key].pause * 2 if key in self._retries else _FIRST_RETRY
-        pause = min(pause, _LONGEST_RETRY)
-        self._retries[key] = _Retry(time.monotonic() + pause, pause)
-        if isinstance(error, LoadTimeoutError) and error.ended is not None:
-            error.ended.add_done_callback(lambda _: self._retry_now(key, model_id))
+        last = self._retries.get(key)
+        pause = _FIRST_RETRY if last is None else min(last.pause * 2, _LONGEST_RETRY)
+        hangs = error.ended if isinstance(error, LoadTimeoutError) else None
+        self._retries[key] = _Retry(time.monotonic() + pause, pause, hangs)
+        if hangs is not None and (last is None or last.hangs is not hangs):
+            hangs.add_done_callback(lambda _: self._retry_now(key, model_id))
 
     def _retry_failed(self) -> None:
         now = time.monotonic()
@@ -359,7 +373,7 @@ class RegistryWatcher:
             dict(self._models),
             dict(self._failures),
             dict(self._pending),
-            previous,
+            dict(self._not_current),
             started=self._started,
             strict=self._strict,
         )
@@ -387,8 +401,10 @@ class RegistryWatcher:
 
 
 def reaches(snapshot: ServingSnapshot, revision: int, keys: Collection[Key]) -> bool:
-    """Whether a revision, or a later one, is served: of the keys, where any are named."""
-    return snapshot.revision >= revision and all(snapshot.revision_of(key) >= revision for key in keys)
+    """Whether a revision, or a later one, is served, or will not be: of the keys, where any are named."""
+    return snapshot.revision >= revision and all(
+        snapshot.revision_of(key) >= revision or key not in snapshot.pending for key in keys
+    )
 
 
 def _name(served: ServedModel | None) -> str | None:

@@ -10,7 +10,14 @@ waits, whatever thread parses. A message that is taken apart here is parsed piec
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from signalserve.server.errors import RequestError
+
+M = TypeVar("M", bound=Message)
 
 VARINT, EIGHT_BYTES, LENGTH, FOUR_BYTES = 0, 1, 2, 5
 
@@ -110,3 +117,17 @@ def varint(number: int) -> bytes:
 
 
 _SMALL = [bytes([number]) for number in range(0x80)]
+
+
+def parsed(parse: Callable[[bytes], M], content: bytes) -> M:
+    """A message.
+
+    Raises:
+        RequestError: the bytes are none.
+    """
+    try:
+        return parse(content)
+    except DecodeError as error:
+        raise RequestError(
+            "MALFORMED_MESSAGE", "the bytes of the request are no message of signalserve.v1"
+        ) from error

@@ -11,16 +11,23 @@ from typing import Any, NoReturn, Protocol
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc.status_pb2 import Status
 
 from signalserve.access.errors import AccessError
 from signalserve.access.identity import Credential
 from signalserve.access.table import Row, row_of
-from signalserve.server.errors import ServingError
+from signalserve.server.errors import RequestError, ServingError
 from signalserve.server.guard import Call, Caller, CallGuard, StreamCall, draining
 from signalserve.server.metrics import RpcCounts
 from signalserve.server.wire.errors import code_of, status_of
+from signalserve.server.wire.fields import parsed
+
+Parse = Callable[[bytes], Message]
+
+# what is parsed in a millisecond or two; some thousands of model ids
+_MOST_BYTES = 512 * 1024
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -48,18 +55,31 @@ def guarded(service: Service, descriptor: ServiceDescriptor, guard: CallGuard) -
     for method in descriptor.methods:
         behaviour, counts = getattr(service, method.name), guard.counts(method.name)
         row = row_of(f"/{descriptor.full_name}/{method.name}")
-        read = None if method.name in service.takes_bytes else GetMessageClass(method.input_type).FromString
+        parse = None if method.name in service.takes_bytes else GetMessageClass(method.input_type).FromString
         if method.server_streaming:
             kind: Any = (
                 grpc.stream_stream_rpc_method_handler
                 if method.client_streaming
                 else grpc.unary_stream_rpc_method_handler
             )
-            handler: Any = _stream(behaviour, guard, counts, row, reads=method.client_streaming)
+            handler: Any = _stream(behaviour, guard, counts, row, parse, reads=method.client_streaming)
         else:
-            kind, handler = grpc.unary_unary_rpc_method_handler, _unary(behaviour, guard, counts, row)
-        handlers[method.name] = kind(handler, request_deserializer=read, response_serializer=_bytes_of)
+            kind, handler = grpc.unary_unary_rpc_method_handler, _unary(behaviour, guard, counts, row, parse)
+        handlers[method.name] = kind(handler, response_serializer=_bytes_of)
     return grpc.method_handlers_generic_handler(descriptor.full_name, handlers)
+
+
+def _read(parse: Parse, content: bytes) -> Message:
+    """A request of a bounded size: nobody else has a turn while it is parsed.
+
+    Raises:
+        RequestError: it is too large, or none.
+    """
+    if len(content) > _MOST_BYTES:
+        raise RequestError(
+            "REQUEST_TOO_LARGE", f"a request of {len(content)} bytes; the limit of this call is {_MOST_BYTES}"
+        )
+    return parsed(parse, content)
 
 
 def _bytes_of(answer: Any) -> bytes:
@@ -88,7 +108,11 @@ def refusal(call: Call, error: Exception) -> Status:
 
 
 def _unary(
-    behaviour: Callable[[Any, Call], Awaitable[Any]], guard: CallGuard, counts: RpcCounts, row: Row
+    behaviour: Callable[[Any, Call], Awaitable[Any]],
+    guard: CallGuard,
+    counts: RpcCounts,
+    row: Row,
+    parse: Parse | None,
 ) -> Callable[[Any, Context], Awaitable[Any]]:
     asks = guard.gatekeeper is not None
 
@@ -101,7 +125,7 @@ def _unary(
         except ServingError as error:
             await abort(context, call, error)
         try:
-            answer = await behaviour(request, call)
+            answer = await behaviour(request if parse is None else _read(parse, request), call)
         except Exception as error:  # noqa: BLE001 - status_of tells refusals from bugs
             await abort(context, call, error)
         else:
@@ -118,6 +142,7 @@ def _stream(
     guard: CallGuard,
     counts: RpcCounts,
     row: Row,
+    parse: Parse | None,
     *,
     reads: bool,
 ) -> Callable[[Any, Context], AsyncIterator[Any]]:
@@ -130,7 +155,8 @@ def _stream(
         except ServingError as error:
             await abort(context, call, error)
         try:
-            async for answer in behaviour(context.read if reads else request, call):
+            source = context.read if reads else request if parse is None else _read(parse, request)
+            async for answer in behaviour(source, call):
                 yield answer
             if call.ended_by is not None:
                 raise call.ended_by

@@ -8,15 +8,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 import numpy as np
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
-from signalserve.server.errors import RequestError
 from signalserve.server.question import Answer, Matrix, Question
-from signalserve.server.wire.fields import LENGTH, framed, head, top_fields, varint
+from signalserve.server.wire.fields import LENGTH, framed, head, parsed, top_fields, varint
 from signalserve.server.wire.prediction import question_of, response_of
 from signalserve.v1 import prediction_pb2
 
@@ -35,8 +33,6 @@ _SCORES = prediction_pb2.PredictResponse.SCORES_FIELD_NUMBER
 _REQUESTS = prediction_pb2.PredictBatchRequest.REQUESTS_FIELD_NUMBER
 _RESULTS = prediction_pb2.PredictBatchResponse.RESULTS_FIELD_NUMBER
 _ITEM = prediction_pb2.PredictStreamRequest.REQUEST_FIELD_NUMBER
-
-M = TypeVar("M", bound=Message)
 
 
 class Received:
@@ -149,20 +145,6 @@ def stream_error(sequence: int, status: Message) -> bytes:
     """A PredictStreamResponse with a google.rpc.Status."""
     number = prediction_pb2.PredictStreamResponse.ERROR_FIELD_NUMBER
     return _sequence(sequence) + framed(number, status.SerializeToString())
-
-
-def parsed(parse: Callable[[bytes], M], content: bytes) -> M:
-    """A message.
-
-    Raises:
-        RequestError: the bytes are none.
-    """
-    try:
-        return parse(content)
-    except DecodeError as error:
-        raise RequestError(
-            "MALFORMED_MESSAGE", "the bytes of the request are no message of signalserve.v1"
-        ) from error
 
 
 def _sequence(sequence: int) -> bytes:

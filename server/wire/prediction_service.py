@@ -110,13 +110,13 @@ class PredictionService:
                 return
             sequence = 0
             try:
+                if len(content) <= INLINE_BYTES:
+                    received = read_stream_request(content)
+                else:
+                    received = await self._scorer.prepare(read_stream_request, content)
+                sequence = received.request.sequence
                 self._guard.begin_item()
                 try:
-                    if len(content) <= INLINE_BYTES:
-                        received = read_stream_request(content)
-                    else:
-                        received = await self._scorer.prepare(read_stream_request, content)
-                    sequence = received.request.sequence
                     response = await self._scorer.answer(
                         received.question(), call.remaining(), response_bytes, of_stream=True
                     )

@@ -43,7 +43,9 @@ def serving_status(
     )
     status.start_time.FromDatetime(started)
     for _, served in sorted(snapshot.by_key.items()):
-        _add_model(status, served, now, snapshot.not_current.get(served.key, ""))
+        _add_model(
+            status, served, now, wanted.model_id if (wanted := snapshot.not_current.get(served.key)) else ""
+        )
     return status
 
 

@@ -15,7 +15,13 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from signalserve.client import FailedPrecondition, Prediction, PredictionRequest, Unavailable
+from signalserve.client import (
+    DeadlineExceeded,
+    FailedPrecondition,
+    Prediction,
+    PredictionRequest,
+    Unavailable,
+)
 from signalserve.registry import Promotion
 from signalserve.v1 import registry_pb2
 from tests.registries import registry_at
@@ -104,10 +110,19 @@ def test_answers_of_a_model_whose_successor_can_not_be_loaded_are_flagged(
     model = next(item for item in server.client.status().models if item.symbol == "BTCUSDT")
     assert model.wanted_model_id == registry["c"]
     assert ask(server, "ETHUSDT", row).flags == ()
-    # who asks for the revision gets no older model
-    with pytest.raises(Unavailable) as behind:
-        ask(server, "BTCUSDT", row, min_registry_revision=promoted.revision, deadline_ms=2_000)
-    assert behind.value.reason == "BEHIND"
+    # the answer is of the revision whose model gave it; who asks for a later one gets no older model
+    assert answer.registry_revision == promoted.revision
+    newest = server.client.status().registry_revision
+    items = [
+        PredictionRequest("BTCUSDT", "15m", row, feature_names=NAMES, min_registry_revision=revision)
+        for revision in (promoted.revision, newest)
+    ]
+    first, second = server.client.predict_batch(items)
+    assert first.result().model_id == registry["b"]
+    assert second.error is not None
+    assert second.error.reason == "BEHIND"
+    with pytest.raises((Unavailable, DeadlineExceeded)):
+        ask(server, "BTCUSDT", row, min_registry_revision=newest, deadline_ms=500)
 
 
 def _with_status(text: str, model_id: str, status: str) -> str:

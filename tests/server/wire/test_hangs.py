@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pytest
 
 from signalserve.client import FailedPrecondition, Prediction, PredictionRequest, Unavailable
 from signalserve.registry import Promotion
+from signalserve.server.threads import StillRunningError, Threads
 from signalserve.v1 import prediction_pb2, registry_pb2
 from tests.hanging_models import Hanging, let_go
 from tests.registries import registry_at
@@ -67,6 +69,8 @@ def test_a_cold_start_serves_every_model_but_those_that_hang(
 ) -> None:
     hung = [hanging[name] for name in (*MORE, "xrp")]  # more than are opened together
     registry_at(hanging.base).promote([Promotion(model_id) for model_id in hung])
+    # theirs are the first rows of the index, so that they take every loader before any other comes
+    hanging.edit_index(lambda text: _first(text, hung))
     server = serve(hanging.base, ready=False, server=PATIENT)
     status = server.until(lambda status: len(status.models) == 2)
     assert not status.ready
@@ -80,6 +84,11 @@ def test_a_cold_start_serves_every_model_but_those_that_hang(
     let_go(fifo)
     assert server.until(lambda status: status.ready).loading == ()
     assert ask(server, "XRPUSDT", row).score == 0.75
+
+
+def _first(index: str, model_ids: list[str]) -> str:
+    header, *rows = index.splitlines(keepends=True)
+    return "".join([header, *sorted(rows, key=lambda row: row.split(",")[0] not in model_ids)])
 
 
 def test_a_load_past_its_limit_is_said_and_is_gone_from_the_status_once_it_has_ended(
@@ -161,6 +170,63 @@ def test_requests_that_name_a_model_that_hangs_keep_nobody_else_waiting(
     let_go(fifo)
     assert {tuple(call.result().scores) for call in named} == {(0.75,)}
     assert [len(result.response.scores) for result in mixed.result().results] == [1, 1, 1]
+
+
+def test_an_item_that_names_a_model_that_hangs_costs_the_others_of_its_batch_no_answer(
+    hanging: Registry, serve: Serve, row: np.ndarray
+) -> None:
+    server = serve(hanging.base, server=PATIENT)
+    naming = PredictionRequest("XRPUSDT", "15m", row, feature_names=NAMES, model_id=hanging["xrp"])
+    healthy = PredictionRequest("BTCUSDT", "15m", row, feature_names=NAMES)
+    first, second = server.client.predict_batch([naming, healthy], deadline_ms=3_000)
+    assert first.error is not None
+    assert first.error.reason == "LOADING"
+    assert second.result().model_id == hanging["a"]
+
+
+def test_calls_that_wait_for_a_model_or_a_revision_take_no_place_of_those_that_compute(
+    hanging: Registry, serve: Serve, row: np.ndarray
+) -> None:
+    server = serve(hanging.base, server=PATIENT | {"max_in_flight": 1})
+    assert server.parts is not None
+    guard = server.parts.guard
+    waiting = [
+        server.prediction.Predict.future(message, timeout=600)
+        for message in (
+            request(row, min_registry_revision=10**9),
+            request(row, symbol="XRPUSDT", model_id=hanging["xrp"]),
+        )
+    ]
+    while server.call(lambda: guard.waiting) < len(waiting):
+        pass
+    assert ask(server, "BTCUSDT", row).model_id == hanging["a"]
+    for call in waiting:
+        call.cancel()
+    while server.call(lambda: guard.waiting):
+        pass
+    assert server.call(lambda: guard.in_flight) == 0
+
+
+@pytest.mark.parametrize("hanging_loads", [2, 5])
+async def test_what_hangs_leaves_threads_for_what_does_not_and_there_is_an_end_to_that(
+    hanging_loads: int,
+) -> None:
+    threads = Threads("some", 2, most=5)
+    release = threading.Event()
+    hung = [threads.begin(release.wait) for _ in range(hanging_loads)]
+    quick = threads.begin(int)
+    try:
+        if hanging_loads < 5:
+            assert await quick.result(3600.0) == 0
+        else:
+            while any(job.began is None for job in hung):
+                await asyncio.sleep(0.01)
+            with pytest.raises(StillRunningError):
+                await quick.result(0.05)
+    finally:
+        release.set()
+    assert await quick.result(3600.0) == 0
+    threads.close()
 
 
 def test_a_named_load_past_its_limit_is_unavailable_and_an_item_that_names_it_fails_alone(

@@ -51,7 +51,8 @@ class Stream:
             yield self._to_send.pop()
 
     def send(self, symbol: str = "BTCUSDT") -> None:
-        self._to_send.append(prediction_pb2.PredictStreamRequest(request=request(GOOD, symbol=symbol)))
+        message = request(GOOD, symbol=symbol, sequence=77)
+        self._to_send.append(prediction_pb2.PredictStreamRequest(request=message))
         self._turn.release()
 
     def next(self) -> prediction_pb2.PredictStreamResponse:
@@ -73,8 +74,10 @@ def test_items_of_streams_over_the_limit_are_refused_and_their_streams_go_on(
     assert slow.entered.wait(60)
     for stream in streams[1:]:
         stream.send()
-        error = stream.next().error
-        assert error.code == EXHAUSTED
+        answer = stream.next()
+        error = answer.error
+        # by the sequence a client knows which of its requests was refused
+        assert (error.code, answer.sequence) == (EXHAUSTED, 77)
         assert {detail.type_url.rpartition(".")[2] for detail in error.details} == {"ErrorInfo", "RetryInfo"}
     # the last place is a call's, and a call that is over the limit is refused too
     assert len(server.prediction.Predict(request(GOOD, symbol="ETHUSDT")).scores) == 1
