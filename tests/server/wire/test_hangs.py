@@ -15,7 +15,7 @@ import pytest
 
 from signalserve.client import FailedPrecondition, Prediction, PredictionRequest, Unavailable
 from signalserve.registry import Promotion
-from signalserve.server.threads import StillRunningError, Threads
+from signalserve.server.threads import Job, StillRunningError, Threads
 from signalserve.v1 import prediction_pb2, registry_pb2
 from tests.hanging_models import Hanging, let_go
 from tests.registries import registry_at
@@ -159,7 +159,7 @@ def test_requests_that_name_a_model_that_hangs_keep_nobody_else_waiting(
     )
     assert server.parts is not None
     guard = server.parts.guard
-    while server.call(lambda: guard.in_flight) < len(named) + 1:
+    while server.call(lambda: guard.in_flight + guard.waiting) < len(named) + 1:
         pass
     # a batch, a large matrix and a model that is not loaded yet: what needs a thread
     batch = server.client.predict_batch([PredictionRequest("BTCUSDT", "15m", row, feature_names=NAMES)] * 100)
@@ -219,14 +219,18 @@ async def test_what_hangs_leaves_threads_for_what_does_not_and_there_is_an_end_t
         if hanging_loads < 5:
             assert await quick.result(3600.0) == 0
         else:
-            while any(job.began is None for job in hung):
-                await asyncio.sleep(0.01)
+            await asyncio.wait_for(asyncio.to_thread(_all_begun, hung), 60)
             with pytest.raises(StillRunningError):
                 await quick.result(0.05)
     finally:
         release.set()
     assert await quick.result(3600.0) == 0
     threads.close()
+
+
+def _all_begun(jobs: list[Job[bool]]) -> None:
+    while any(job.began is None for job in jobs):
+        pass
 
 
 def test_a_named_load_past_its_limit_is_unavailable_and_an_item_that_names_it_fails_alone(
