@@ -16,7 +16,7 @@ import numpy as np
 import onnxruntime
 from rich.console import Console
 
-from benchmarks import access, lab, mlserver_peer, retrain
+from benchmarks import access, lab, loop, mlserver_peer, retrain
 from benchmarks.setting import (
     NAMES,
     ServerProcess,
@@ -307,7 +307,9 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=4000, help="calls a measurement of one row")
     parser.add_argument("--keys", type=int, default=1000, help="keys of the bar-close burst")
     parser.add_argument(
-        "--only", choices=["serving", "access", "lab", "retrain"], help="one of the parts; default all"
+        "--only",
+        choices=["serving", "loop", "access", "lab", "retrain"],
+        help="one of the parts; default all",
     )
     options = parser.parse_args()
     configure_logs(LoggingSettings(level="warning"))
@@ -315,6 +317,8 @@ def main() -> None:
     os.environ["SIGNALSERVE__PROMOTION__GATE"] = "none"
     if options.only in (None, "serving"):
         asyncio.run(run(options.calls, options.keys))
+    if options.only in (None, "loop"):
+        loop.run(keys=min(options.keys, 200))
     if options.only in (None, "access"):
         access.run()
     if options.only in (None, "lab"):

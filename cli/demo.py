@@ -310,6 +310,7 @@ def _replay(
         deadline_ms=settings.client.deadline_ms,
         snapshot_dir=settings.live.snapshot_dir,
         on_bar=on_bar,
+        hold_on=settings.live.hold_on,
     )
     with ending_at_signals(engine):
         result = engine.run()

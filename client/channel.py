@@ -5,9 +5,10 @@
 
 What is repeated, and why that is safe:
 
-- Predict, PredictBatch and the reads change nothing: repeated on UNAVAILABLE.
+- Predict, PredictBatch and the reads change nothing: repeated on UNAVAILABLE, and on CANCELLED where it is not the
+  caller who cancelled: gRPC ends calls so that reach a server in the moment in which it stops.
 - Promote, Rollback and Archive always carry a `request_id`, for which the server gives a second arrival the
-  first one's answer: repeated on UNAVAILABLE.
+  first one's answer: repeated likewise.
 - RESOURCE_EXHAUSTED with a RetryInfo did nothing: repeated after the pause that it names.
 - A stream is repeated only where it was opened with `reconnect`: otherwise the caller knows from the sequences what
   was answered.
@@ -203,6 +204,6 @@ def _retried(
             "initialBackoff": first,
             "maxBackoff": longest,
             "backoffMultiplier": 2,
-            "retryableStatusCodes": ["UNAVAILABLE"],
+            "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
         },
     }

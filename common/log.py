@@ -28,9 +28,14 @@ class LibraryLog:
         """What somebody should look at."""
         self._write(logging.WARNING, event, values)
 
-    def _write(self, level: int, event: str, values: dict[str, Any]) -> None:
+    def exception(self, event: str, **values: Any) -> None:
+        """What went wrong, with the exception that is being handled."""
+        self._write(logging.ERROR, event, values, trace=True)
+
+    def _write(self, level: int, event: str, values: dict[str, Any], *, trace: bool = False) -> None:
         if structlog.is_configured():
-            structlog.get_logger(self._name).log(level, event, **values)
+            more = {"exc_info": True} if trace else {}
+            structlog.get_logger(self._name).log(level, event, **values, **more)
         elif self._plain.isEnabledFor(level):
             text = " ".join([event, *(f"{name}={value!r}" for name, value in values.items())])
-            self._plain.log(level, "%s", text, stacklevel=3)
+            self._plain.log(level, "%s", text, stacklevel=3, exc_info=trace)

@@ -29,9 +29,8 @@ from dataclasses import replace
 from datetime import datetime
 from time import monotonic
 
-import structlog
-
 from signalserve.client import LatencyWindow, Prediction, SignalServeError
+from signalserve.common.log import LibraryLog
 from signalserve.common.moments import utc_now
 from signalserve.common.timeframe import timeframe_delta
 from signalserve.features.errors import FeatureError
@@ -51,7 +50,7 @@ RECENT_SIGNALS = 50
 
 OnBar = Callable[[BarRecord], None]
 
-_log = structlog.get_logger("live")
+_log = LibraryLog("live")
 
 
 class LiveEngine:

@@ -47,7 +47,6 @@ from time import monotonic
 from typing import Protocol
 
 import numpy as np
-import structlog
 
 from signalserve.client import (
     Cancelled,
@@ -62,6 +61,7 @@ from signalserve.client import (
     UnknownError,
 )
 from signalserve.client.backoff import Backoff
+from signalserve.common.log import LibraryLog
 from signalserve.features.row import FeatureRow
 
 BURST = 64
@@ -75,7 +75,7 @@ OTHER_FEATURES = frozenset({"FEATURE_SET_MISMATCH", "MISSING_FEATURES", "SCHEMA_
 
 CONNECTED, AWAY = "connected", "away"
 
-_log = structlog.get_logger("live")
+_log = LibraryLog("live")
 
 
 @dataclass(frozen=True, slots=True)

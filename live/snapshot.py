@@ -19,17 +19,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import structlog
 from filelock import FileLock, Timeout
 
 from signalserve.common.files import write_atomically
+from signalserve.common.log import LibraryLog
 from signalserve.live.records import BarRecord, LiveCounts
 from signalserve.live.scoring import LinkReport
 from signalserve.trading.rules import TradingRules
 
 FORMAT = 1
 
-_log = structlog.get_logger("live")
+_log = LibraryLog("live")
 
 
 class SnapshotInUseError(Exception):

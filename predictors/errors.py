@@ -6,7 +6,8 @@ PredictorError
 ├── IntegrityError            a file is missing, or is not the one that was sealed
 ├── GoldenMismatchError       the opened model does not give its golden scores
 ├── UnpickleRefusedError      the model needs model.joblib opened, and the policy says no
-└── InputError                a matrix that the model can't answer; the caller's fault
+├── InputError                a matrix that the model can't answer; the caller's fault
+└── NonFiniteScoreError       the model's own answer is no number
 """
 
 from __future__ import annotations
@@ -50,3 +51,12 @@ class InputError(PredictorError):
         self.reason = reason
         self.row = row
         self.column = column
+
+
+class NonFiniteScoreError(PredictorError):
+    """The model answered NaN or an infinity, which is no score; `row` (from 0) is the first such row."""
+
+    def __init__(self, row: int, score: float) -> None:
+        super().__init__(f"row {row}: the model's score is {score}, which is no finite number")
+        self.row = row
+        self.score = score

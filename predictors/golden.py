@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from signalserve.predictors.errors import GoldenMismatchError, IntegrityError
+from signalserve.predictors.errors import GoldenMismatchError, IntegrityError, NonFiniteScoreError
 from signalserve.predictors.kinds import Kind, Matrix
 
 ROWS = 256
@@ -52,6 +52,8 @@ class GoldenRows:
             or len(golden.rows) == 0
         ):
             raise IntegrityError("golden.npz holds other arrays than rows [n, k] and scores [n]")
+        if not np.isfinite(golden.scores).all():
+            raise IntegrityError("golden.npz holds scores that are no finite numbers")
         return golden
 
     def misses(self, scores: Matrix, kind: Kind) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -69,7 +71,13 @@ class GoldenRows:
         Raises:
             GoldenMismatchError: at least one is off.
         """
-        scores = predict(self.rows)
+        try:
+            scores = predict(self.rows)
+        except NonFiniteScoreError as error:
+            raise GoldenMismatchError(
+                f"golden row {error.row} gets {error.score} in place of the score {self.scores[error.row]:.6g}; "
+                "the model or its libraries changed: train and register it anew"
+            ) from error
         missed = self.misses(scores, kind)
         if missed.any():
             worst = float(np.max(np.abs(scores - self.scores)))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from signalserve.predictors.errors import InputError
+from signalserve.predictors.errors import InputError, NonFiniteScoreError
 from signalserve.predictors.kinds import Kind, Matrix, Output
 from signalserve.predictors.schema import schema_hash
 
@@ -62,10 +63,11 @@ class Predictor:
         return "value" if self.kind == "regressor" else "probability"
 
     def predict(self, matrix: Matrix) -> Matrix:
-        """Score the rows.
+        """Score the rows; every score is a finite number.
 
         Raises:
             InputError: no rows, another width, an infinite value, or NaN where the model takes none.
+            NonFiniteScoreError: the model answered one of them with NaN or an infinity.
         """
         if matrix.ndim != 2 or matrix.shape[1] != len(self.feature_names):
             raise InputError(
@@ -77,7 +79,13 @@ class Predictor:
         # beyond float32, which is infinite to a model that computes in it
         if not np.abs(matrix).max() <= self._largest:
             self._refuse(matrix)
-        return self._score(np.ascontiguousarray(matrix, dtype=self._dtype))
+        scores = self._score(np.ascontiguousarray(matrix, dtype=self._dtype))
+        # a single score is looked at in a tenth of the time that numpy takes for it
+        finite = math.isfinite(scores.item()) if len(scores) == 1 else np.isfinite(scores).all()
+        if not finite:
+            row = int(np.flatnonzero(~np.isfinite(scores))[0])
+            raise NonFiniteScoreError(row, float(scores[row]))
+        return scores
 
     def _refuse(self, matrix: Matrix) -> None:
         with np.errstate(over="ignore"):

@@ -10,7 +10,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -48,8 +48,8 @@ from signalserve.server.wire.registry_service import RegistryService
 from signalserve.server.wire.server import GrpcServer
 from signalserve.server.workers import READY, Supervisor
 
-# models that are opened together; the work is the CPU's and the disk's
-_LOADERS = 2
+# models that are opened together, since the work is the CPU's; and at most, beside those that hang
+_LOADERS, _MOST_LOADERS = 2, 64
 # how often a worker that keeps off the port looks whether it may listen
 _KEEP_OFF_SECONDS = 0.25
 
@@ -166,7 +166,7 @@ async def running_server(settings: Settings, among: Among | None = None) -> Asyn
     metrics = ServerMetrics()
     state = ServingState()
     named = NamedModels(
-        Loading(Threads("model-named", _LOADERS), options.load_seconds),
+        Loading(Threads("model-named", _LOADERS, _MOST_LOADERS), options.load_seconds),
         lambda model_id: loader.open_named(registry.state, model_id),
         options.max_pinned_models,
         int(options.max_pinned_mb * 1024 * 1024),
@@ -174,7 +174,7 @@ async def running_server(settings: Settings, among: Among | None = None) -> Asyn
     watcher = RegistryWatcher(
         registry.store,
         loader,
-        Loading(Threads("model-load", _LOADERS), options.load_seconds),
+        Loading(Threads("model-load", _LOADERS, _MOST_LOADERS), options.load_seconds),
         choice,
         state,
         named,
@@ -204,19 +204,16 @@ async def running_server(settings: Settings, among: Among | None = None) -> Asyn
             stack.callback(peers.close)
         calls = RegistryCalls(registry, state, named, watcher, loader, peers, options.load_seconds)
         stack.callback(calls.close)
+        number = 0 if among is None else among.number
+
+        def warnings() -> Sequence[str]:
+            others = () if peers is None else peers.warnings()
+            return (*access.warnings(), *watcher.warnings(), *others)
+
+        prediction = PredictionService(scorer, state, watcher, guard, warnings, number)
+        stack.callback(prediction.close)
         server = GrpcServer(
-            PredictionService(
-                scorer,
-                state,
-                watcher,
-                guard,
-                lambda: (
-                    *access.warnings(),
-                    *watcher.warnings(),
-                    *(() if peers is None else peers.warnings()),
-                ),
-                0 if among is None else among.number,
-            ),
+            prediction,
             RegistryService(calls),
             guard,
             state,

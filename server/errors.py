@@ -4,6 +4,7 @@ ServingError
 ├── UnknownServingKeyError     no entry of the symbol and timeframe
 ├── RequestError               the request is wrong; `field` says where
 ├── NothingToServeError        no production model, or one that can't be served
+├── BrokenAnswerError          the model's score is no finite number; neither the question nor the server is at fault
 ├── OverloadedError            more calls or streams than the server takes; come again in `retry_seconds`
 ├── LateError                  the deadline had gone, and no work was done
 ├── BehindError                the registry revision that was asked for is not served here; come again
@@ -47,8 +48,12 @@ class NothingToServeError(ServingError):
     """The request is right, but there is no model that may answer it."""
 
 
+class BrokenAnswerError(ServingError):
+    """What the model gave is no answer; the text is for the log, and the asker is told no more than the reason."""
+
+
 class OverloadedError(ServingError):
-    """More calls in flight than `server.max_in_flight`, or more streams open than `server.max_streams`."""
+    """More work in flight than `server.max_in_flight`, or more streams open than `server.max_streams`."""
 
     retry_seconds = 0.05
 

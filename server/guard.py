@@ -2,7 +2,8 @@
 
 1. Who calls is asked first, where the server asks at all: who may not call takes no place and is answered slowly.
    A stream ends when what it was admitted by does.
-2. A draining server admits nothing more. Unary calls are bounded by `server.max_in_flight`, streams by
+2. A draining server admits nothing more. `server.max_in_flight` bounds what is worked on: unary calls, items of
+   streams, and the parts in which a batch is computed side by side beyond its first. Streams are bounded by
    `server.max_streams`.
 3. Each answer and each refusal is counted once, under the name of its RPC: an item of a batch or of a stream for
    itself, any other call as a whole. A call whose items were counted is not counted again for having ended well.
@@ -98,7 +99,7 @@ class Call:
 
 
 class CallGuard:
-    """Counts calls in flight, and refuses when draining or full."""
+    """Counts what is in flight, and refuses when draining or full."""
 
     def __init__(
         self,
@@ -137,17 +138,38 @@ class CallGuard:
         if self.draining:
             raise draining()
         if self.in_flight >= self._max_in_flight:
-            raise OverloadedError(
-                "TOO_MANY_IN_FLIGHT",
-                f"{self._max_in_flight} calls are being worked on already; try again shortly",
-            )
+            raise self._overloaded()
         self.in_flight += 1
 
-    def end(self) -> None:
-        """The unary call is over, well or badly."""
-        self.in_flight -= 1
+    def begin_item(self) -> None:
+        """Admit an item of an open stream, which must `end`; while draining too, since a stream answers what it owes.
+
+        Streams ask again the moment they are answered, so they leave the last of several places to calls.
+
+        Raises:
+            OverloadedError: it is not admitted.
+        """
+        if self.in_flight >= max(1, self._max_in_flight - 1):
+            raise self._overloaded()
+        self.in_flight += 1
+
+    def take(self, most: int) -> int:
+        """Further places for a call that was admitted, as many as there are; each must `end`."""
+        taken = max(0, min(most, self._max_in_flight - self.in_flight))
+        self.in_flight += taken
+        return taken
+
+    def end(self, places: int = 1) -> None:
+        """The work is over, well or badly."""
+        self.in_flight -= places
         if self.draining:
             self._tell_if_empty()
+
+    def _overloaded(self) -> OverloadedError:
+        return OverloadedError(
+            "TOO_MANY_IN_FLIGHT",
+            f"{self.in_flight} calls and items are being worked on already; try again shortly",
+        )
 
     def open(self, stream: StreamCall) -> None:
         """Admit a stream, which must `close`.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 import numpy as np
 import structlog
 
+from signalserve.predictors.errors import NonFiniteScoreError
 from signalserve.predictors.predictor import Predictor
 from signalserve.registry.artefact import Artefact, Artefacts
 from signalserve.registry.entry import ModelRegistryEntry, Status
@@ -15,9 +17,6 @@ from signalserve.registry.state import RegistryState
 from signalserve.server.errors import NothingToServeError
 from signalserve.server.limits import ModelChoice
 from signalserve.server.snapshot import ServedModel
-
-# a model that answers one row slower than this is run in a worker thread, so that it delays no other call
-_INLINE_SECONDS = 0.001
 
 _log = structlog.get_logger("server")
 
@@ -92,7 +91,7 @@ class Loader:
             entry.model_id,
             entry.key,
             predictor,
-            inline=row_seconds <= _INLINE_SECONDS,
+            row_seconds=row_seconds,
             stale_at=self._stale_at(entry),
         )
 
@@ -109,6 +108,7 @@ def _warm(predictor: Predictor) -> float:
     best = float("inf")
     for _ in range(3):
         started = time.perf_counter()
-        predictor.predict(row)
+        with suppress(NonFiniteScoreError):  # a row that was made up; a request with it is told
+            predictor.predict(row)
         best = min(best, time.perf_counter() - started)
     return best

@@ -13,7 +13,7 @@
 | signalserve_load_failures            | gauge     | models that should be served and could not be loaded         |
 | signalserve_registry_readable        | gauge     | 0 while the registry can't be read or has gone               |
 | signalserve_registry_lock_wait       | gauge     | seconds for which a change has been waiting for the lock     |
-| signalserve_calls_in_flight          | gauge     | unary calls that are being worked on                         |
+| signalserve_calls_in_flight          | gauge     | calls, stream items and parts of batches being worked on     |
 | signalserve_open_streams             | gauge     | streams                                                      |
 | signalserve_loading                  | gauge     | models that are being loaded                                 |
 | signalserve_ready                    | gauge     | 1 once every first load has ended and some model is served   |
@@ -123,7 +123,11 @@ class _GaugeCollector(Collector):  # type: ignore[misc]  # the library is untype
                 "Seconds for which a change has been waiting for the lock.",
                 now.lock_wait,
             ),
-            ("calls_in_flight", "Unary calls that are being worked on.", now.in_flight),
+            (
+                "calls_in_flight",
+                "Calls, stream items and parts of batches that are being worked on.",
+                now.in_flight,
+            ),
             ("open_streams", "Open streams.", now.open_streams),
             ("ready", "1 once every first load has ended and some model is served.", int(snapshot.ready)),
         ):

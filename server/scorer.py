@@ -4,10 +4,12 @@
 
 1. One snapshot answers a call, with all its items: the reference is taken once.
 2. A deadline that has gone costs no work; it is looked at when a call comes and again when a thread takes it up.
-3. What takes long leaves the event loop: big matrices, slow models, batches. A model that must be loaded first takes no
-   thread that scores.
+3. What takes long leaves the event loop: many rows, slow models, batches, and what has to be done with a large message
+   beforehand. A model that must be loaded first takes no thread that scores.
 4. What the asker makes of an answer (`give`) is made where the scores were computed, for the same reason.
 5. An item of a batch fails alone. A call that was cancelled computes nothing more.
+   Calls, items of streams, batches, and large messages have threads of their own each, so that none waits behind
+   another kind; and a batch lets others go first after every slice of time.
 6. A revision that is asked for is waited for by a call or a stream's item; an item of a batch that is behind fails.
 """
 
@@ -18,21 +20,33 @@ import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from signalserve.common.key import Key
-from signalserve.server.errors import BehindError, LateError, NothingToServeError, RequestError
+from signalserve.predictors.errors import NonFiniteScoreError
+from signalserve.server.errors import (
+    BehindError,
+    BrokenAnswerError,
+    LateError,
+    NothingToServeError,
+    RequestError,
+)
 from signalserve.server.limits import ScoringLimits
 from signalserve.server.named import NamedModels
 from signalserve.server.question import Answer, Flag, Question
 from signalserve.server.resolver import resolve
 from signalserve.server.rows import bar_flags, out_of_range, read_rows
 from signalserve.server.snapshot import ServedModel, ServingSnapshot, ServingState
+from signalserve.server.threads import Threads
 
-# below this many values a one-threaded answer is cheaper than handing the work to another thread
-_INLINE_VALUES = 8_192
+# what a batch computes before one that waits has its turn
+_SLICE_SECONDS = 0.02
+
+# what may be computed on the event loop: what takes longer is run in a worker thread, so that it delays no other call
+_INLINE_SECONDS = 0.001
+# what a value costs beside the model: read from a message, looked at for its range
+_VALUE_SECONDS = 50e-9
 
 # a batch is cut no finer: below this the hand-over costs more than a second core gives
 _SMALLEST_PART = 32
@@ -46,6 +60,7 @@ _NAMED_AT_ONCE = 4
 
 Item = TypeVar("Item")
 Given = TypeVar("Given")
+Content = TypeVar("Content")
 
 
 class Scorer:
@@ -69,18 +84,31 @@ class Scorer:
         self._limits = limits
         self._observe = observe
         self._reach = reach
-        self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="predict")
+        self._for_calls = Threads("predict-call", 4)
+        self._for_messages = Threads("messages", _CORES)
+        self._for_streams = Threads("predict-stream", _CORES)
+        self._for_batches = Threads("predict-batch", _CORES)
 
     def close(self) -> None:
-        """Wait for the worker threads' present work and let them go."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        """Begin nothing more."""
+        for threads in (self._for_messages, self._for_calls, self._for_streams, self._for_batches):
+            threads.close()
+
+    async def prepare(self, work: Callable[[Content], Given], content: Content) -> Given:
+        """What `work` makes of something large, which takes milliseconds and waits for no model."""
+        return await self._for_messages.run(work, content)
 
     async def answer(
-        self, question: Question, remaining: float | None, give: Callable[[Answer], Given]
+        self,
+        question: Question,
+        remaining: float | None,
+        give: Callable[[Answer], Given],
+        *,
+        of_stream: bool = False,
     ) -> Given:
         """What `give` makes of the answer; heavy work goes to a worker thread.
 
-        `remaining` is the time left in seconds, None for no deadline.
+        `remaining` is the time left in seconds, None for no deadline. `of_stream`: the question is an item of a stream.
 
         Raises:
             ServingError, RegistryError, PredictorError: there is no answer; the text says why.
@@ -88,20 +116,19 @@ class Scorer:
         _check_time(remaining)
         started = time.perf_counter()
         snapshot = self._state.snapshot
+        until = _until(remaining)
         if question.min_revision > max(_revision(snapshot, question), 0):
             keys = () if question.model_id else (question.key,)
             snapshot = await self._reach(question.min_revision, remaining, _TIME_TO_ANSWER, keys)
         _check_revision(snapshot, question)
         served = resolve(snapshot, question) or self._named.get(question.model_id)
-        until = _until(remaining)
         if served is None:
             served = await self._named.load(question.model_id)
-        if served.inline and len(question.values) <= _INLINE_VALUES:
+        if _seconds(served, question) <= _INLINE_SECONDS:
             given = give(self._score(snapshot, served, question))
         else:
-            given = await asyncio.get_running_loop().run_in_executor(
-                self._threads, self._work, snapshot, question, served, until, give
-            )
+            threads = self._for_streams if of_stream else self._for_calls
+            given = await threads.run(self._work, snapshot, question, served, until, give)
         self._observe(time.perf_counter() - started)
         return given
 
@@ -113,10 +140,11 @@ class Scorer:
         ask: Callable[[Item], Question],
         give: Callable[[Answer], Given],
         fail: Callable[[Exception], Given],
+        parts: int = 1,
     ) -> list[Given]:
         """For each item what `give` makes of its answer, or `fail` of its error, in the items' order.
 
-        The three are called in worker threads.
+        The three are called in worker threads, in as many side by side as there are `parts` (`most_parts`).
 
         Raises:
             RequestError: there is no item, or there are too many.
@@ -135,56 +163,64 @@ class Scorer:
         until = _until(remaining)
         snapshot = self._state.snapshot
         given_up = threading.Event()
-        # by the model that a request named and nobody has loaded yet: loading takes no thread that scores
-        unloaded: dict[str, list[tuple[int, Question]]] = {}
-        results: dict[int, Given] = {}
 
-        def answer(place: int, question: Question, served: ServedModel | None = None) -> None:
-            try:
-                results[place] = self._work(snapshot, question, served, until, give)
-            except _NotLoadedError:
-                unloaded.setdefault(question.model_id, []).append((place, question))
-            except Exception as error:  # noqa: BLE001 - one bad item fails no other
-                results[place] = fail(error)
+        # by the model that a request named and nobody has loaded yet; their places are empty until it is
+        unloaded: dict[str, list[tuple[list[Any], int, Question]]] = {}
 
-        def work(part: Sequence[tuple[int, Item]]) -> None:
-            for place, item in part:
+        def work(part: Sequence[Item], results: list[Any]) -> None:
+            """Go on with a part for a slice of time."""
+            pause = time.monotonic() + _SLICE_SECONDS
+            for number in range(len(results), len(part)):
                 if given_up.is_set():
                     break
                 try:
-                    question = ask(item)
-                except Exception as error:  # noqa: BLE001 - as above
-                    results[place] = fail(error)
-                else:
-                    answer(place, question)
+                    question = ask(part[number])
+                    results.append(self._work(snapshot, question, None, until, give))
+                except _NotLoadedError:
+                    results.append(None)
+                    unloaded.setdefault(question.model_id, []).append((results, number, question))
+                except Exception as error:  # noqa: BLE001 - one bad item fails no other
+                    results.append(fail(error))
+                if time.monotonic() >= pause:
+                    break
 
-        def work_named(served: ServedModel, part: Sequence[tuple[int, Question]]) -> None:
-            for place, question in part:
+        def work_named(
+            served: ServedModel | Exception, places: Sequence[tuple[list[Any], int, Question]]
+        ) -> None:
+            for results, number, question in places:
                 if given_up.is_set():
                     break
-                answer(place, question, served)
+                try:
+                    if isinstance(served, Exception):
+                        raise served
+                    results[number] = self._work(snapshot, question, served, until, give)
+                except Exception as error:  # noqa: BLE001 - as above
+                    results[number] = fail(error)
 
-        loop = asyncio.get_running_loop()
+        async def compute(part: Sequence[Item]) -> list[Given]:
+            results: list[Given] = []
+            while len(results) < len(part):
+                await self._for_batches.run(work, part, results)
+            return results
+
         turns = asyncio.Semaphore(_NAMED_AT_ONCE)
 
-        async def load_and_work(model_id: str, part: Sequence[tuple[int, Question]]) -> None:
+        async def load_and_work(model_id: str) -> None:
             async with turns:
                 try:
-                    served = await self._named.load(model_id)
+                    served: ServedModel | Exception = await self._named.load(model_id)
                 except Exception as error:  # noqa: BLE001 - as above
-                    results.update({place: fail(error) for place, _ in part})
-                else:
-                    await loop.run_in_executor(self._threads, work_named, served, part)
+                    served = error
+                await self._for_batches.run(work_named, served, unloaded[model_id])
 
         try:
-            await asyncio.gather(
-                *(loop.run_in_executor(self._threads, work, part) for part in _parts(list(enumerate(items))))
-            )
-            await asyncio.gather(*(load_and_work(model_id, part) for model_id, part in unloaded.items()))
+            computed = await asyncio.gather(*(compute(part) for part in _cut(items, parts)))
+            if unloaded:
+                await asyncio.gather(*(load_and_work(model_id) for model_id in unloaded))
         except asyncio.CancelledError:
             given_up.set()
             raise
-        return [results[place] for place in range(len(items))]
+        return [result for part in computed for result in part]
 
     def _work(
         self,
@@ -194,7 +230,7 @@ class Scorer:
         until: float | None,
         give: Callable[[Answer], Given],
     ) -> Given:
-        """One answer in a worker thread; `served` where the model that was named is known already."""
+        """One answer in a worker thread; `served` where it is known already which model gives it."""
         if until is not None and time.monotonic() >= until:
             raise _late()
         _check_revision(snapshot, question)
@@ -212,7 +248,10 @@ class Scorer:
             raise _stale(served)
         predictor = served.predictor
         matrix = read_rows(question, predictor, limits)
-        scores = predictor.predict(matrix)
+        try:
+            scores = predictor.predict(matrix)
+        except NonFiniteScoreError as error:
+            raise _not_finite(served, error) from error
         served_ns = time.time_ns()
         flags: tuple[Flag, ...] = ()
         if question.event_time is not None:
@@ -243,10 +282,19 @@ class _NotLoadedError(Exception):
     """The model that an item of a batch names must be loaded first."""
 
 
-def _parts(items: Sequence[Item]) -> list[Sequence[Item]]:
-    """A batch cut for the cores: ONNX Runtime lets other threads run while it computes."""
-    count = max(1, min(_CORES, len(items) // _SMALLEST_PART))
-    size = -(-len(items) // count)
+def _seconds(served: ServedModel, question: Question) -> float:
+    """About what an answer takes."""
+    row = served.row_seconds / len(served.predictor.feature_names)
+    return len(question.values) * (row + _VALUE_SECONDS)
+
+
+def most_parts(count: int) -> int:
+    """Into how many parts a batch is cut at most: ONNX Runtime lets other threads run while it computes."""
+    return max(1, min(_CORES, count // _SMALLEST_PART))
+
+
+def _cut(items: Sequence[Item], parts: int) -> list[Sequence[Item]]:
+    size = -(-len(items) // parts)
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
@@ -285,6 +333,14 @@ def _check_revision(snapshot: ServingSnapshot, question: Question) -> None:
 
 def _late() -> LateError:
     return LateError("DEADLINE_GONE", "the deadline was gone before the work began; nothing was computed")
+
+
+def _not_finite(served: ServedModel, error: NonFiniteScoreError) -> BrokenAnswerError:
+    return BrokenAnswerError(
+        "NON_FINITE_SCORE",
+        f"{served.model_id} of {served.key}: {error}",
+        metadata={"model_id": served.model_id, "row": str(error.row)},
+    )
 
 
 def _stale(served: ServedModel) -> NothingToServeError:

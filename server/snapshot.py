@@ -21,13 +21,13 @@ from signalserve.predictors.predictor import Predictor
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A loaded model and the key that it belongs to."""
+    """A loaded model and the key that it belongs to; `row_seconds` is what one row took when it was warmed."""
 
     model_id: str
     key: Key
     predictor: Predictor
     pinned: bool = False
-    inline: bool = True
+    row_seconds: float = 0.0
     stale_at: float | None = None
 
     def is_stale(self, now: float) -> bool:

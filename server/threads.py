@@ -111,12 +111,7 @@ class Threads:
 
     async def run(self, work: Callable[..., T], *arguments: Any, **named: Any) -> T:
         """As `begin`, and wait for what it gives; who no longer waits has it left undone, unless it was begun."""
-        job = self.begin(work, *arguments, **named)
-        try:
-            return await job.result()
-        except asyncio.CancelledError:
-            job.future.cancel()
-            raise
+        return await self.begin(work, *arguments, **named).future
 
     @property
     def working(self) -> bool:

@@ -24,6 +24,7 @@ from signalserve.registry.errors import (
 )
 from signalserve.server.errors import (
     BehindError,
+    BrokenAnswerError,
     DrainingError,
     LateError,
     NothingToServeError,
@@ -42,6 +43,7 @@ _CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (PermissionDeniedError, Code.PERMISSION_DENIED),
     (UnknownServingKeyError, Code.NOT_FOUND),
     (RequestError, Code.INVALID_ARGUMENT),
+    (BrokenAnswerError, Code.INTERNAL),
     (NothingToServeError, Code.FAILED_PRECONDITION),
     (OverloadedError, Code.RESOURCE_EXHAUSTED),
     (LateError, Code.DEADLINE_EXCEEDED),
@@ -72,7 +74,8 @@ _log = structlog.get_logger("server")
 def status_of(error: BaseException) -> status_pb2.Status:
     """The google.rpc.Status of an error: code, text, ErrorInfo, and BadRequest or RetryInfo where they apply.
 
-    What is no refusal but a bug becomes INTERNAL with an id that stands in the log beside the traceback.
+    What is no refusal but a bug, or a broken model, becomes INTERNAL with an id that stands in the log beside the
+    details.
     """
     code = next((code for kind, code in _CODES if isinstance(error, kind)), Code.INTERNAL)
     if code is Code.INTERNAL:
@@ -107,6 +110,14 @@ def code_of(status: status_pb2.Status) -> grpc.StatusCode:
 
 def _incident(error: BaseException) -> status_pb2.Status:
     incident = uuid.uuid4().hex[:12]
+    if isinstance(error, BrokenAnswerError):
+        _log.error("model.broken_answer", incident=incident, why=str(error), **error.metadata)
+        return _status(
+            Code.INTERNAL,
+            f"the model's score is not finite ({incident}; the server's log has the details under this id)",
+            error.reason,
+            {**error.metadata, "incident": incident},
+        )
     kind = "registry" if isinstance(error, RegistryError) else "internal"
     _log.error("server.internal_error", incident=incident, kind=kind, exc_info=error)
     return _status(

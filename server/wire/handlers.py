@@ -7,11 +7,11 @@ each call in two coroutines more.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from types import SimpleNamespace
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message_factory import GetMessageClass
 from google.rpc.status_pb2 import Status
 
 from signalserve.access.errors import AccessError
@@ -29,22 +29,41 @@ VIA_HEADER = "signalserve-via"
 _VIAS = frozenset({"lab"})
 
 
-def guarded(service: object, descriptor: ServiceDescriptor, guard: CallGuard) -> Any:
-    """A servicer for gRPC: a service's methods by their names on the wire, with the guard around each.
+class Service(Protocol):
+    """A service's methods by their names on the wire; those in `takes_bytes` are given requests unparsed."""
+
+    @property
+    def takes_bytes(self) -> frozenset[str]:
+        """Names of methods."""
+
+
+def guarded(service: Service, descriptor: ServiceDescriptor, guard: CallGuard) -> grpc.GenericRpcHandler:
+    """A handler for gRPC: a service's methods by their names on the wire, with the guard around each.
 
     A unary method is called with the request and a `Call`; one that answers with a stream with a `StreamCall`,
     and where the requests are a stream too, with the function that reads the next one in place of a request.
+    Any of them may give a message or its bytes.
     """
-    servicer = SimpleNamespace()
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
     for method in descriptor.methods:
         behaviour, counts = getattr(service, method.name), guard.counts(method.name)
         row = row_of(f"/{descriptor.full_name}/{method.name}")
+        read = None if method.name in service.takes_bytes else GetMessageClass(method.input_type).FromString
         if method.server_streaming:
+            kind: Any = (
+                grpc.stream_stream_rpc_method_handler
+                if method.client_streaming
+                else grpc.unary_stream_rpc_method_handler
+            )
             handler: Any = _stream(behaviour, guard, counts, row, reads=method.client_streaming)
         else:
-            handler = _unary(behaviour, guard, counts, row)
-        setattr(servicer, method.name, handler)
-    return servicer
+            kind, handler = grpc.unary_unary_rpc_method_handler, _unary(behaviour, guard, counts, row)
+        handlers[method.name] = kind(handler, request_deserializer=read, response_serializer=_bytes_of)
+    return grpc.method_handlers_generic_handler(descriptor.full_name, handlers)
+
+
+def _bytes_of(answer: Any) -> bytes:
+    return answer if isinstance(answer, bytes) else answer.SerializeToString()
 
 
 def admitted(

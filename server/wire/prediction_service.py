@@ -7,22 +7,37 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import grpc
+from google.protobuf.message import Message
 
 from signalserve import __version__
 from signalserve.common.moments import utc_now
 from signalserve.server.guard import Call, CallGuard, StreamCall
 from signalserve.server.question import Answer
-from signalserve.server.scorer import Scorer
+from signalserve.server.scorer import Scorer, most_parts
 from signalserve.server.snapshot import ServingState
+from signalserve.server.threads import Threads
 from signalserve.server.watcher import RegistryWatcher
 from signalserve.server.wire.handlers import refusal
-from signalserve.server.wire.prediction import question_of, response_of
+from signalserve.server.wire.packing import (
+    INLINE_BATCH_BYTES,
+    INLINE_BYTES,
+    batch_error,
+    batch_items,
+    batch_result,
+    read_question,
+    read_stream_request,
+    response_bytes,
+    stream_error,
+    stream_result,
+)
 from signalserve.server.wire.status import serving_status
-from signalserve.v1 import prediction_pb2, serving_status_pb2
+from signalserve.v1 import serving_status_pb2
 
 
 class PredictionService:
     """The handlers, by their names on the wire; `server.wire.handlers` puts the guard around each of them."""
+
+    takes_bytes = frozenset({"Predict", "PredictBatch", "PredictStream"})
 
     def __init__(
         self,
@@ -42,65 +57,92 @@ class PredictionService:
         self._warnings = warnings
         self._started = utc_now()
         self._version = __version__
+        self._threads = Threads("status", 1)
+
+    def close(self) -> None:
+        """Let its thread go."""
+        self._threads.close()
 
     def Predict(  # noqa: N802 - the name is the method's on the wire
-        self, request: prediction_pb2.PredictRequest, call: Call
-    ) -> Awaitable[prediction_pb2.PredictResponse]:
+        self, content: bytes, call: Call
+    ) -> Awaitable[bytes]:
         """Score one model's rows."""
         # no coroutine of its own: this is the hot path
-        return self._scorer.answer(question_of(request), call.remaining(), response_of)
+        if len(content) <= INLINE_BYTES:
+            return self._scorer.answer(read_question(content), call.remaining(), response_bytes)
+        return self._answer_large(content, call)
+
+    async def _answer_large(self, content: bytes, call: Call) -> bytes:
+        question = await self._scorer.prepare(read_question, content)
+        return await self._scorer.answer(question, call.remaining(), response_bytes)
 
     async def PredictBatch(  # noqa: N802 - as above
-        self, request: prediction_pb2.PredictBatchRequest, call: Call
-    ) -> prediction_pb2.PredictBatchResponse:
+        self, content: bytes, call: Call
+    ) -> bytes:
         """Score many keys; each item for itself."""
 
-        def give(answer: Answer) -> prediction_pb2.PredictBatchResult:
-            result = prediction_pb2.PredictBatchResult(response=response_of(answer))
+        def give(answer: Answer) -> bytes:
+            result = batch_result(answer)
             call.answered()
             return result
 
-        def fail(error: Exception) -> prediction_pb2.PredictBatchResult:
-            return prediction_pb2.PredictBatchResult(error=refusal(call, error))
+        def fail(error: Exception) -> bytes:
+            return batch_error(refusal(call, error))
 
-        results = await self._scorer.answer_each(
-            request.requests, call.remaining(), ask=question_of, give=give, fail=fail
-        )
-        return prediction_pb2.PredictBatchResponse(results=results)
+        large = len(content) > INLINE_BATCH_BYTES
+        items = await self._scorer.prepare(batch_items, content) if large else batch_items(content)
+        further = self._guard.take(most_parts(len(items)) - 1)
+        try:
+            results = await self._scorer.answer_each(
+                items, call.remaining(), ask=read_question, give=give, fail=fail, parts=1 + further
+            )
+        finally:
+            self._guard.end(further)
+        return await self._scorer.prepare(b"".join, results) if large else b"".join(results)
 
     async def PredictStream(  # noqa: N802 - as above
         self, read: Callable[[], Awaitable[Any]], call: StreamCall
-    ) -> AsyncIterator[prediction_pb2.PredictStreamResponse]:
+    ) -> AsyncIterator[bytes]:
         """Answer one request after the other, in their order."""
         while True:
-            message = await call.wait_for(read())
-            if message is None or message is grpc.aio.EOF:
+            content = await call.wait_for(read())
+            if content is None or content is grpc.aio.EOF:
                 return
-            request = message.request
-            result = prediction_pb2.PredictStreamResponse(sequence=request.sequence)
+            sequence = 0
             try:
-                response = await self._scorer.answer(question_of(request), call.remaining(), response_of)
-                result.response.CopyFrom(response)
+                self._guard.begin_item()
+                try:
+                    if len(content) <= INLINE_BYTES:
+                        received = read_stream_request(content)
+                    else:
+                        received = await self._scorer.prepare(read_stream_request, content)
+                    sequence = received.request.sequence
+                    response = await self._scorer.answer(
+                        received.question(), call.remaining(), response_bytes, of_stream=True
+                    )
+                finally:
+                    self._guard.end()
+                result = stream_result(sequence, response)
                 call.answered()
             except Exception as error:  # noqa: BLE001 - an item's error is an answer; the stream goes on
-                result.error.CopyFrom(refusal(call, error))
+                result = stream_error(sequence, refusal(call, error))
             yield result
 
     async def GetServingStatus(  # noqa: N802 - as above
         self, request: serving_status_pb2.GetServingStatusRequest, call: Call
-    ) -> serving_status_pb2.GetServingStatusResponse:
+    ) -> bytes:
         """What is served now."""
         del request, call
-        return serving_status_pb2.GetServingStatusResponse(status=self._status())
+        return await self._threads.run(self._status, serving_status_pb2.GetServingStatusResponse)
 
     async def WatchServingStatus(  # noqa: N802 - as above
         self, request: serving_status_pb2.WatchServingStatusRequest, call: StreamCall
-    ) -> AsyncIterator[serving_status_pb2.WatchServingStatusResponse]:
+    ) -> AsyncIterator[bytes]:
         """What is served now, and again after each change."""
         del request
         seen = self._watcher.version
         while not call.ending:
-            answer = serving_status_pb2.WatchServingStatusResponse(status=self._status())
+            answer = await self._threads.run(self._status, serving_status_pb2.WatchServingStatusResponse)
             call.answered()
             yield answer
             change = await call.wait_for(self._watcher.wait_for_change(seen))
@@ -108,8 +150,9 @@ class PredictionService:
                 return
             seen = change
 
-    def _status(self) -> serving_status_pb2.ServingStatus:
-        return serving_status(
+    def _status(self, response: Callable[..., Message]) -> bytes:
+        """A response with the status, as bytes: of a thousand keys neither is made in a moment."""
+        status = serving_status(
             self._state.snapshot,
             seen_revision=self._watcher.seen_revision,
             draining=self._guard.draining,
@@ -120,3 +163,4 @@ class PredictionService:
             registry_error=self._watcher.trouble,
             worker=self._worker,
         )
+        return response(status=status).SerializeToString()

@@ -20,25 +20,29 @@ from signalserve.v1 import registry_pb2
 
 
 class RegistryService:
-    """The handlers, by their names on the wire; `server.wire.handlers` puts the guard around each of them."""
+    """The handlers, by their names on the wire; `server.wire.handlers` puts the guard around each of them.
+
+    What may be large is made, and written as bytes, in the thread that read it.
+    """
+
+    takes_bytes = frozenset[str]()
 
     def __init__(self, calls: RegistryCalls) -> None:
         self._calls = calls
 
     async def ListModels(  # noqa: N802 - the name is the method's on the wire
         self, request: registry_pb2.ListModelsRequest, call: Call
-    ) -> registry_pb2.ListModelsResponse:
+    ) -> bytes:
         """One page of the entries that pass the filter."""
         del call
         return await self._calls.read(self._list, request)
 
     async def GetModel(  # noqa: N802 - as above
         self, request: registry_pb2.GetModelRequest, call: Call
-    ) -> registry_pb2.GetModelResponse:
+    ) -> bytes:
         """One model with its metadata and importances."""
         del call
-        details = await self._calls.read(self._calls.details, request.model_id)
-        return registry_pb2.GetModelResponse(details=details_message(details))
+        return await self._calls.read(self._details, request)
 
     async def Promote(  # noqa: N802 - as above
         self, request: registry_pb2.PromoteRequest, call: Call
@@ -73,12 +77,12 @@ class RegistryService:
 
     async def ListEvents(  # noqa: N802 - as above
         self, request: registry_pb2.ListEventsRequest, call: Call
-    ) -> registry_pb2.ListEventsResponse:
+    ) -> bytes:
         """One page of the audit log, newest first."""
         del call
         return await self._calls.read(self._events, request)
 
-    def _list(self, request: registry_pb2.ListModelsRequest) -> registry_pb2.ListModelsResponse:
+    def _list(self, request: registry_pb2.ListModelsRequest) -> bytes:
         listing = self._calls.listing(**filter_of(request))
         page, following = page_of(request, len(listing.entries))
         return registry_pb2.ListModelsResponse(
@@ -86,14 +90,18 @@ class RegistryService:
             next_page_token=following,
             total_size=len(listing.entries),
             unreadable_rows=listing.unreadable,
-        )
+        ).SerializeToString()
 
-    def _events(self, request: registry_pb2.ListEventsRequest) -> registry_pb2.ListEventsResponse:
+    def _details(self, request: registry_pb2.GetModelRequest) -> bytes:
+        details = details_message(self._calls.details(request.model_id))
+        return registry_pb2.GetModelResponse(details=details).SerializeToString()
+
+    def _events(self, request: registry_pb2.ListEventsRequest) -> bytes:
         chosen = self._calls.events(request.symbol, request.timeframe, request.model_id)
         page, following = page_of(request, len(chosen))
         return registry_pb2.ListEventsResponse(
             events=[event_message(event) for event in chosen[page]], next_page_token=following
-        )
+        ).SerializeToString()
 
 
 def _origin(

@@ -26,12 +26,7 @@ from signalserve.server.wire.handlers import admitted, guarded
 from signalserve.server.wire.health import Health
 from signalserve.server.wire.prediction_service import PredictionService
 from signalserve.server.wire.registry_service import RegistryService
-from signalserve.v1 import (
-    prediction_service_pb2,
-    prediction_service_pb2_grpc,
-    registry_service_pb2,
-    registry_service_pb2_grpc,
-)
+from signalserve.v1 import prediction_service_pb2, registry_service_pb2
 
 _PREDICTION = prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"]
 _REGISTRY = registry_service_pb2.DESCRIPTOR.services_by_name["RegistryService"]
@@ -85,12 +80,8 @@ class GrpcServer:
         if guard.gatekeeper is not None:
             handlers = Doorway(guard, guard.gatekeeper, takes_certificates=takes_certificates)
             self._server.add_generic_rpc_handlers((handlers,))
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            guarded(prediction, _PREDICTION, guard), handlers
-        )
-        registry_service_pb2_grpc.add_RegistryServiceServicer_to_server(
-            guarded(registry, _REGISTRY, guard), handlers
-        )
+        handlers.add_generic_rpc_handlers((guarded(prediction, _PREDICTION, guard),))
+        handlers.add_generic_rpc_handlers((guarded(registry, _REGISTRY, guard),))
         self.health = Health(SERVICES, state, trouble)
         health_pb2_grpc.add_HealthServicer_to_server(self.health, handlers)
         names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)

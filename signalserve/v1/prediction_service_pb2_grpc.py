@@ -70,12 +70,13 @@ class PredictionServiceServicer:
     def Predict(self, request, context):
         """Predict scores 1..n rows with one model.
 
-        Errors: INVALID_ARGUMENT (INVALID_SYMBOL, INVALID_TIMEFRAME, MISSING_FEATURES,
+        Errors: INVALID_ARGUMENT (MALFORMED_MESSAGE, INVALID_SYMBOL, INVALID_TIMEFRAME, MISSING_FEATURES,
         DUPLICATE_FEATURES, TOO_MANY_FEATURES, NAME_TOO_LONG, INVALID_REQUEST_ID, WRONG_WIDTH, NO_ROWS, TOO_MANY_ROWS, NAN_VALUE, INFINITE_VALUE,
         SCHEMA_REQUIRED, SCHEMA_AMBIGUOUS); NOT_FOUND (UNKNOWN_KEY, UNKNOWN_MODEL);
         FAILED_PRECONDITION (NO_PRODUCTION_MODEL, MODEL_NOT_SERVABLE, SCHEMA_MISMATCH, FEATURE_SET_MISMATCH, KEY_MISMATCH);
         RESOURCE_EXHAUSTED (TOO_MANY_IN_FLIGHT, with RetryInfo; a message over the limit);
-        DEADLINE_EXCEEDED (no work was done); UNAVAILABLE (DRAINING, BEHIND); INTERNAL (INTERNAL_ERROR).
+        DEADLINE_EXCEEDED (no work was done); UNAVAILABLE (DRAINING, BEHIND); INTERNAL (INTERNAL_ERROR;
+        NON_FINITE_SCORE: the model's fault).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -85,7 +86,7 @@ class PredictionServiceServicer:
         """PredictBatch scores many keys in one message; each item succeeds or fails on its own
         with the errors of Predict.
 
-        Errors of the call as a whole: INVALID_ARGUMENT (NO_REQUESTS, TOO_MANY_REQUESTS),
+        Errors of the call as a whole: INVALID_ARGUMENT (NO_REQUESTS, TOO_MANY_REQUESTS, MALFORMED_MESSAGE),
         RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED, UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -94,7 +95,7 @@ class PredictionServiceServicer:
 
     def PredictStream(self, request_iterator, context):
         """PredictStream answers each request in order, with its sequence. An item's error is an
-        answer; the stream goes on.
+        answer (RESOURCE_EXHAUSTED with RetryInfo too, TOO_MANY_IN_FLIGHT); the stream goes on.
 
         Errors of the stream as a whole: RESOURCE_EXHAUSTED (TOO_MANY_STREAMS, with RetryInfo; a message over the limit),
         UNAVAILABLE (DRAINING, after every pending answer).

@@ -37,23 +37,24 @@ class PredictionServiceStub:
     Predict: _grpc.UnaryUnaryMultiCallable[_prediction_pb2.PredictRequest, _prediction_pb2.PredictResponse]
     """Predict scores 1..n rows with one model.
 
-    Errors: INVALID_ARGUMENT (INVALID_SYMBOL, INVALID_TIMEFRAME, MISSING_FEATURES,
+    Errors: INVALID_ARGUMENT (MALFORMED_MESSAGE, INVALID_SYMBOL, INVALID_TIMEFRAME, MISSING_FEATURES,
     DUPLICATE_FEATURES, TOO_MANY_FEATURES, NAME_TOO_LONG, INVALID_REQUEST_ID, WRONG_WIDTH, NO_ROWS, TOO_MANY_ROWS, NAN_VALUE, INFINITE_VALUE,
     SCHEMA_REQUIRED, SCHEMA_AMBIGUOUS); NOT_FOUND (UNKNOWN_KEY, UNKNOWN_MODEL);
     FAILED_PRECONDITION (NO_PRODUCTION_MODEL, MODEL_NOT_SERVABLE, SCHEMA_MISMATCH, FEATURE_SET_MISMATCH, KEY_MISMATCH);
     RESOURCE_EXHAUSTED (TOO_MANY_IN_FLIGHT, with RetryInfo; a message over the limit);
-    DEADLINE_EXCEEDED (no work was done); UNAVAILABLE (DRAINING, BEHIND); INTERNAL (INTERNAL_ERROR).
+    DEADLINE_EXCEEDED (no work was done); UNAVAILABLE (DRAINING, BEHIND); INTERNAL (INTERNAL_ERROR;
+    NON_FINITE_SCORE: the model's fault).
     """
     PredictBatch: _grpc.UnaryUnaryMultiCallable[_prediction_pb2.PredictBatchRequest, _prediction_pb2.PredictBatchResponse]
     """PredictBatch scores many keys in one message; each item succeeds or fails on its own
     with the errors of Predict.
 
-    Errors of the call as a whole: INVALID_ARGUMENT (NO_REQUESTS, TOO_MANY_REQUESTS),
+    Errors of the call as a whole: INVALID_ARGUMENT (NO_REQUESTS, TOO_MANY_REQUESTS, MALFORMED_MESSAGE),
     RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED, UNAVAILABLE.
     """
     PredictStream: _grpc.StreamStreamMultiCallable[_prediction_pb2.PredictStreamRequest, _prediction_pb2.PredictStreamResponse]
     """PredictStream answers each request in order, with its sequence. An item's error is an
-    answer; the stream goes on.
+    answer (RESOURCE_EXHAUSTED with RetryInfo too, TOO_MANY_IN_FLIGHT); the stream goes on.
 
     Errors of the stream as a whole: RESOURCE_EXHAUSTED (TOO_MANY_STREAMS, with RetryInfo; a message over the limit),
     UNAVAILABLE (DRAINING, after every pending answer).
@@ -78,23 +79,24 @@ class PredictionServiceAsyncStub(PredictionServiceStub):
     Predict: _aio.UnaryUnaryMultiCallable[_prediction_pb2.PredictRequest, _prediction_pb2.PredictResponse]  # type: ignore[assignment]
     """Predict scores 1..n rows with one model.
 
-    Errors: INVALID_ARGUMENT (INVALID_SYMBOL, INVALID_TIMEFRAME, MISSING_FEATURES,
+    Errors: INVALID_ARGUMENT (MALFORMED_MESSAGE, INVALID_SYMBOL, INVALID_TIMEFRAME, MISSING_FEATURES,
     DUPLICATE_FEATURES, TOO_MANY_FEATURES, NAME_TOO_LONG, INVALID_REQUEST_ID, WRONG_WIDTH, NO_ROWS, TOO_MANY_ROWS, NAN_VALUE, INFINITE_VALUE,
     SCHEMA_REQUIRED, SCHEMA_AMBIGUOUS); NOT_FOUND (UNKNOWN_KEY, UNKNOWN_MODEL);
     FAILED_PRECONDITION (NO_PRODUCTION_MODEL, MODEL_NOT_SERVABLE, SCHEMA_MISMATCH, FEATURE_SET_MISMATCH, KEY_MISMATCH);
     RESOURCE_EXHAUSTED (TOO_MANY_IN_FLIGHT, with RetryInfo; a message over the limit);
-    DEADLINE_EXCEEDED (no work was done); UNAVAILABLE (DRAINING, BEHIND); INTERNAL (INTERNAL_ERROR).
+    DEADLINE_EXCEEDED (no work was done); UNAVAILABLE (DRAINING, BEHIND); INTERNAL (INTERNAL_ERROR;
+    NON_FINITE_SCORE: the model's fault).
     """
     PredictBatch: _aio.UnaryUnaryMultiCallable[_prediction_pb2.PredictBatchRequest, _prediction_pb2.PredictBatchResponse]  # type: ignore[assignment]
     """PredictBatch scores many keys in one message; each item succeeds or fails on its own
     with the errors of Predict.
 
-    Errors of the call as a whole: INVALID_ARGUMENT (NO_REQUESTS, TOO_MANY_REQUESTS),
+    Errors of the call as a whole: INVALID_ARGUMENT (NO_REQUESTS, TOO_MANY_REQUESTS, MALFORMED_MESSAGE),
     RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED, UNAVAILABLE.
     """
     PredictStream: _aio.StreamStreamMultiCallable[_prediction_pb2.PredictStreamRequest, _prediction_pb2.PredictStreamResponse]  # type: ignore[assignment]
     """PredictStream answers each request in order, with its sequence. An item's error is an
-    answer; the stream goes on.
+    answer (RESOURCE_EXHAUSTED with RetryInfo too, TOO_MANY_IN_FLIGHT); the stream goes on.
 
     Errors of the stream as a whole: RESOURCE_EXHAUSTED (TOO_MANY_STREAMS, with RetryInfo; a message over the limit),
     UNAVAILABLE (DRAINING, after every pending answer).
@@ -122,12 +124,13 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_prediction_pb2.PredictResponse, _abc.Awaitable[_prediction_pb2.PredictResponse]]:
         """Predict scores 1..n rows with one model.
 
-        Errors: INVALID_ARGUMENT (INVALID_SYMBOL, INVALID_TIMEFRAME, MISSING_FEATURES,
+        Errors: INVALID_ARGUMENT (MALFORMED_MESSAGE, INVALID_SYMBOL, INVALID_TIMEFRAME, MISSING_FEATURES,
         DUPLICATE_FEATURES, TOO_MANY_FEATURES, NAME_TOO_LONG, INVALID_REQUEST_ID, WRONG_WIDTH, NO_ROWS, TOO_MANY_ROWS, NAN_VALUE, INFINITE_VALUE,
         SCHEMA_REQUIRED, SCHEMA_AMBIGUOUS); NOT_FOUND (UNKNOWN_KEY, UNKNOWN_MODEL);
         FAILED_PRECONDITION (NO_PRODUCTION_MODEL, MODEL_NOT_SERVABLE, SCHEMA_MISMATCH, FEATURE_SET_MISMATCH, KEY_MISMATCH);
         RESOURCE_EXHAUSTED (TOO_MANY_IN_FLIGHT, with RetryInfo; a message over the limit);
-        DEADLINE_EXCEEDED (no work was done); UNAVAILABLE (DRAINING, BEHIND); INTERNAL (INTERNAL_ERROR).
+        DEADLINE_EXCEEDED (no work was done); UNAVAILABLE (DRAINING, BEHIND); INTERNAL (INTERNAL_ERROR;
+        NON_FINITE_SCORE: the model's fault).
         """
 
     @_abc_1.abstractmethod
@@ -139,7 +142,7 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
         """PredictBatch scores many keys in one message; each item succeeds or fails on its own
         with the errors of Predict.
 
-        Errors of the call as a whole: INVALID_ARGUMENT (NO_REQUESTS, TOO_MANY_REQUESTS),
+        Errors of the call as a whole: INVALID_ARGUMENT (NO_REQUESTS, TOO_MANY_REQUESTS, MALFORMED_MESSAGE),
         RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED, UNAVAILABLE.
         """
 
@@ -150,7 +153,7 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_prediction_pb2.PredictStreamResponse], _abc.AsyncIterator[_prediction_pb2.PredictStreamResponse]]:
         """PredictStream answers each request in order, with its sequence. An item's error is an
-        answer; the stream goes on.
+        answer (RESOURCE_EXHAUSTED with RetryInfo too, TOO_MANY_IN_FLIGHT); the stream goes on.
 
         Errors of the stream as a whole: RESOURCE_EXHAUSTED (TOO_MANY_STREAMS, with RetryInfo; a message over the limit),
         UNAVAILABLE (DRAINING, after every pending answer).

@@ -90,7 +90,9 @@ def test_the_table_has_a_row_for_every_rpc_and_none_for_anything_else() -> None:
 def test_a_service_with_a_method_that_has_no_row_is_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = {row.operation: row for row in TABLE if not row.operation.endswith("/Archive")}
     monkeypatch.setattr(table, "_BY_OPERATION", rows)
-    service: Any = SimpleNamespace(**{method.name: None for method in SERVICES[1].methods})
+    service: Any = SimpleNamespace(
+        takes_bytes=frozenset(), **{method.name: None for method in SERVICES[1].methods}
+    )
     with pytest.raises(KeyError, match="RegistryService/Archive has no row"):
         guarded(service, SERVICES[1], CallGuard(1, ServerMetrics().counts))
 

@@ -14,9 +14,16 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
 from signalserve.predictors.compile import compile_model
-from signalserve.predictors.errors import InputError, UnsupportedModelError
-from signalserve.predictors.golden import beside
+from signalserve.predictors.errors import (
+    GoldenMismatchError,
+    InputError,
+    IntegrityError,
+    NonFiniteScoreError,
+    UnsupportedModelError,
+)
+from signalserve.predictors.golden import GoldenRows, beside
 from signalserve.predictors.opening import open_predictor
+from signalserve.predictors.predictor import Predictor
 from signalserve.predictors.seal import seal_run_dir
 from signalserve.predictors.thresholds import split_points
 from tests.predictors.conftest import MODELS, NAMES, training_data
@@ -150,3 +157,41 @@ def test_early_stopping_uses_the_trees_that_the_native_model_uses(tmp_path: Path
     predictor = open_predictor(sealed(tmp_path / "m", model, X))
     assert predictor.engine == "onnx"
     assert np.max(np.abs(predictor.predict(X) - native(model, X))) <= 1e-6
+
+
+@pytest.mark.parametrize("count", [1, 300])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_not_finite_is_an_error_that_names_its_row(count: int, bad: float) -> None:
+    scores = np.linspace(0.1, 0.9, count)
+    scores[count // 2 :] = bad
+    predictor = Predictor(
+        lambda matrix: scores,
+        ["a"],
+        dtype=np.float64,
+        digest="",
+        engine="native",
+        engine_reason="",
+        kind="regressor",
+        accepts_nan=False,
+    )
+    with pytest.raises(NonFiniteScoreError, match="no finite number") as caught:
+        predictor.predict(np.zeros((count, 1)))
+    assert caught.value.row == count // 2
+
+
+def test_a_model_that_gives_nan_for_a_golden_row_is_not_opened(
+    fitted: dict[str, Any], tmp_path: Path
+) -> None:
+    X, _, _ = training_data()
+    folder = sealed(tmp_path / "run", fitted["logreg"], X)
+    golden = GoldenRows.from_bytes((folder / "golden.npz").read_bytes())
+    with pytest.raises(GoldenMismatchError, match=r"golden row 0 gets nan .* register it anew"):
+        golden.check(_never_a_number, "classifier")
+    scores = golden.scores.copy()
+    scores[7] = np.nan
+    with pytest.raises(IntegrityError, match="no finite numbers"):
+        GoldenRows.from_bytes(GoldenRows(golden.rows, scores).to_bytes())
+
+
+def _never_a_number(matrix: np.ndarray) -> np.ndarray:
+    raise NonFiniteScoreError(0, float("nan"))

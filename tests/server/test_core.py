@@ -237,13 +237,20 @@ async def test_only_what_is_quick_is_computed_on_the_event_loop(core: Core) -> N
     def give(answer: Answer) -> str:
         return threading.current_thread().name
 
-    quick, slow = model(predictor=predictor(noted)), model(predictor=predictor(noted), inline=False)
+    quick, slow = model(predictor=predictor(noted)), model(predictor=predictor(noted), row_seconds=1.0)
     row = Question(KEY, [0.5, 0.0, 0.0], COLUMNS)
     big = row._replace(values=np.zeros(3 * 10_000))
     for served, question, in_thread in ((quick, row, False), (quick, big, True), (slow, row, True)):
         given = await core(served).answer(question, None, give)
         assert given == where[-1]
         assert given.startswith(THREADS) == in_thread
+    # what counts is rows times the time of a row
+    measured = model(predictor=predictor(noted), row_seconds=1e-4)
+    for rows, in_thread in ((1, False), (9, False), (11, True), (500, True)):
+        given = await core(measured).answer(row._replace(values=np.zeros(3 * rows)), None, give)
+        assert given.startswith(THREADS) == in_thread
+    prepared = await core(quick).prepare(lambda content: threading.current_thread().name, b"")
+    assert prepared.startswith("messages")
     asked: list[str] = []
 
     def ask(question: Question) -> Question:

@@ -72,11 +72,20 @@ class NoFeatures:
 class Answers:
     """A scorer with the answers in its pocket; NaN is no answer in time, and comes as 1.0 a bar later."""
 
+    deadline = 1.0
+
     def __init__(self, scores: Array) -> None:
         self._scores = scores.tolist()
         self._late: list[Score] = []
 
-    def score(self, number: int, row: Array, event_time: datetime | None = None) -> Score:
+    def score(
+        self,
+        number: int,
+        row: FeatureRow,
+        event_time: datetime | None = None,
+        *,
+        within: float | None = None,
+    ) -> Score:
         score = self._scores[number]
         if score == score:
             return Score(number, prediction(score))

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 import numpy as np
@@ -37,6 +37,7 @@ from tests.server.wire.conftest import NAMES, Registry, Server, refusal, request
 
 HASH = schema_hash(NAMES)
 GOOD = [0.1, 0.2, 0.3, 0.4]
+C = TypeVar("C")
 
 Case = tuple[dict[str, Any], type[SignalServeError], str, str]
 
@@ -297,13 +298,18 @@ class Counting:
 
 def with_counting(server: Server, symbol: str) -> Counting:
     """Put a counting predictor into the snapshot, to be run in the worker threads."""
+    return with_predictor(server, symbol, Counting)
+
+
+def with_predictor(server: Server, symbol: str, kind: Callable[[Any], C]) -> C:
+    """Put a predictor around a symbol's own into the snapshot, to be run in the worker threads."""
     assert server.parts is not None
     state = server.parts.state
     snapshot = state.snapshot
     key = next(key for key in snapshot.by_key if key.symbol == symbol)
     model = snapshot.by_key[key]
-    counting = Counting(model.predictor)
-    slow = replace(model, predictor=counting, inline=False)  # type: ignore[arg-type]
+    counting = kind(model.predictor)
+    slow = replace(model, predictor=counting, row_seconds=1.0)  # type: ignore[arg-type]
     state.snapshot = replace(
         snapshot,
         by_key=MappingProxyType({**snapshot.by_key, key: slow}),

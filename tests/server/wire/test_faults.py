@@ -17,7 +17,7 @@ from filelock import FileLock
 
 from signalserve.client import FailedPrecondition, Prediction, PredictionRequest, Unavailable
 from signalserve.registry import Promotion
-from signalserve.v1 import prediction_pb2, registry_pb2
+from signalserve.v1 import registry_pb2
 from tests.registries import registry_at
 from tests.server.conftest import ROOT
 from tests.server.wire.conftest import NAMES, Registry, Server, request
@@ -198,31 +198,6 @@ def test_changes_that_wait_for_the_lock_keep_nobody_from_reading_or_following(
         assert ask(server, "BTCUSDT", row).model_id == registry["a"]
     for promote in waiting:
         promote.result(timeout=60)
-
-
-def test_a_batch_that_was_cancelled_computes_nothing_more(
-    registry: Registry, serve: Serve, row: np.ndarray
-) -> None:
-    server = serve(registry.base)
-    items = [request(row, symbol="SOLUSDT", model_id=registry["sol"]) for _ in range(5_000)]
-    call = server.prediction.PredictBatch.future(prediction_pb2.PredictBatchRequest(requests=items))
-    assert server.parts is not None
-    guard = server.parts.guard
-    while not server.call(lambda: guard.in_flight):
-        pass
-    call.cancel()
-    while server.call(lambda: guard.in_flight):
-        pass
-    # what is under way ends with its present item, so that the next answer is not behind thousands of others
-    assert ask(server, "SOLUSDT", row, model_id=registry["sol"]).model_id == registry["sol"]
-    answered = server.call(lambda: _answers(server))
-    assert answered < 5_000
-
-
-def _answers(server: Server) -> float:
-    assert server.parts is not None
-    value = server.parts.guard.counts("PredictBatch").answered.__self__._value.get()  # type: ignore[attr-defined]
-    return float(value)
 
 
 def test_a_server_does_not_start_on_a_registry_that_is_not_there(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -12,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
-from signalserve.client import SignalClient
+from signalserve.client import SignalClient, SignalServeError
 from signalserve.registry import Promotion
 from signalserve.v1 import (
     prediction_service_pb2_grpc,
@@ -41,7 +42,8 @@ def status_of(stub: prediction_service_pb2_grpc.PredictionServiceStub) -> servin
 
 def workers_of(process: ServerProcess) -> list[psutil.Process]:
     children = psutil.Process(process.process.pid).children()
-    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    living = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+    return [child for child in living if "spawn_main" in " ".join(child.cmdline())]
 
 
 def test_once_a_promote_has_returned_no_worker_answers_with_the_model_before(
@@ -87,6 +89,58 @@ def test_a_worker_that_does_not_serve_a_promote_in_time_is_named(
     for _ in range(8):
         with connected(process) as stub:
             assert stub.Predict(request(row), timeout=60).model_id == registry["a"]
+
+
+def test_a_drained_worker_costs_nobody_an_answer_under_a_load_with_streams(
+    registry: Registry, serve_process: ServeProcess, row: np.ndarray
+) -> None:
+    process = serve_process(registry.base, "--workers", "2", server={"drain_seconds": 3600.0})
+    over = threading.Event()
+    answered = [threading.Semaphore(0) for _ in range(8)]
+    failed: list[SignalServeError] = []
+
+    def ask(done: threading.Semaphore) -> None:
+        with SignalClient(process.target, deadline_ms=LONG_MS) as client:
+            while not over.is_set():
+                try:
+                    client.predict("BTCUSDT", "15m", row, feature_names=NAMES)
+                except SignalServeError as error:
+                    failed.append(error)
+                done.release()
+
+    def ask_by_stream(done: threading.Semaphore) -> None:
+        with (
+            SignalClient(process.target, deadline_ms=LONG_MS) as client,
+            client.stream(reconnect=True) as stream,
+        ):
+            while not over.is_set():
+                stream.send("BTCUSDT", "15m", row, feature_names=NAMES)
+                item = next(stream)
+                if item.error is not None:
+                    failed.append(item.error)
+                done.release()
+
+    askers = [
+        threading.Thread(target=(ask, ask_by_stream)[number % 2], args=(done,))
+        for number, done in enumerate(answered)
+    ]
+    for asker in askers:
+        asker.start()
+    try:
+        for done in answered:
+            assert done.acquire(timeout=60)
+        drained = workers_of(process)[0]
+        drained.terminate()
+        psutil.wait_procs([drained], timeout=60)
+        # every one of them is answered by who is left
+        for done in answered:
+            for _ in range(50):
+                assert done.acquire(timeout=60)
+    finally:
+        over.set()
+        for asker in askers:
+            asker.join()
+    assert failed == []
 
 
 def kill(worker: psutil.Process) -> None:
