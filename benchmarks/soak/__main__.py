@@ -51,7 +51,7 @@ def soak(work: Path, options: argparse.Namespace) -> list[str]:
     console.print(f"\n{table(faults, done)}\n", soft_wrap=True)
     console.print(
         f"{count.asked:,} predictions in {time.monotonic() - began:.0f} s, {count.failed} failed, "
-        f"{count.refused} refused as no worker could have answered, "
+        f"{count.refused} refused by a worker that had not loaded them, "
         f"{count.cancelled} cancelled by drains, {count.wrong} wrong; "
         f"the slowest answer took {ledger.longest_ms:.0f} ms; {load.promoted} promotes, {load.refused} refused",
         soft_wrap=True,

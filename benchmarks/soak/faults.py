@@ -67,7 +67,7 @@ class Fault:
         """Leave the scene as it was."""
 
     def excuse(self, named: str | None, error: SignalServeError) -> str:
-        """Why a prediction that failed meanwhile is no loss: REFUSED, CANCELLED, or "" where it is one."""
+        """Why a prediction that failed meanwhile is not counted as lost: REFUSED, CANCELLED, or "" where it is one."""
         del named, error
         return ""
 
@@ -217,7 +217,7 @@ class RegistryAway(Fault):
         return bool(both) and all(status.registry_error for status in both)
 
     def excuse(self, named: str | None, error: SignalServeError) -> str:
-        """What nobody has asked for yet can't be loaded."""
+        """What this worker has not loaded yet it can't load; the other one may have it, which is not looked at."""
         return REFUSED if named and error.reason == "REGISTRY_MISSING" else super().excuse(named, error)
 
     def mend(self) -> None:
