@@ -14,8 +14,9 @@ A *lasting* stream outlives its call to the server:
 6. A call that ends because its server goes, or is full, breaks nothing: the pending requests are sent again over
    another call, with their sequences and in their order. Predictions change nothing on the server, so asking twice is
    safe. The same holds where a call ends with its credential, once it has answered: there may be a newer one.
-7. A request that was pending when a second call was lost without a word is answered by that error: it may be what
-   takes the servers down. A refusal that the server gave a reason for did nothing, and is not counted.
+7. A request that was pending when a third call was lost without a word is answered by that error: it may be what
+   takes the servers down. Two may be lost with one server, where gRPC has not seen yet that the connection is gone.
+   A refusal that the server gave a reason for did nothing, and is not counted.
 8. An overdue answer is that request's error (DeadlineExceeded) and no more; the call is given up, as its server hangs,
    and the rest goes on over another one.
 9. What else ends a call breaks the stream, as above.
@@ -39,7 +40,7 @@ from .errors import (
 from .latency import LatencyWindow
 from .values import StreamItem
 
-_CALLS = 2
+_CALLS = 3
 """Of a request, where each was lost without a word."""
 
 

@@ -1,7 +1,8 @@
 """`server.workers: n`: n processes on one port, each following the registry on its own.
 
 1. The parent holds the port's reservation and serves nothing itself.
-2. A worker that dies is started again, after a pause that grows while it keeps dying; no other waits for that.
+2. A worker that dies is started again, after a pause that grows while it keeps dying; no other waits for that. One that
+   served and then drained, as somebody asked it alone to end, is started again without that.
 3. Worker i answers for its metrics on server.metrics_port + i.
 4. SIGTERM and SIGINT go to every worker; the parent exits 0 when all of them have drained.
 5. A worker whose parent was killed drains too: nothing would start it again or pass signals on to it.
@@ -114,19 +115,21 @@ class Supervisor:
                 self._bury(process, worker)
 
     def _hear(self, process: BaseProcess, worker: _Worker) -> None:
-        try:
-            message = worker.connection.recv()
-        except (EOFError, OSError):
-            worker.connection.close()  # it is about to end
-            return
-        if message != READY:
-            self._board[worker.number] = message
-            self._post()
-            return
-        self._ready.add(process.pid or 0)
-        if len(self._ready) == self._count and self._on_ready is not None:
-            self._on_ready()
-            self._on_ready = None
+        # all that it has said: it may be about to be buried
+        while not worker.connection.closed and worker.connection.poll():
+            try:
+                message = worker.connection.recv()
+            except (EOFError, OSError):
+                worker.connection.close()  # it is about to end
+                return
+            if message != READY:
+                self._board[worker.number] = message
+                self._post()
+                continue
+            self._ready.add(process.pid or 0)
+            if len(self._ready) == self._count and self._on_ready is not None:
+                self._on_ready()
+                self._on_ready = None
 
     def _post(self) -> None:
         for worker in self._workers.values():
@@ -148,7 +151,8 @@ class Supervisor:
                 _log.error("worker.did_not_drain", pid=process.pid, exit_code=process.exitcode)
             return
         now = time.monotonic()
-        pause = _FIRST_PAUSE if now - started > _LONG_LIFE else self._pauses.get(number, _FIRST_PAUSE)
+        well = now - started > _LONG_LIFE or (was_ready and process.exitcode == 0)
+        pause = _FIRST_PAUSE if well else self._pauses.get(number, _FIRST_PAUSE)
         _log.error(
             "worker.died", number=number, pid=process.pid, exit_code=process.exitcode, restart_in=pause
         )

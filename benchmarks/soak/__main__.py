@@ -23,7 +23,7 @@ from signalserve.config.settings import LoggingSettings
 
 def soak(work: Path, options: argparse.Namespace) -> list[str]:
     """Run it below a folder; gives what did not hold."""
-    faults = tuple(fault for fault in FAULTS if options.only is None or options.only in fault.name)
+    faults = tuple(fault for fault in FAULTS if not options.only or fault.name in options.only)
     began = time.monotonic()
     field = planted(work, options.keys)
     console.print(
@@ -51,7 +51,7 @@ def soak(work: Path, options: argparse.Namespace) -> list[str]:
     console.print(f"\n{table(faults, done)}\n", soft_wrap=True)
     console.print(
         f"{count.asked:,} predictions in {time.monotonic() - began:.0f} s, {count.failed} failed, "
-        f"{count.refused} refused as no worker could have answered, "
+        f"{count.refused} refused by a worker that had not loaded them, "
         f"{count.cancelled} cancelled by drains, {count.wrong} wrong; "
         f"the slowest answer took {ledger.longest_ms:.0f} ms; {load.promoted} promotes, {load.refused} refused",
         soft_wrap=True,
@@ -73,7 +73,8 @@ def main() -> None:
     )
     parser.add_argument("--quiet", type=float, default=2.0, help="seconds between two faults")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", help="the faults whose names have this")
+    names = [fault.name for fault in FAULTS]
+    parser.add_argument("--only", nargs="+", choices=names, help="these faults; default all")
     parser.add_argument("--keep", type=Path, help="a folder to leave the registry and the log in")
     options = parser.parse_args()
     configure_logs(LoggingSettings(level="error"))

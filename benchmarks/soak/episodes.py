@@ -11,7 +11,8 @@ from rich.console import Console
 from benchmarks.soak.faults import Fault, Scene
 from benchmarks.soak.ledger import Count
 
-_SAID_SECONDS, _GONE_SECONDS = 30.0, 90.0
+# a worker that keeps dying is started again after 30 s
+_SAID_SECONDS, _GONE_SECONDS = 60.0, 90.0
 _LOOK_SECONDS = 0.1
 
 console = Console(highlight=False)

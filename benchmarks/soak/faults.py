@@ -67,7 +67,7 @@ class Fault:
         """Leave the scene as it was."""
 
     def excuse(self, named: str | None, error: SignalServeError) -> str:
-        """Why a prediction that failed meanwhile is no loss: REFUSED, CANCELLED, or "" where it is one."""
+        """Why a prediction that failed meanwhile is not counted as lost: REFUSED, CANCELLED, or "" where it is one."""
         del named, error
         return ""
 
@@ -217,7 +217,7 @@ class RegistryAway(Fault):
         return bool(both) and all(status.registry_error for status in both)
 
     def excuse(self, named: str | None, error: SignalServeError) -> str:
-        """What nobody has asked for yet can't be loaded."""
+        """What this worker has not loaded yet it can't load; the other one may have it, which is not looked at."""
         return REFUSED if named and error.reason == "REGISTRY_MISSING" else super().excuse(named, error)
 
     def mend(self) -> None:
@@ -312,19 +312,14 @@ class KilledWhileAway(RegistryAway):
         )
 
 
-class KilledWhileLoading(LoadHangs):
-    """A worker dies while a load hangs: the one in its place keeps off the port, as the other has the model before."""
+class ThenKilled(Fault):
+    """A worker dies too: the one in its place keeps off the port, as the other has the model before."""
 
-    name = "load hangs, worker killed"
     said_in = "log `worker.keeps_off`, status `load_errors`, `warnings`"
-
-    def provoke(self) -> None:
-        """Kill one once both have said that the load hangs."""
-        super().provoke()
-        self.pid = 0
+    pid = 0
 
     def said(self) -> bool:
-        """The one that is left says both."""
+        """The one that is left says both; the other is killed once both have said the first."""
         if not self.pid:
             if super().said():
                 self.pid = self.scene.fleet.pid_of(self.scene.victim)
@@ -337,6 +332,18 @@ class KilledWhileLoading(LoadHangs):
         )
 
 
+class KilledWhileLoading(ThenKilled, LoadHangs):
+    """A load hangs, and a worker dies."""
+
+    name = "load hangs, worker killed"
+
+
+class KilledWhileSpoilt(ThenKilled, FileSpoilt):
+    """A file is spoilt, and a worker dies."""
+
+    name = "file spoilt, worker killed"
+
+
 SIMPLE: tuple[type[Fault], ...] = (
     LoadHangs,
     WorkerKilled,
@@ -346,7 +353,7 @@ SIMPLE: tuple[type[Fault], ...] = (
     LockHeld,
     ClientDeaf,
 )
-FAULTS = (*SIMPLE, KilledWhileAway, KilledWhileLoading)
+FAULTS = (*SIMPLE, KilledWhileAway, KilledWhileLoading, KilledWhileSpoilt)
 
 
 def flipped(content: bytes) -> bytes:

@@ -43,7 +43,8 @@ class Answered(NamedTuple):
 class Count(NamedTuple):
     """Predictions up to a moment: all that were asked for, and what became of those that were not answered well.
 
-    `refused` are those that no worker could have answered, `cancelled` those that gRPC gave up as a worker drained.
+    `refused` are those by a model that the worker which was asked had not loaded and could not load, `cancelled` those
+    that gRPC gave up as a worker drained.
     """
 
     asked: int = 0

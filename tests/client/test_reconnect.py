@@ -199,7 +199,7 @@ async def test_a_server_that_hangs_costs_one_request_of_an_async_stream(server):
     server.prediction.release.set()
 
 
-def test_a_request_that_takes_two_servers_down_is_not_sent_to_a_third(client, server):
+def test_a_request_that_takes_three_servers_down_is_not_sent_to_a_fourth(client, server):
     def lose(_call, _place, request, context):
         if request.symbol == "KILLER":  # without a reason, as a process that died
             context.abort(grpc.StatusCode.UNAVAILABLE, "connection reset")
@@ -211,7 +211,23 @@ def test_a_request_that_takes_two_servers_down_is_not_sent_to_a_third(client, se
             item = next(stream)
             assert item.ok == (symbol == "X")
             assert item.ok or isinstance(item.error, Unavailable)
-    assert [mine.count(2) for mine in asked] == [1, 1, 0]
+    assert [mine.count(2) for mine in asked] == [1, 1, 1, 0]
+
+
+def test_two_calls_that_are_lost_at_once_cost_no_answer(client, server):
+    def lose(call, place, _request, context):
+        if (
+            place == 2 - (call > 1) and call < 3
+        ):  # the second as soon as it is asked, over a connection that is gone
+            context.abort(grpc.StatusCode.UNAVAILABLE, "broken pipe")
+
+    asked = on_streams(server, lose)
+    with client.stream(deadline_ms=LONG, reconnect=True) as stream:
+        for n in range(8):
+            stream.send("X", "15m", {"a": float(n)})
+        stream.close()
+        assert scores(stream) == [float(n) for n in range(8)]
+    assert len(asked) == 3
 
 
 def test_a_full_server_is_asked_again_when_it_said(client, server):

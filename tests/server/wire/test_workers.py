@@ -21,6 +21,7 @@ from signalserve.v1 import (
 )
 from tests.registries import registry_at
 from tests.server.wire.conftest import LONG_MS, NAMES, Registry, ServerProcess, request
+from tests.server.wire.test_drain import logged
 
 ServeProcess = Callable[..., ServerProcess]
 
@@ -186,3 +187,21 @@ def test_a_worker_that_can_not_serve_what_another_one_does_keeps_off_the_port(
         pass
     with SignalClient(process.target, deadline_ms=LONG_MS) as client:
         assert client.predict("ETHUSDT", "15m", row, feature_names=NAMES).model_id == registry["eth"]
+
+
+def test_a_worker_that_is_drained_again_and_again_is_started_again_as_quickly(
+    registry: Registry, serve_process: ServeProcess
+) -> None:
+    process = serve_process(registry.base, "--workers", "2")
+    for _ in range(3):
+        numbers: dict[int, int] = {}
+        while len(numbers) < 2:  # both serve
+            with connected(process) as stub:
+                found = status_of(stub)
+                numbers[found.worker] = found.process_id
+        worker = psutil.Process(numbers[1])
+        worker.terminate()
+        psutil.wait_procs([worker], timeout=60)
+    assert process.terminate() == 0
+    ends = [line for line in logged(process) if line["event"] == "worker.died"]
+    assert [(line["number"], line["exit_code"], line["restart_in"]) for line in ends] == [(1, 0, 0.5)] * 3
