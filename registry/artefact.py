@@ -4,7 +4,8 @@
 2. The digest that counts is the one that the log has. A folder's own manifest vouches for nothing until its owner
    adopts it, which is when a digest is taken.
 3. Nothing is built from a file before it is checked, and nothing is unpickled but by `load`, `open` and the trial of a
-   model that is registered or adopted, in a process of its own (`predictors/trial.py`).
+   model that is registered or adopted, or promoted though it was found not servable, in a process of its own
+   (`predictors/trial.py`).
 """
 
 from __future__ import annotations
