@@ -63,13 +63,17 @@ class ModelList(list[ModelInfo]):
 
 @dataclass(frozen=True, slots=True)
 class ModelDetails:
-    """All that the registry knows of one model; `importances` as in its file, `metadata`: meta.json."""
+    """All that the registry knows of one model; `importances` as in its file, `metadata`: meta.json as it stands.
+
+    `feature_set`: which definition computed its features, as it was registered; "" where nobody knows.
+    """
 
     model: ModelInfo
     feature_names: tuple[str, ...]
     schema_hash: str
     importances: tuple[tuple[str, float], ...]
     metadata: dict[str, Any]
+    feature_set: str = ""
 
     @classmethod
     def from_proto(cls, message: registry_pb2.ModelDetails) -> ModelDetails:
@@ -80,6 +84,7 @@ class ModelDetails:
             schema_hash=message.schema_hash,
             importances=tuple((item.feature, item.importance) for item in message.importances),
             metadata=json.loads(message.metadata_json) if message.metadata_json else {},
+            feature_set=message.feature_set,
         )
 
 

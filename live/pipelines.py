@@ -11,7 +11,7 @@ from time import monotonic
 
 from signalserve.client import SignalClient, SignalServeError
 from signalserve.features.pipeline import PRESETS, FeaturePipeline
-from signalserve.live.served_model import FeaturesMissingError, choose_pipeline, feature_set_of, served_id
+from signalserve.live.served_model import FeaturesMissingError, choose_pipeline, served_id
 
 
 class NoPipelineError(Exception):
@@ -66,7 +66,7 @@ class Pipelines:
             details = self._client.get_model(model_id, deadline_ms=_left_ms(give_up))
         except SignalServeError as error:
             raise NoPipelineError(f"{refusal}; which features the model needs is unknown: {error}") from error
-        if known := feature_set_of(details):
+        if known := details.feature_set:
             return self._computing(known, model_id)
         try:
             return choose_pipeline(details, self._preset).pipeline

@@ -68,16 +68,17 @@ def served_model(
 def choose_pipeline(details: ModelDetails, preset: str | None = None) -> ChosenPipeline:
     """Take the preset that the model was trained with, or the given one, and check it against the model.
 
-    A model whose metadata names no preset of ours gets the first one that has every column, under the name of the
-    feature set that it was trained on: its owner's say-so that equal names are equal features.
+    A model of no preset of ours gets the first one that has every column, under the name of the feature set that it was
+    trained on: its owner's say-so that equal names are equal features. Where the server knows no feature set, it is the
+    preset that meta.json names.
 
     Raises:
         FeaturesMissingError: a column is missing.
         UnknownPresetError: there is no preset of the given name.
     """
-    trained = details.metadata.get("feature_preset")
+    trained = details.feature_set.rpartition("@")[0] or details.metadata.get("feature_preset")
     named = preset or (trained if trained in PRESETS else None)
-    declared = None if trained in (None, named) else feature_set_of(details) or None
+    declared = None if trained in (None, named) else details.feature_set or None
     candidates = [FeaturePipeline(name, feature_set=declared) for name in ((named,) if named else PRESETS)]
     for pipeline in candidates:
         if not _missing(details, pipeline):
@@ -89,13 +90,6 @@ def choose_pipeline(details: ModelDetails, preset: str | None = None) -> ChosenP
         f" give: {shown}; "
         + (f"it was trained with preset {trained}" if trained else "its preset is unknown")
     )
-
-
-def feature_set_of(details: ModelDetails) -> str:
-    """Which definition computed the model's features, as "core@1"; "" where its metadata does not say."""
-    preset, version = (details.metadata.get(name) for name in ("feature_preset", "pipeline_version"))
-    said = isinstance(preset, str) and isinstance(version, str) and preset and version
-    return f"{preset}@{version}" if said else ""
 
 
 def served_id(status: ServingStatus, symbol: str, timeframe: str) -> str | None:
@@ -139,7 +133,13 @@ def _missing(details: ModelDetails, pipeline: FeaturePipeline) -> list[str]:
 
 
 def _warning(details: ModelDetails, pipeline: FeaturePipeline) -> str:
-    trained = details.metadata.get("pipeline_version")
+    said = details.metadata.get("pipeline_version")
+    if said and details.metadata.get("feature_preset") and not details.feature_set:
+        return (
+            f"the server does not know what {details.model.model_id} was trained on: its meta.json, which it does not"
+            f" vouch for, says {details.metadata['feature_preset']}@{said}"
+        )
+    trained = details.feature_set.rpartition("@")[2] or said
     if trained and str(trained) != pipeline.version:
         return (
             f"{details.model.model_id} was trained with feature version {trained}, and this is version"

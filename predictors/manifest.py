@@ -5,8 +5,9 @@
    files are for people; an edit of those is reported and stops no serving, but nothing is judged by an edited
    meta.json.
 3. The column names stand in the manifest too: with other names the same trees give another score. So do the classes,
-   and which of them is class 1.
-4. Format 1 has no classes: of a model that was sealed by it the greater class is class 1. It is read, never written.
+   and which of them is class 1, and the definition that computed the columns: equal names don't make equal features.
+4. Format 1 has no classes and no feature set: of a model that was sealed by it the greater class is class 1, and only
+   an unchanged meta.json says its feature set. It is read, never written.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 MODEL_FILE, ONNX_FILE, GOLDEN_FILE = "model.joblib", "model.onnx", "golden.npz"
 LOAD_BEARING = (MODEL_FILE, ONNX_FILE, GOLDEN_FILE)
 FORMAT = 2
-_SINCE_2 = frozenset({"classes", "positive_class"})
+_SINCE_2 = frozenset({"classes", "positive_class", "feature_set"})
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Manifest:
 
     `feature_min` and `feature_max` are None where they are unknown. `classes` are the two of a classifier, in the
     order of its columns, and `positive_class` the one whose probability is the score; both are None for a regressor,
+    and in format 1. `feature_set` is what meta.json said of it at sealing, as `core@1`; empty where it said nothing,
     and in format 1.
     """
 
@@ -51,6 +53,7 @@ class Manifest:
     feature_max: list[float] | None
     classes: list[ClassLabel] | None = None
     positive_class: ClassLabel | None = None
+    feature_set: str = ""
     format: int = FORMAT
 
     @property
@@ -113,8 +116,11 @@ def _problem(values: dict[str, Any]) -> str | None:
             and all(isinstance(item, int | float) and not isinstance(item, bool) for item in limits)
         ):
             return f"{bound} is no list of one number a feature"
-    if values["format"] != 1 and (problem := _classes_problem(values)) is not None:
-        return problem
+    if values["format"] != 1:
+        if not isinstance(values["feature_set"], str):
+            return "feature_set is no text"
+        if (problem := _classes_problem(values)) is not None:
+            return problem
     needed = {MODEL_FILE, GOLDEN_FILE} | ({ONNX_FILE} if values["engine"] == "onnx" else set())
     if not needed <= set(files):
         return f"files lacks {', '.join(sorted(needed - set(files)))}"
@@ -147,7 +153,9 @@ def _sha(value: object) -> bool:
     return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")
 
 
-def write_manifest(run_dir: Path, compiled: CompiledModel, feature_names: list[str]) -> str:
+def write_manifest(
+    run_dir: Path, compiled: CompiledModel, feature_names: list[str], feature_set: str = ""
+) -> str:
     """Hash every file of the folder, write the manifest last, give its digest."""
     files = {
         path.name: file_sha256(path)
@@ -166,6 +174,7 @@ def write_manifest(run_dir: Path, compiled: CompiledModel, feature_names: list[s
         feature_max=None if compiled.feature_max is None else list(compiled.feature_max),
         classes=None if compiled.classes is None else list(compiled.classes.labels),
         positive_class=None if compiled.classes is None else compiled.classes.positive,
+        feature_set=feature_set,
     )
     content = manifest.to_bytes()
     write_atomically(run_dir / MANIFEST_FILE, content)

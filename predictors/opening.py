@@ -113,6 +113,7 @@ def _facts(manifest: Manifest, digest: str) -> dict[str, Any]:
         "accepts_nan": manifest.accepts_nan,
         "feature_min": manifest.feature_min,
         "feature_max": manifest.feature_max,
+        "feature_set": manifest.feature_set,
     }
 
 

@@ -21,12 +21,11 @@ class Predictor:
 
     `digest` is the artefact's, empty for a legacy folder. `feature_min` and `feature_max` are float64 [k], or
     None where the training range is unknown; `lowest` and `highest` are the same with room for a few roundings.
-    `feature_set` says which definition computed the features that the model was trained on, as `core@1`; the manifest
-    does not know it, so whoever knows the metadata sets it. `file_bytes` is the size of the model's files, 0 where
-    nobody looked.
+    `feature_set` says which definition computed the features that the model was trained on, as `core@1`; a legacy
+    folder and a manifest of format 1 don't know it, so whoever knows the metadata sets it. `file_bytes` is the size of
+    the model's files, 0 where nobody looked.
     """
 
-    feature_set = ""
     file_bytes = 0
 
     def __init__(
@@ -42,6 +41,7 @@ class Predictor:
         accepts_nan: bool,
         feature_min: Sequence[float] | None = None,
         feature_max: Sequence[float] | None = None,
+        feature_set: str = "",
     ) -> None:
         self._score = score
         self._dtype = dtype
@@ -53,6 +53,7 @@ class Predictor:
         self.engine_reason = engine_reason
         self.kind = kind
         self.accepts_nan = accepts_nan
+        self.feature_set = feature_set
         self.feature_min = None if feature_min is None else np.asarray(feature_min, dtype=np.float64)
         self.feature_max = None if feature_max is None else np.asarray(feature_max, dtype=np.float64)
         self.lowest, self.highest = _with_room(self.feature_min, self.feature_max)

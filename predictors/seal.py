@@ -30,12 +30,14 @@ def seal_run_dir(
     *,
     seed: int = 0,
     declared: Declared = NOTHING_DECLARED,
+    feature_set: str = "",
     before_manifest: Callable[[CompiledModel], None] | None = None,
 ) -> Sealed:
     """Write model.onnx (where it reproduces the golden rows), golden.npz and, last, manifest.json.
 
-    `model.joblib` and whatever else belongs to the run must be there already. `before_manifest` may write
-    what depends on the outcome, such as the engine in meta.json.
+    `model.joblib` and whatever else belongs to the run must be there already. `feature_set` says which definition
+    computed the features, as `core@1`; empty where nobody said. `before_manifest` may write what depends on the
+    outcome, such as the engine in meta.json.
 
     Raises:
         UnsupportedModelError: the model can't give one score a row; nothing was written.
@@ -49,5 +51,5 @@ def seal_run_dir(
     (run_dir / GOLDEN_FILE).write_bytes(compiled.golden.to_bytes())
     if before_manifest is not None:
         before_manifest(compiled)
-    digest = write_manifest(run_dir, compiled, list(feature_names))
+    digest = write_manifest(run_dir, compiled, list(feature_names), feature_set)
     return Sealed(digest, compiled.engine, compiled.engine_reason)

@@ -4,7 +4,8 @@
 2. The digest that counts is the one that the log has. A folder's own manifest vouches for nothing until its owner
    adopts it, which is when a digest is taken.
 3. Nothing is built from a file before it is checked, and nothing is unpickled but by `load`, `open` and the trial of a
-   model that is registered or adopted, in a process of its own (`predictors/trial.py`).
+   model that is registered or adopted, or promoted though it was found not servable, in a process of its own
+   (`predictors/trial.py`).
 """
 
 from __future__ import annotations
@@ -137,11 +138,33 @@ class Artefact:
             return expected_manifest(self._contents, self.digest).feature_names
 
     def feature_set(self) -> str:
-        """The feature set of the metadata as registered; empty where it is not said, or the file was changed since."""
+        """The feature set that the model was sealed with, as `core@1`; empty where nobody said, or knows any more.
+
+        A manifest of format 1 has none, so it takes an unchanged meta.json; a legacy folder has that alone.
+        """
         try:
-            return (self.proven_meta() if self.digest else self.meta()).feature_set
+            if not self.digest:
+                return self.meta().feature_set
+            with self._as_artefact_error():
+                manifest = expected_manifest(self._contents, self.digest)
+            return self.proven_meta().feature_set if manifest.format == 1 else manifest.feature_set
         except ArtefactError:
             return ""
+
+    def feature_set_lost(self) -> str:
+        """Why nobody knows the feature set any more, empty where nothing was lost."""
+        if not self.digest:
+            return ""
+        try:
+            manifest = expected_manifest(self._contents, self.digest)
+        except PredictorError:
+            return ""  # then it is not served, and that is said
+        if manifest.format > 1 or META_FILE not in manifest.files or self._is_as_sealed(manifest, META_FILE):
+            return ""
+        return (
+            f"{META_FILE} was changed since registration, so nobody knows its feature set: requests of any are "
+            "answered; restore the file, or train the model again"
+        )
 
     def verify(self) -> Manifest:
         """Check the files, byte by byte, against the digest.
@@ -302,7 +325,17 @@ class Artefact:
             changed = changed_files(self._contents)
         except PredictorError as error:
             return [str(error)]
-        return [f"{name} was changed since registration" for name in changed]
+        lost = self.feature_set_lost()
+        return [
+            lost if lost and name == META_FILE else f"{name} was changed since registration"
+            for name in changed
+        ]
+
+    def _is_as_sealed(self, manifest: Manifest, name: str) -> bool:
+        try:
+            return self._contents.sha256(name) == manifest.files.get(name)
+        except PredictorError:
+            return False
 
     def _proof(self, manifest: Manifest, digest: str, *, expected: str | None) -> Proof:
         predictor: Predictor | None = None
@@ -315,7 +348,8 @@ class Artefact:
 
     def _described(self, predictor: Predictor) -> Predictor:
         """A predictor that also knows what the metadata says of it, and how large its files are."""
-        predictor.feature_set = self.feature_set()
+        if not predictor.feature_set:
+            predictor.feature_set = self.feature_set()
         predictor.file_bytes = sum(
             (self.folder / name).stat().st_size for name in (MODEL_FILE, ONNX_FILE) if self.has(name)
         )

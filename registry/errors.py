@@ -143,7 +143,7 @@ class DeclarationError(ArtefactError):
 
 
 class NotServableError(ArtefactError):
-    """No digest was taken, because the model can't give one score a row."""
+    """The model can't give one score a row, so that no digest was taken, or no server can open it."""
 
     reason = "MODEL_NOT_SERVABLE"
 
@@ -152,6 +152,11 @@ def no_digest(model_id: str, why: str) -> PreconditionError:
     """The error for a model without a digest; `why` is what its registration found, empty where nobody looked."""
     if not why:
         return NotAdoptedError(model_id)
+    return not_servable(model_id, why)
+
+
+def not_servable(model_id: str, why: str) -> NotServableError:
+    """The error for a model that will not be served."""
     return NotServableError(f"{model_id} can't be served: {why}", metadata={"model_id": model_id})
 
 

@@ -8,7 +8,6 @@ from typing import Any
 from signalserve.common.key import Key
 from signalserve.common.log import LibraryLog
 from signalserve.registry.answers import Committed, answered, commit, decide_and_commit
-from signalserve.registry.artefact import Artefact
 from signalserve.registry.entry import ModelRegistryEntry, Status
 from signalserve.registry.errors import InvalidArgumentError
 from signalserve.registry.events import Action, json_safe
@@ -24,7 +23,7 @@ from signalserve.registry.plans import (
     plan_promote,
     plan_rollback,
 )
-from signalserve.registry.proving import Proofs, Prove, tried_again
+from signalserve.registry.proving import Proofs, Prove, proven_here, tried_again
 from signalserve.registry.state import RegistryState
 from signalserve.registry.store import Origin
 
@@ -43,17 +42,18 @@ class Moves(Parts):
         request_id: str = "",
         actor: str = "",
         via: str = "python",
-        prove: Prove = Artefact.prove,
+        prove: Prove = proven_here,
     ) -> Committed:
         """Put models into production: all or none, in one revision.
 
         Every model's files are verified now, against the digest in the log, and the gate judges the evidence of
         its last evaluation. A repeat with the same `request_id` gets the first answer. `prove` is how each model is
-        proven before the lock is taken; no force passes it.
+        proven before the lock is taken; no force passes it. By default a model of which the registration said that it
+        will not be served is opened in a fresh process, for a minute at most, and refused where that fails.
 
         Raises:
             UnknownModelError, StaleExpectationError, WrongStatusError, QuarantinedError, GateRefusedError,
-            NotAdoptedError, ArtefactError, InvalidArgumentError, StorageError: nothing changed.
+            NotAdoptedError, NotServableError, ArtefactError, InvalidArgumentError, StorageError: nothing changed.
         """
         request = [[item.model_id, item.expected_production_model_id] for item in promotions]
         proofs = Proofs(self.artefact_of, prove)
@@ -85,7 +85,7 @@ class Moves(Parts):
         request_id: str = "",
         actor: str = "",
         via: str = "python",
-        prove: Prove = Artefact.prove,
+        prove: Prove = proven_here,
     ) -> Committed:
         """Take keys back to the newest earlier production model that verifies; all or none.
 

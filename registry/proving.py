@@ -2,7 +2,8 @@
 
 1. A proof is of a model_id and a digest. Under the lock only digests are compared.
 2. Where the state under the lock asks for a proof that was not made, the lock is let go and it is made.
-3. Who serves hands in how a model is proven: it opens it as it would serve it. Anybody else checks the files.
+3. Who serves hands in how a model is proven: it opens it as it would serve it. Anybody else checks the files, and has a
+   fresh process open a model of which the registration said that it will not be served.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from signalserve.common.key import Key
+from signalserve.predictors.trial import tried_in_fresh_process
 from signalserve.registry.artefact import Artefact
 from signalserve.registry.errors import (
     ArtefactError,
@@ -18,16 +20,31 @@ from signalserve.registry.errors import (
     NotServableError,
     RegistryBusyError,
     no_digest,
+    not_servable,
 )
 from signalserve.registry.plans import check_rollback_expected, nothing_to_roll_back_to, rollback_candidates
 from signalserve.registry.state import RegistryState
 
-# raises what `Artefact.prove` raises
+# raises what `proven_here` raises
 Prove = Callable[[Artefact], object]
 T = TypeVar("T")
 
 _TRIES = 5
 _UNPROVEN = (ArtefactError, NotAdoptedError, NotServableError)
+
+
+def proven_here(artefact: Artefact) -> None:
+    """As `Artefact.prove`, for who serves nothing: what was found not servable must open in a fresh process by now.
+
+    That takes a minute at most, and unpickles `model.joblib` there. Any other model was tried as it was registered.
+
+    Raises:
+        NotAdoptedError, ArtefactError: its files can't be proven.
+        NotServableError: no server can open it still.
+    """
+    digest = artefact.prove().digest
+    if artefact.not_servable and (why := tried_in_fresh_process(artefact.folder, digest)):
+        raise not_servable(artefact.entry.model_id, why)
 
 
 class ProofMissingError(Exception):

@@ -45,6 +45,7 @@ def seal(folder: Path, meta: ModelMetadata, model: Any, reference: np.ndarray | 
             meta.feature_cols,
             reference,
             declared=Declared.of(meta.extra),
+            feature_set=meta.feature_set,
             before_manifest=lambda compiled: meta.with_extra(
                 engine=compiled.engine, engine_reason=compiled.engine_reason
             ).write(folder / META_FILE),

@@ -78,6 +78,8 @@ class Loader:
         entry = artefact.entry
         predictor = artefact.open(unpickle=self._choice.unpickle)
         row_seconds = _warm(predictor)
+        if not predictor.feature_set and (lost := artefact.feature_set_lost()):
+            _log.warning("model.feature_set_unknown", key=str(entry.key), model_id=entry.model_id, why=lost)
         _log.info(
             "model.loaded",
             key=str(entry.key),

@@ -13,7 +13,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -78,7 +78,8 @@ class Listing(NamedTuple):
 class Details:
     """One model with its metadata and importances; `meta` is None where `problem` says why.
 
-    `columns` are the model's own, from the manifest where it has one: an edited meta.json names no others.
+    `columns` and `feature_set` are the model's own, from the manifest where it has one: an edited meta.json names no
+    others.
     """
 
     listed: Listed
@@ -87,6 +88,7 @@ class Details:
     importances: Sequence[tuple[str, float]] = ()
     problem: str = ""
     columns: Sequence[str] = ()
+    feature_set: str = ""
 
 
 class RegistryCalls:
@@ -187,14 +189,17 @@ class RegistryCalls:
         view = self._registry.view()
         (listed,) = self._listed(view, [entry_of(view.state, model_id)])
         artefact = self._registry.artefact_of(view.state, model_id)
-        columns: Sequence[str] = ()
+        known = Details(listed, feature_set=artefact.feature_set())
         try:
-            columns = artefact.columns()
-            return Details(
-                listed, artefact.meta(), artefact.meta_text(), artefact.importances(), columns=columns
+            known = replace(known, columns=artefact.columns())
+            return replace(
+                known,
+                meta=artefact.meta(),
+                metadata_json=artefact.meta_text(),
+                importances=artefact.importances(),
             )
         except ArtefactError as error:
-            return Details(listed, problem=str(error), columns=columns)
+            return replace(known, problem=str(error))
 
     def events(self, symbol: str = "", timeframe: str = "", model_id: str = "") -> list[Event]:
         """The events about what is named, all where nothing is, newest first; blocks.

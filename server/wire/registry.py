@@ -112,6 +112,7 @@ def details_message(details: Details) -> registry_pb2.ModelDetails:
             for feature, importance in details.importances
         ],
         metadata_json=details.metadata_json,
+        feature_set=details.feature_set,
     )
 
 

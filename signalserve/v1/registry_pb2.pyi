@@ -150,10 +150,15 @@ class ModelDetails(_message.Message):
     SCHEMA_HASH_FIELD_NUMBER: _builtins.int
     IMPORTANCES_FIELD_NUMBER: _builtins.int
     METADATA_JSON_FIELD_NUMBER: _builtins.int
+    FEATURE_SET_FIELD_NUMBER: _builtins.int
     schema_hash: _builtins.str
     """Lower-case hex sha256 over the ordered feature names."""
     metadata_json: _builtins.str
     """meta.json as it stands on disk."""
+    feature_set: _builtins.str
+    """Which definition computed the model's features, such as "core@3", as it was registered whatever meta.json says now;
+    empty where nobody knows.
+    """
     @_builtins.property
     def model(self) -> Global___Model:
         """The entry."""
@@ -174,10 +179,11 @@ class ModelDetails(_message.Message):
         schema_hash: _builtins.str = ...,
         importances: _abc.Iterable[Global___FeatureImportance] | None = ...,
         metadata_json: _builtins.str = ...,
+        feature_set: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["feature_names", b"feature_names", "importances", b"importances", "metadata_json", b"metadata_json", "model", b"model", "schema_hash", b"schema_hash"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["feature_names", b"feature_names", "feature_set", b"feature_set", "importances", b"importances", "metadata_json", b"metadata_json", "model", b"model", "schema_hash", b"schema_hash"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

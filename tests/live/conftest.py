@@ -101,6 +101,11 @@ class FakeRegistry(registry_service_pb2_grpc.RegistryServiceServicer):
         self.status = registry_pb2.MODEL_STATUS_SUCCESS
         self.metadata: dict[str, Any] = {"feature_preset": "core", "pipeline_version": "1"}
 
+    def feature_set(self) -> str:
+        """As a server answers for a model that was registered with this metadata."""
+        said = [self.metadata.get(name) for name in ("feature_preset", "pipeline_version")]
+        return "@".join(said) if all(said) else ""
+
     def ListModels(self, request: Any, context: Any) -> Any:
         known = [registry_pb2.Model(model_id="idle")] if request.symbol == "IDLE" else []
         return registry_pb2.ListModelsResponse(models=known, total_size=len(known))
@@ -118,6 +123,7 @@ class FakeRegistry(registry_service_pb2_grpc.RegistryServiceServicer):
                 ),
                 feature_names=self.feature_names,
                 metadata_json=json.dumps(self.metadata),
+                feature_set=self.feature_set(),
             )
         )
 

@@ -180,6 +180,20 @@ def test_a_model_of_features_that_nobody_computes_is_held_and_said_until_another
     assert capsys.readouterr().out.count("live.no_pipeline") == 1
 
 
+def test_an_engine_computes_what_its_model_was_trained_on_whatever_meta_json_says_now(
+    client, models, bars_file, tmp_path
+):
+    """The twin has the columns of core, computed by the definitions of extended."""
+    assert client.promote(models.ids["twin"], force=True, reason="a test").served
+    meta = tmp_path / "models" / models.ids["twin"] / "meta.json"
+    meta.write_text(json.dumps(json.loads(meta.read_text()) | {"feature_preset": "core"}))
+    chosen = choose_pipeline(served_model(client, "SYNTH", "15m"))
+    assert (chosen.pipeline.feature_set, chosen.warning) == ("extended@1", "")
+    result = replay(client, models, bars_file, tmp_path / "live", ["twin"])
+    check_scores(models, result.records)
+    assert result.counts.pipeline_changes == 0
+
+
 def test_an_engine_that_was_given_its_preset_keeps_to_it(client, models, bars_file, tmp_path):
     result = replay(client, models, bars_file, tmp_path / "live", ["core", "wide"], preset="core")
     check_scores(models, result.records[:STEP])

@@ -74,3 +74,11 @@ def test_a_feature_that_the_preset_does_not_give_is_named(client, server):
 def test_another_feature_version_is_warned_of(client, server):
     server.registry.metadata["pipeline_version"] = "0"
     assert "live scores differ" in choose_pipeline(served_model(client, "SYNTH", "15m")).warning
+
+
+def test_a_feature_set_that_only_an_unproven_meta_json_names_is_warned_of(client, server):
+    server.registry.feature_set = lambda: ""
+    chosen = choose_pipeline(served_model(client, "SYNTH", "15m"))
+    assert chosen.pipeline.feature_set == "core@1"
+    assert "does not know what first was trained on: its meta.json" in chosen.warning
+    assert "says core@1" in chosen.warning

@@ -190,9 +190,10 @@ _FILES = {"model.joblib": "0" * 64, "golden.npz": "1" * 64, "model.onnx": "2" * 
     nan=st.booleans(),
     classes=_two.filter(lambda two: not same_class(*two)),
     column=st.integers(0, 1),
+    feature_set=st.text(max_size=10),
 )
 def test_a_manifest_survives_the_round_trip(
-    names: list[str], engine: str, reason: str, nan: bool, classes: list[Any], column: int
+    names: list[str], engine: str, reason: str, nan: bool, classes: list[Any], column: int, feature_set: str
 ) -> None:
     kind, low = "classifier", [0.5] * len(names)
     manifest = Manifest(
@@ -207,6 +208,7 @@ def test_a_manifest_survives_the_round_trip(
         None,
         classes,
         classes[column],
+        feature_set,
     )
     again = Manifest.from_bytes(manifest.to_bytes())
     assert again == manifest
@@ -231,6 +233,14 @@ def test_a_manifest_whose_classes_say_no_class_1_is_refused(kind: str, classes: 
         _FILES, ["a"], schema_hash(["a"]), "onnx", "", kind, False, None, None, classes, positive
     )
     with pytest.raises(IntegrityError, match="class"):
+        Manifest.from_bytes(manifest.to_bytes())
+
+
+@pytest.mark.parametrize("feature_set", [None, 3, ["core@3"]])
+def test_a_manifest_whose_feature_set_is_no_text_is_refused(feature_set: Any) -> None:
+    facts = (schema_hash(["a"]), "onnx", "", "regressor", False, None, None)
+    manifest = Manifest(_FILES, ["a"], *facts, feature_set=feature_set)
+    with pytest.raises(IntegrityError, match="feature_set"):
         Manifest.from_bytes(manifest.to_bytes())
 
 

@@ -131,7 +131,7 @@ def test_a_model_that_was_sealed_before_classes_were_declared_is_served_as_it_wa
     model = MAKERS[name](np.where(Y == 1, "long", "short"))
     folder = sealed(tmp_path / "m", model, positive_class="short")  # the greater: what format 1 meant
     values = json.loads((folder / "manifest.json").read_text())
-    del values["classes"], values["positive_class"]
+    del values["classes"], values["positive_class"], values["feature_set"]
     (folder / "manifest.json").write_text(json.dumps(values | {"format": 1, "accepts_nan": True}))
     predictor = open_predictor(folder, expected_digest=read_manifest(folder)[1])
     assert np.max(np.abs(predictor.predict(X) - model.predict_proba(X)[:, 1])) <= 1e-6

@@ -74,7 +74,7 @@ def test_a_promote_reads_each_file_once(tmp_path: Path, template: Path) -> None:
     register_copy(template, base, "m")
     with opened_in(base / "m") as counts:
         promote_model("m", base_dir=base, gate=registry_at(base).gate)
-    files = {"manifest.json", "golden.npz", "model.onnx", "model.joblib", "meta.json"}
+    files = {"manifest.json", "golden.npz", "model.onnx", "model.joblib"}
     assert counts == dict.fromkeys(files, 1)
 
 

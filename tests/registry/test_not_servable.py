@@ -21,6 +21,7 @@ from signalserve.predictors.manifest import read_manifest
 from signalserve.predictors.trial import tried_in_fresh_process
 from signalserve.registry import (
     ModelMetadata,
+    Promotion,
     get_latest_model,
     list_models,
     open_registry,
@@ -31,7 +32,7 @@ from signalserve.registry import (
 )
 from signalserve.registry.errors import NotServableError
 from signalserve.registry.folder_store import FolderStore
-from tests.registries import gate_of
+from tests.registries import gate_of, registry_at
 from tests.small_models import NAMES, rows
 
 X = rows()
@@ -126,11 +127,15 @@ def test_a_class_of_a_script_registers_with_the_word_that_no_server_can_open_it(
     assert found.engine == "native"
     assert "Mine" in found.not_servable
     assert "it will not be served" in found.warnings[0]
+    with pytest.raises(NotServableError, match=r"m can't be served: a fresh process can't open it: .*Mine"):
+        promote_model("m", base_dir=base, gate=gate_of(), force=True, reason="it works on my machine")
+    assert [event.action for event in open_registry(base).events()] == ["register"]
+    assert list_models(base)[0].status == "success"
 
 
-def test_a_library_that_only_this_process_has_is_named_until_it_is_there_and_the_model_adopted_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def tuned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A native model whose class is in a module of `research`, which this process alone can import."""
     places = tmp_path / "research"
     places.mkdir()
     (places / "of_research.py").write_text(
@@ -141,8 +146,49 @@ def test_a_library_that_only_this_process_has_is_named_until_it_is_there_and_the
         """)
     )
     monkeypatch.syspath_prepend(str(places))
-    tuned = importlib.import_module("of_research").Tuned(max_iter=3).fit(X, Y)
-    for name, path in {"before": "", "after": str(places)}.items():
+    monkeypatch.delitem(sys.modules, "of_research", raising=False)
+    monkeypatch.setenv("PYTHONPATH", "")
+    return importlib.import_module("of_research").Tuned(max_iter=3).fit(X, Y)
+
+
+def test_what_did_not_open_at_its_registration_is_promoted_and_rolled_back_to_only_while_it_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tuned: Any
+) -> None:
+    base = tmp_path / "registry"
+    for model_id, model in {"old": LogisticRegression(), "new": LogisticRegression(C=0.1)}.items():
+        register(base, model.fit(X, Y), model_id)
+    register(base, tuned, "tuned")
+    registry = registry_at(base)
+    registry.promote([Promotion("old")])
+    basket = [Promotion("tuned")]
+    with pytest.raises(NotServableError, match="of_research"):
+        registry.promote(basket, force=True, reason="try")
+    assert registry.entry("old").status == "production"
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "research"))
+    registry.promote(basket)
+    registry.promote([Promotion("new")])
+    monkeypatch.setenv("PYTHONPATH", "")
+    done = registry.rollback([("BTCUSDT", "15m")], reason="worse")
+    assert [step.model_id for step in done.transitions] == ["old"]
+    assert "of_research" in str(registry.events()[-1].detail)
+    assert verify_log(base).ok
+
+
+def test_what_opened_at_its_registration_is_not_opened_again_by_a_promote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tmp_path / "registry"
+    register(base, HistGradientBoostingClassifier(max_iter=3).fit(X, Y))
+    (tmp_path / "sklearn.py").write_text("raise ImportError('none here')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert tried_in_fresh_process(base / "m", read_manifest(base / "m")[1])
+    assert registry_at(base).promote([Promotion("m")]).transitions
+
+
+def test_a_library_that_only_this_process_has_is_named_until_it_is_there_and_the_model_adopted_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tuned: Any
+) -> None:
+    for name, path in {"before": "", "after": str(tmp_path / "research")}.items():
         monkeypatch.setenv("PYTHONPATH", path)
         base = tmp_path / name
         register(base, tuned)

@@ -109,6 +109,23 @@ def test_json_is_an_object_a_line_and_a_refused_promote_is_no_failure(
     assert any("1000" in rule for rule in result["failed_verdicts"])
 
 
+def test_a_model_that_a_server_could_not_open_is_not_promoted(
+    config: Write, bars: Write, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bars("AAA")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "sklearn.py").write_text("raise ImportError('no scikit-learn here')")
+    monkeypatch.setenv("PYTHONPATH", str(broken))  # of the fresh process; this one has its modules already
+    answer = run(config({**WEEKLY, "model_type": "hist_gb", "auto_promote": True}), "--once", "--json")
+    assert answer.exit_code == 1, answer.output
+    [result] = [json.loads(line) for line in answer.stdout.splitlines()]
+    assert result["status"] == "failed"
+    assert f"promote: {result['model_id']} can't be served: a fresh process" in result["error"]
+    assert "no scikit-learn here" in result["error"]
+    assert [entry.status for entry in load_registry(tmp_path / "models")] != ["production"]
+
+
 def test_a_dry_run_shows_the_plan_and_writes_nothing(
     config: Write, bars: Write, run: Run, tmp_path: Path
 ) -> None:

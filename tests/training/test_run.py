@@ -63,6 +63,7 @@ def test_every_model_type_is_trained_sealed_registered_and_scores_as_in_python(
     native = joblib.load(folder / "model.joblib").predict_proba(features)[:, 1]
     np.testing.assert_allclose(predictor.predict(features), native, atol=1e-6)
     assert predictor.feature_names == FeaturePipeline("core").names
+    assert predictor.feature_set == FeaturePipeline("core").feature_set
 
 
 def test_metadata_says_all_that_is_needed_to_repeat_the_run(

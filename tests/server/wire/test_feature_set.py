@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,23 @@ import joblib
 import pytest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
-from signalserve.client import FailedPrecondition
-from signalserve.registry import ModelMetadata, new_run, promote_model, register_model
+from signalserve.client import FailedPrecondition, SignalClient
+from signalserve.registry import (
+    ModelMetadata,
+    list_models,
+    new_run,
+    open_registry,
+    promote_model,
+    register_model,
+    validate_registry_entry,
+)
+from signalserve.registry.sealing import seal
 from signalserve.v1 import prediction_pb2, prediction_service_pb2_grpc, serving_status_pb2
 from tests.registries import gate_of
-from tests.server.wire.conftest import NAMES, Server, refusal, request, training_rows
+from tests.server.wire.conftest import LONG_MS, NAMES, Server, ServerProcess, refusal, request, training_rows
 
 GOOD = [0.1, 0.2, 0.3, 0.4]
+INDEX = "model_id,symbol,timeframe,model_type,created_at,path,cum_return,sharpe,status"
 
 
 def save(base: Path, symbol: str, model: Any, month: int = 1, **said: Any) -> str:
@@ -103,11 +114,85 @@ def test_the_status_says_each_model_s_feature_set_also_after_a_promote(
     assert sets()["BTC"] == "core@4"
 
 
-def test_an_edited_meta_json_vouches_for_no_feature_set(serve: Callable[..., Server], base: Path) -> None:
-    (path,) = base.glob("BTC_*/meta.json")
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"pipeline_version": "2"}))
-    answer = serve(base).prediction.Predict(ask("BTC"))
-    assert answer.feature_set == ""
+def edit(folder: Path, **said: str) -> None:
+    """Edit a meta.json by hand."""
+    path = folder / "meta.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | said))
+
+
+@pytest.mark.parametrize("edits", [{"note": "nice"}, {"pipeline_version": "99"}])
+def test_an_edited_meta_json_changes_no_model_s_feature_set(
+    serve: Callable[..., Server], base: Path, edits: dict[str, str]
+) -> None:
+    (folder,) = base.glob("BTC_*")
+    edit(folder, **edits)
+    server = serve(base)
+    error = refusal(server.prediction.Predict, ask("BTC", "core@99"))
+    assert (error.reason, error.metadata["model_feature_set"]) == ("FEATURE_SET_MISMATCH", "core@3")
+    assert server.prediction.Predict(ask("BTC", "core@3")).feature_set == "core@3"
+    assert {model.symbol: model.feature_set for model in server.client.status().models}["BTC"] == "core@3"
+    details = server.client.get_model(folder.name)
+    assert (details.feature_set, details.metadata | edits) == ("core@3", details.metadata)
+
+
+def test_nor_where_it_was_deleted(serve: Callable[..., Server], base: Path) -> None:
+    (folder,) = base.glob("BTC_*")
+    (folder / "meta.json").unlink()
+    server = serve(base)
+    assert refusal(server.prediction.Predict, ask("BTC", "core@99")).reason == "FEATURE_SET_MISMATCH"
+    assert server.client.get_model(folder.name).feature_set == "core@3"
+
+
+def test_an_adopted_model_keeps_the_feature_set_that_its_owner_gave_it(
+    serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    X, y = training_rows()
+    base = tmp_path / "found"
+    folder = base / "old"
+    folder.mkdir(parents=True)
+    joblib.dump(LogisticRegression().fit(X, y), folder / "model.joblib")
+    said = {"feature_preset": "core", "pipeline_version": "3"}
+    ModelMetadata("old", "BTC", "15m", "logreg", feature_cols=NAMES, **said).write(folder / "meta.json")
+    (base / "registry_index.csv").write_text(f"{INDEX}\nold,BTC,15m,logreg,,old,,,success\n")
+    open_registry(base).adopt("old")
+    promote_model("old", base_dir=base, gate=gate_of())
+    edit(folder, note="nice")
+    assert refusal(serve(base).prediction.Predict, ask("BTC", "core@99")).reason == "FEATURE_SET_MISMATCH"
+
+
+def test_a_model_of_an_older_manifest_is_known_by_an_unchanged_meta_json_and_its_loss_is_said(
+    serve: Callable[..., Server], serve_process: Callable[..., ServerProcess], tmp_path: Path
+) -> None:
+    X, y = training_rows()
+    base, model = tmp_path / "old", LogisticRegression().fit(X, y)
+    folder = base / "m"
+    folder.mkdir(parents=True)
+    joblib.dump(model, folder / "model.joblib")
+    meta = ModelMetadata("m", "BTC", "15m", "logreg", feature_cols=NAMES)
+    meta = replace(meta, feature_preset="core", pipeline_version="3")
+    seal(folder, meta, model, X)
+    values = json.loads((folder / "manifest.json").read_text()) | {"format": 1}
+    for name in ("classes", "positive_class", "feature_set"):
+        del values[name]
+    (folder / "manifest.json").write_text(json.dumps(values))
+    register_model(meta, base)
+    promote_model("m", base_dir=base, gate=gate_of())
+    before = serve(base)
+    error = refusal(before.prediction.Predict, ask("BTC", "core@99"))
+    assert (error.reason, error.metadata["model_feature_set"]) == ("FEATURE_SET_MISMATCH", "core@3")
+    assert before.client.get_model("m").feature_set == "core@3"
+    edit(folder, note="nice")
+    why = "meta.json was changed since registration, so nobody knows its feature set"
+    (warning,) = validate_registry_entry(base, list_models(base)[0]).warnings
+    assert warning.startswith(why)
+    process = serve_process(base)
+    with SignalClient(process.target, deadline_ms=LONG_MS) as client:
+        answer = client.predict("BTC", "15m", [GOOD], feature_names=NAMES, feature_set="core@99")
+        assert (answer.feature_set, client.get_model("m").feature_set) == ("", "")
+    lines = [json.loads(line) for line in process.log.read_text().splitlines() if line.startswith("{")]
+    (said,) = [line for line in lines if line["event"] == "model.feature_set_unknown"]
+    assert (said["level"], said["model_id"]) == ("warning", "m")
+    assert said["why"].startswith(why)
 
 
 def test_a_model_that_a_request_names_has_its_feature_set_too(
