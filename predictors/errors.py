@@ -7,10 +7,13 @@ PredictorError
 ├── GoldenMismatchError       the opened model does not give its golden scores
 ├── UnpickleRefusedError      the model needs model.joblib opened, and the policy says no
 ├── InputError                a matrix that the model can't answer; the caller's fault
-└── NonFiniteScoreError       the model's own answer is no number
+└── BrokenScoresError         the model's own answer is none: another number of scores, or it raised
+    └── NonFiniteScoreError   a score is no number, or no probability
 """
 
 from __future__ import annotations
+
+import math
 
 
 class PredictorError(Exception):
@@ -53,10 +56,25 @@ class InputError(PredictorError):
         self.column = column
 
 
-class NonFiniteScoreError(PredictorError):
-    """The model answered NaN or an infinity, which is no score; `row` (from 0) is the first such row."""
+class BrokenScoresError(PredictorError):
+    """The model's own answer is none; `reason` is MODEL_FAILED (it raised) or WRONG_SCORES (another number of them)."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class NonFiniteScoreError(BrokenScoresError):
+    """The model answered NaN or an infinity, or no probability where it should; `row` (from 0) is the first such row.
+
+    `reason` is NON_FINITE_SCORE or NO_PROBABILITY.
+    """
 
     def __init__(self, row: int, score: float) -> None:
-        super().__init__(f"row {row}: the model's score is {score}, which is no finite number")
+        finite = math.isfinite(score)
+        super().__init__(
+            "NO_PROBABILITY" if finite else "NON_FINITE_SCORE",
+            f"row {row}: the model's score is {score}, which is no {'probability' if finite else 'finite number'}",
+        )
         self.row = row
         self.score = score

@@ -12,7 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from signalserve.predictors.errors import GoldenMismatchError, IntegrityError, NonFiniteScoreError
+from signalserve.predictors.errors import (
+    BrokenScoresError,
+    GoldenMismatchError,
+    IntegrityError,
+    NonFiniteScoreError,
+)
 from signalserve.predictors.kinds import Kind, Matrix
 
 ROWS = 256
@@ -78,6 +83,8 @@ class GoldenRows:
                 f"golden row {error.row} gets {error.score} in place of the score {self.scores[error.row]:.6g}; "
                 "the model or its libraries changed: train and register it anew"
             ) from error
+        except BrokenScoresError as error:
+            raise GoldenMismatchError(f"its golden rows get no scores: {error}") from error
         missed = self.misses(scores, kind)
         if missed.any():
             worst = float(np.max(np.abs(scores - self.scores)))

@@ -49,7 +49,10 @@ class NativeModel:
         """Probability of class 1, or a regressor's value: float64 [n]."""
         # OpenMP's number of threads belongs to the calling thread, so it is set here and not once for all
         with self._threads.limit(limits=1, user_api="openmp"):
-            return np.asarray(self._raw(matrix), dtype=np.float64).reshape(-1)
+            raw = np.asarray(self._raw(matrix))
+        if np.iscomplexobj(raw):
+            raise TypeError("complex scores")
+        return raw.astype(np.float64, copy=False).reshape(-1)
 
     def accepts_nan(self, row: Matrix) -> bool:
         """Whether the model answers a row [k] in which one value is missing."""

@@ -151,9 +151,9 @@ def _unpickle(content: bytes, run_dir: Path) -> Any:
 
     try:
         return joblib.load(io.BytesIO(content))
-    except PredictorError:
+    except (PredictorError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:  # what is unpickled may raise anything, SystemExit too
         raise IntegrityError(
             f"{run_dir / MODEL_FILE} can't be opened here: {type(error).__name__}: {error}"
         ) from error

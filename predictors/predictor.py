@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from signalserve.predictors.errors import InputError, NonFiniteScoreError
+from signalserve.predictors.errors import BrokenScoresError, InputError, NonFiniteScoreError
 from signalserve.predictors.kinds import Kind, Matrix, Output
 from signalserve.predictors.schema import schema_hash
 
 # of a number's size; float32 keeps 24 bits
+_SLACK = 1e-6
 _ROUNDINGS = 4 * float(np.finfo(np.float32).eps)
 
 
@@ -52,6 +52,9 @@ class Predictor:
         self.engine = engine
         self.engine_reason = engine_reason
         self.kind = kind
+        # float32 rounds a probability of one
+        largest = float(np.finfo(np.float64).max)
+        self._lowest, self._highest = (-largest, largest) if kind == "regressor" else (-_SLACK, 1.0 + _SLACK)
         self.accepts_nan = accepts_nan
         self.feature_set = feature_set
         self.feature_min = None if feature_min is None else np.asarray(feature_min, dtype=np.float64)
@@ -64,11 +67,12 @@ class Predictor:
         return "value" if self.kind == "regressor" else "probability"
 
     def predict(self, matrix: Matrix) -> Matrix:
-        """Score the rows; every score is a finite number.
+        """Score the rows; every score is a finite number, and a probability where `output` says so.
 
         Raises:
             InputError: no rows, another width, an infinite value, or NaN where the model takes none.
-            NonFiniteScoreError: the model answered one of them with NaN or an infinity.
+            NonFiniteScoreError: the model answered one of them with NaN, an infinity, or no probability.
+            BrokenScoresError: the model gave another number of scores, or raised whatever it raised.
         """
         if matrix.ndim != 2 or matrix.shape[1] != len(self.feature_names):
             raise InputError(
@@ -80,11 +84,23 @@ class Predictor:
         # beyond float32, which is infinite to a model that computes in it
         if not np.abs(matrix).max() <= self._largest:
             self._refuse(matrix)
-        scores = self._score(np.ascontiguousarray(matrix, dtype=self._dtype))
-        # a single score is looked at in a tenth of the time that numpy takes for it
-        finite = math.isfinite(scores.item()) if len(scores) == 1 else np.isfinite(scores).all()
-        if not finite:
-            row = int(np.flatnonzero(~np.isfinite(scores))[0])
+        try:
+            scores = self._score(np.ascontiguousarray(matrix, dtype=self._dtype))
+        except KeyboardInterrupt:
+            raise
+        except (
+            BaseException
+        ) as error:  # a model's own code raises anything, SystemExit and CancelledError too
+            raise BrokenScoresError("MODEL_FAILED", f"{type(error).__name__}: {error}") from error
+        if scores.shape != matrix.shape[:1]:
+            raise BrokenScoresError("WRONG_SCORES", f"{len(matrix)} rows, and scores of shape {scores.shape}")
+        # a single score is looked at in a tenth of the time that numpy takes for it; NaN fails each comparison
+        if len(scores) == 1:
+            fine = self._lowest <= scores.item() <= self._highest
+        else:
+            fine = bool(scores.min() >= self._lowest and scores.max() <= self._highest)
+        if not fine:
+            row = int(np.flatnonzero(~((scores >= self._lowest) & (scores <= self._highest)))[0])
             raise NonFiniteScoreError(row, float(scores[row]))
         return scores
 

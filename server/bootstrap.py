@@ -216,7 +216,7 @@ async def running_server(settings: Settings, among: Among | None = None) -> Asyn
 
         def warnings() -> Sequence[str]:
             others = () if peers is None else peers.warnings()
-            return (*access.warnings(), *watcher.warnings(), *others)
+            return (*access.warnings(), *watcher.warnings(), *scorer.warnings(), *others)
 
         prediction = PredictionService(scorer, state, watcher, guard, warnings, number)
         stack.callback(prediction.close)

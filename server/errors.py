@@ -4,7 +4,7 @@ ServingError
 ├── UnknownServingKeyError     no entry of the symbol and timeframe
 ├── RequestError               the request is wrong; `field` says where
 ├── NothingToServeError        no production model, or one that can't be served
-├── BrokenAnswerError          the model's score is no finite number; neither the question nor the server is at fault
+├── BrokenAnswerError          the model's score is none; neither the question nor the server is at fault
 ├── OverloadedError            more calls or streams than the server takes; come again in `retry_seconds`
 ├── LateError                  the deadline had gone, and no work was done
 ├── BehindError                the registry revision that was asked for is not served here; come again

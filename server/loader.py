@@ -8,7 +8,7 @@ from contextlib import suppress
 import numpy as np
 import structlog
 
-from signalserve.predictors.errors import NonFiniteScoreError
+from signalserve.predictors.errors import BrokenScoresError
 from signalserve.predictors.predictor import Predictor
 from signalserve.registry.artefact import Artefact, Artefacts
 from signalserve.registry.entry import ModelRegistryEntry, Status
@@ -110,7 +110,7 @@ def _warm(predictor: Predictor) -> float:
     best = float("inf")
     for _ in range(3):
         started = time.perf_counter()
-        with suppress(NonFiniteScoreError):  # a row that was made up; a request with it is told
+        with suppress(BrokenScoresError):  # a row that was made up; a request with it is told
             predictor.predict(row)
         best = min(best, time.perf_counter() - started)
     return best

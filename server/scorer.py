@@ -16,22 +16,25 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from signalserve.common.key import Key
-from signalserve.predictors.errors import NonFiniteScoreError
+from signalserve.predictors.errors import BrokenScoresError, NonFiniteScoreError
 from signalserve.server.errors import (
     BehindError,
     BrokenAnswerError,
     LateError,
     LoadTimeoutError,
     NothingToServeError,
+    OverloadedError,
     RequestError,
 )
 from signalserve.server.limits import ScoringLimits
@@ -58,6 +61,9 @@ _CORES = min(4, os.cpu_count() or 1)
 
 # what a wait for a registry revision leaves of the deadline, for the answer itself
 _TO_ANSWER = 0.02
+
+# threads of a kind, with those whose model hangs; what one model may have of them, its quick calls being at most four
+_MOST_THREADS, _MOST_OF_A_MODEL = 64, 16
 
 # models that the items of one batch name are loaded so many at a time
 _NAMED_AT_ONCE = 4
@@ -90,10 +96,12 @@ class Scorer:
         self._limits = limits
         self._observe = observe
         self._reach = reach
-        self._for_calls = Threads("predict-call", 4)
+        self._lock = threading.Lock()
+        self._computing: Counter[str] = Counter()
+        self._for_calls = Threads("predict-call", 4, _MOST_THREADS)
         self._for_messages = Threads("messages", _CORES)
-        self._for_streams = Threads("predict-stream", _CORES)
-        self._for_batches = Threads("predict-batch", _CORES)
+        self._for_streams = Threads("predict-stream", _CORES, _MOST_THREADS)
+        self._for_batches = Threads("predict-batch", _CORES, _MOST_THREADS)
 
     def close(self) -> None:
         """Begin nothing more."""
@@ -253,7 +261,37 @@ class Scorer:
             served = resolve(snapshot, question) or self._named.get(question.model_id)
         if served is None:
             raise _NotLoadedError
-        return give(self._score(snapshot, served, question))
+        with self._turn_of(served):
+            return give(self._score(snapshot, served, question))
+
+    @contextmanager
+    def _turn_of(self, served: ServedModel) -> Iterator[None]:
+        """A place among the calls that a model computes at once: one whose calls hang leaves threads for the others.
+
+        Raises:
+            OverloadedError: too many of its calls have not ended.
+        """
+        with self._lock:
+            count = self._computing[served.model_id]
+            if count >= _MOST_OF_A_MODEL:
+                raise OverloadedError(
+                    "MODEL_HANGS",
+                    f"{count} calls of {served.model_id} have not ended yet: it hangs, or is far too slow",
+                    metadata={"model_id": served.model_id},
+                )
+            self._computing[served.model_id] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._computing[served.model_id] -= 1
+                self._computing += Counter[str]()  # keeps what is above zero
+
+    def warnings(self) -> list[str]:
+        """Models whose calls do not end, for the status."""
+        with self._lock:
+            hanging = [name for name, count in self._computing.items() if count >= _MOST_OF_A_MODEL]
+        return [f"{_MOST_OF_A_MODEL} calls of {name} have not ended: it hangs" for name in hanging]
 
     def _score(self, snapshot: ServingSnapshot, served: ServedModel, question: Question) -> Answer:
         now = time.time()
@@ -265,8 +303,12 @@ class Scorer:
         matrix = read_rows(question, predictor, limits)
         try:
             scores = predictor.predict(matrix)
-        except NonFiniteScoreError as error:
-            raise _not_finite(served, error) from error
+        except BrokenScoresError as error:
+            raise _broken(served, error) from error
+        except (
+            KeyboardInterrupt
+        ) as error:  # Ctrl-C is a signal to the event loop: this one is the model's own
+            raise _broken(served, BrokenScoresError("MODEL_FAILED", "KeyboardInterrupt")) from error
         served_ns = time.time_ns()
         flags: tuple[Flag, ...] = ()
         if question.event_time is not None:
@@ -299,6 +341,8 @@ class _NotLoadedError(Exception):
 
 def _seconds(served: ServedModel, question: Question) -> float:
     """About what an answer takes."""
+    if served.predictor.engine == "native":
+        return math.inf  # anybody's code may take any time, or for ever
     row = served.row_seconds / len(served.predictor.feature_names)
     return len(question.values) * (row + _VALUE_SECONDS) + len(question.columns) * _NAME_SECONDS
 
@@ -346,11 +390,12 @@ def _late() -> LateError:
     return LateError("DEADLINE_GONE", "the deadline was gone before the work began; nothing was computed")
 
 
-def _not_finite(served: ServedModel, error: NonFiniteScoreError) -> BrokenAnswerError:
+def _broken(served: ServedModel, error: BrokenScoresError) -> BrokenAnswerError:
+    where = {"row": str(error.row)} if isinstance(error, NonFiniteScoreError) else {}
     return BrokenAnswerError(
-        "NON_FINITE_SCORE",
+        error.reason,
         f"{served.model_id} of {served.key}: {error}",
-        metadata={"model_id": served.model_id, "row": str(error.row)},
+        metadata={"model_id": served.model_id, **where},
     )
 
 

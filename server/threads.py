@@ -52,7 +52,7 @@ class Job(Generic[T]):
         try:
             result = self._work()
         except BaseException as error:  # noqa: BLE001 - it belongs to who asked
-            self._tell(self._fail, error)
+            self._tell(self._fail, _tame(error))
         else:
             self._tell(self._succeed, result)
 
@@ -83,6 +83,15 @@ class Job(Generic[T]):
                     raise StillRunningError
             await asyncio.wait({self.future}, timeout=left)
         return self.future.result()
+
+
+def _tame(error: BaseException) -> Exception:
+    """What may be raised into a waiting task: anything else would end the event loop, or never arrive."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    tamed = RuntimeError(f"{type(error).__name__}: {error}")
+    tamed.__cause__ = error
+    return tamed
 
 
 class Threads:

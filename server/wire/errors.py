@@ -108,13 +108,21 @@ def code_of(status: status_pb2.Status) -> grpc.StatusCode:
     return _BY_NUMBER[status.code]
 
 
+_BROKEN = {
+    "NON_FINITE_SCORE": "the model's score is not finite",
+    "NO_PROBABILITY": "the model's score is no probability",
+    "WRONG_SCORES": "the model gave another number of scores than it got rows",
+    "MODEL_FAILED": "the model failed",
+}
+
+
 def _incident(error: BaseException) -> status_pb2.Status:
     incident = uuid.uuid4().hex[:12]
     if isinstance(error, BrokenAnswerError):
         _log.error("model.broken_answer", incident=incident, why=str(error), **error.metadata)
         return _status(
             Code.INTERNAL,
-            f"the model's score is not finite ({incident}; the server's log has the details under this id)",
+            f"{_BROKEN[error.reason]} ({incident}; the server's log has the details under this id)",
             error.reason,
             {**error.metadata, "incident": incident},
         )

@@ -40,14 +40,16 @@ THREADS = "predict"
 LOADERS = "load"
 
 
-def predictor(score: Callable[[np.ndarray], np.ndarray] = lambda matrix: matrix[:, 0]) -> Predictor:
+def predictor(
+    score: Callable[[np.ndarray], np.ndarray] = lambda matrix: matrix[:, 0], engine: str = "onnx"
+) -> Predictor:
     """A model of three columns, trained on values from -1 to 1, that gives the first one back."""
     return Predictor(
         score,
         COLUMNS,
         dtype=np.float64,
         digest="d" * 64,
-        engine="native",
+        engine=engine,
         engine_reason="",
         kind="probability",  # type: ignore[arg-type]
         accepts_nan=False,
@@ -240,7 +242,13 @@ async def test_only_what_is_quick_is_computed_on_the_event_loop(core: Core) -> N
     quick, slow = model(predictor=predictor(noted)), model(predictor=predictor(noted), row_seconds=1.0)
     row = Question(KEY, [0.5, 0.0, 0.0], COLUMNS)
     big = row._replace(values=np.zeros(3 * 10_000))
-    for served, question, in_thread in ((quick, row, False), (quick, big, True), (slow, row, True)):
+    foreign = model(predictor=predictor(noted, engine="native"))  # its code may do anything
+    for served, question, in_thread in (
+        (quick, row, False),
+        (quick, big, True),
+        (slow, row, True),
+        (foreign, row, True),
+    ):
         given = await core(served).answer(question, None, give)
         assert given == where[-1]
         assert given.startswith(THREADS) == in_thread

@@ -193,15 +193,21 @@ def test_a_worker_that_is_drained_again_and_again_is_started_again_as_quickly(
     registry: Registry, serve_process: ServeProcess
 ) -> None:
     process = serve_process(registry.base, "--workers", "2")
-    for _ in range(3):
+
+    def both() -> dict[int, int]:
+        """The workers' processes by their numbers, once both serve."""
         numbers: dict[int, int] = {}
-        while len(numbers) < 2:  # both serve
+        while len(numbers) < 2:
             with connected(process) as stub:
                 found = status_of(stub)
                 numbers[found.worker] = found.process_id
-        worker = psutil.Process(numbers[1])
+        return numbers
+
+    for _ in range(3):
+        worker = psutil.Process(both()[1])
         worker.terminate()
         psutil.wait_procs([worker], timeout=60)
+    both()
     assert process.terminate() == 0
     ends = [line for line in logged(process) if line["event"] == "worker.died"]
     assert [(line["number"], line["exit_code"], line["restart_in"]) for line in ends] == [(1, 0, 0.5)] * 3
