@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from signalserve.common.key import Key
@@ -30,6 +30,10 @@ from signalserve.registry.store import Origin
 _log = LibraryLog("registry")
 
 
+def _nothing() -> None:
+    """The caller waits for as long as it takes."""
+
+
 class Moves(Parts):
     """Promote, rollback, archive, evaluate, propose."""
 
@@ -43,6 +47,7 @@ class Moves(Parts):
         actor: str = "",
         via: str = "python",
         prove: Prove = proven_here,
+        before_commit: Callable[[], None] = _nothing,
     ) -> Committed:
         """Put models into production: all or none, in one revision.
 
@@ -50,6 +55,7 @@ class Moves(Parts):
         its last evaluation. A repeat with the same `request_id` gets the first answer. `prove` is how each model is
         proven before the lock is taken; no force passes it. By default a model of which the registration said that it
         will not be served is opened in a fresh process, for a minute at most, and refused where that fails.
+        `before_commit` is called under the lock, and what it raises stops the change.
 
         Raises:
             UnknownModelError, StaleExpectationError, WrongStatusError, QuarantinedError, GateRefusedError,
@@ -62,6 +68,7 @@ class Moves(Parts):
             planned = plan_promote(state, promotions, self.gate, reason=reason, force=force)
             for item in promotions:
                 proofs.check(state, item.model_id)
+            before_commit()
             return planned
 
         def attempt() -> Committed:
@@ -86,13 +93,14 @@ class Moves(Parts):
         actor: str = "",
         via: str = "python",
         prove: Prove = proven_here,
+        before_commit: Callable[[], None] = _nothing,
     ) -> Committed:
         """Take keys back to the newest earlier production model that verifies; all or none.
 
         `expected`: what is in production of each key, in their order, if it shall be that and no other.
 
         The model left behind is quarantined. A nearer model that does not verify is passed over, and the event
-        says so. `prove` is as for `promote`.
+        says so. `prove` and `before_commit` are as for `promote`.
 
         Raises:
             UnknownKeyError, NothingToRollBackToError, StaleExpectationError, InvalidArgumentError, StorageError:
@@ -110,6 +118,7 @@ class Moves(Parts):
             targets, skipped = proofs.nearest(state, wanted, expected, proofs.check)
             for model_id, why in skipped.items():
                 _log.warning("registry.rollback_passed_over", model_id=model_id, why=why)
+            before_commit()
             return plan_rollback(state, targets, skipped)
 
         def attempt() -> Committed:
@@ -131,6 +140,7 @@ class Moves(Parts):
         request_id: str = "",
         actor: str = "",
         via: str = "python",
+        before_commit: Callable[[], None] = _nothing,
     ) -> Committed:
         """Retire models: all or none. A production model needs `allow_unserved` and a reason.
 
@@ -140,6 +150,7 @@ class Moves(Parts):
         """
 
         def decide(state: RegistryState) -> Planned:
+            before_commit()
             return plan_archive(state, model_ids, reason=reason, allow_unserved=allow_unserved)
 
         with self.store.transaction(Origin(actor, via, reason, request_id)) as transaction:

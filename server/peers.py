@@ -124,6 +124,7 @@ class Peers:
         self._nudge = nudge
         self._mine: Report | None = None
         self._listening = False
+        self._trying = False
         self._others: tuple[Report, ...] = ()
         self._heard = asyncio.Condition()
         self._loop = asyncio.get_running_loop()
@@ -137,8 +138,8 @@ class Peers:
     def tell(self, report: Report) -> None:
         """Tell the others what this worker serves, or has seen."""
         self._mine = report = report._replace(listening=self._listening)
-        if not self._mailbox.say(report):
-            self._loop.call_later(_TRY_AGAIN_SECONDS, self._tell_again)
+        if not self._mailbox.say(report) and not self._trying:
+            self._try_again()
 
     def tell_listening(self) -> None:
         """Tell the others that this worker is on the port."""
@@ -147,10 +148,13 @@ class Peers:
             self.tell(self._mine)
 
     def better(self) -> str:
-        """Which keys another one on the port answers for and this worker does not, and why; empty for none."""
+        """What another one on the port answers for and this worker does not, and why; empty for nothing."""
         mine = self._mine
         if mine is None:
             return ""
+        newest = max((report.revision for report in self._others if report.listening), default=-1)
+        if newest > mine.revision:
+            return f"revision {newest} is served, and the registry has {max(mine.revision, 0)}"
         found = {
             key
             for report in self._others
@@ -161,13 +165,22 @@ class Peers:
 
     def warnings(self) -> list[str]:
         """What keeps other workers off the port, for the status."""
-        mine = frozenset[Key]() if self._mine is None else self._mine.missing
-        return [
-            f"worker {report.worker} (process {report.process_id}) keeps off the port until it can serve what this one "
-            f"does: {'; '.join(f'{key}: {report.behind[key]}' for key in sorted(report.missing - mine))}"
-            for report in self._others
-            if not report.listening and report.missing - mine
-        ]
+        mine = self._mine
+        if mine is None:
+            return []
+        found = []
+        for report in self._others:
+            if report.listening:
+                continue
+            worse = [f"{key}: {report.behind[key]}" for key in sorted(report.missing - mine.missing)]
+            if 0 <= report.revision < mine.revision:
+                worse.append(f"it finds revision {report.revision} in the registry")
+            if worse:
+                found.append(
+                    f"worker {report.worker} (process {report.process_id}) keeps off the port until it can serve what "
+                    f"this one does: {'; '.join(worse)}"
+                )
+        return found
 
     def announce(self, revision: int) -> None:
         """Tell the others that there is a revision, before this worker serves it."""
@@ -187,9 +200,10 @@ class Peers:
         found = (lagging(report, revision, keys) for report in self._others)
         return [item for item in found if item is not None]
 
-    def _tell_again(self) -> None:
-        if not self._mailbox.send():
-            self._loop.call_later(_TRY_AGAIN_SECONDS, self._tell_again)
+    def _try_again(self) -> None:
+        self._trying = not self._mailbox.send()
+        if self._trying:
+            self._loop.call_later(_TRY_AGAIN_SECONDS, self._try_again)
 
     def _hear(self) -> None:
         try:

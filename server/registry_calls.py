@@ -33,7 +33,7 @@ from signalserve.registry.plans import entry_of
 from signalserve.registry.proving import Prove
 from signalserve.registry.queries import select
 from signalserve.registry.store import Origin, View
-from signalserve.server.errors import LoadTimeoutError
+from signalserve.server.errors import LateError, LoadTimeoutError
 from signalserve.server.loader import Loader
 from signalserve.server.loading import Loading
 from signalserve.server.named import NamedModels
@@ -55,6 +55,13 @@ class Outcome(NamedTuple):
     committed: Committed
     served_revision: int
     lagging: Sequence[Lagging] = ()
+
+
+class _Change(NamedTuple):
+    """How a change proves models, as this server would serve them, and what is asked before it is committed."""
+
+    prove: Prove
+    before_commit: Callable[[], None]
 
 
 class Listed(NamedTuple):
@@ -134,9 +141,9 @@ class RegistryCalls:
             RegistryError: as `Registry.promote` says; nothing changed.
         """
         until = _until(remaining)
-        with self._proving() as prove:
+        with self._changing_for_caller() as change:
             committed = await self._changing.run(
-                self._registry.promote, promotions, force=force, prove=prove, **asdict(origin)
+                self._registry.promote, promotions, force=force, **change._asdict(), **asdict(origin)
             )
             return await self._outcome(committed, until)
 
@@ -149,9 +156,9 @@ class RegistryCalls:
             RegistryError: as `Registry.rollback` says; nothing changed.
         """
         until = _until(remaining)
-        with self._proving() as prove:
+        with self._changing_for_caller() as change:
             committed = await self._changing.run(
-                self._registry.rollback, keys, expected=expected, prove=prove, **asdict(origin)
+                self._registry.rollback, keys, expected=expected, **change._asdict(), **asdict(origin)
             )
             return await self._outcome(committed, until)
 
@@ -164,10 +171,15 @@ class RegistryCalls:
             RegistryError: as `Registry.archive` says; nothing changed.
         """
         until = _until(remaining)
-        committed = await self._changing.run(
-            self._registry.archive, model_ids, allow_unserved=allow_unserved, **asdict(origin)
-        )
-        return await self._outcome(committed, until)
+        with self._changing_for_caller() as change:
+            committed = await self._changing.run(
+                self._registry.archive,
+                model_ids,
+                allow_unserved=allow_unserved,
+                before_commit=change.before_commit,
+                **asdict(origin),
+            )
+            return await self._outcome(committed, until)
 
     def listing(self, **filters: Any) -> Listing:
         """The models that pass the filters of `registry.queries.select`; blocks.
@@ -225,8 +237,8 @@ class RegistryCalls:
         ]
 
     @contextmanager
-    def _proving(self) -> Iterator[Prove]:
-        """How a change proves a model: it is opened as this server would serve it."""
+    def _changing_for_caller(self) -> Iterator[_Change]:
+        """A change for a caller who may go before it is made: it is not made then."""
         loop = asyncio.get_running_loop()
         mine: list[ServedModel] = []
         over = False
@@ -241,12 +253,15 @@ class RegistryCalls:
         def prove(artefact: Artefact) -> None:
             try:
                 asyncio.run_coroutine_threadsafe(opened(artefact), loop).result()
-            except LoadTimeoutError as error:
-                model_id = artefact.entry.model_id
-                raise ArtefactError(f"{model_id}: {error}", metadata={"model_id": model_id}) from error
+            except LoadTimeoutError as error:  # no word against the model: the disk may be slow
+                raise LoadTimeoutError("LOADING", f"{artefact.entry.model_id}: {error}") from error
+
+        def before_commit() -> None:
+            if over:
+                raise LateError("CALLER_GONE", "who asked for the change has gone; nothing was changed")
 
         try:
-            yield prove
+            yield _Change(prove, before_commit)
         finally:
             over = True
             for served in mine:

@@ -10,7 +10,7 @@
 5. An item of a batch fails alone. A call that was cancelled computes nothing more.
    Calls, items of streams, batches, and large messages have threads of their own each, so that none waits behind
    another kind; and a batch lets others go first after every slice of time.
-6. A revision that is asked for is waited for by a call or a stream's item; an item of a batch that is behind fails.
+6. A revision that is asked for is waited for by a call; an item of a batch or of a stream that is behind fails.
 """
 
 from __future__ import annotations
@@ -133,8 +133,9 @@ class Scorer:
         until = _until(remaining)
         if question.min_revision > max(_revision(snapshot, question), 0):
             keys = () if question.model_id else (question.key,)
-            with self._aside():
-                snapshot = await self._reach(question.min_revision, remaining, _TO_ANSWER, keys)
+            with self._aside():  # the items behind one of a stream wait for it, so that it does not wait
+                left = 0.0 if of_stream else remaining
+                snapshot = await self._reach(question.min_revision, left, _TO_ANSWER, keys)
         _check_revision(snapshot, question)
         served = resolve(snapshot, question) or self._named.get(question.model_id)
         if served is None:

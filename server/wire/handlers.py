@@ -18,13 +18,16 @@ from google.rpc.status_pb2 import Status
 from signalserve.access.errors import AccessError
 from signalserve.access.identity import Credential
 from signalserve.access.table import Row, row_of
-from signalserve.server.errors import RequestError, ServingError
+from signalserve.server.errors import BehindError, RequestError, ServingError
 from signalserve.server.guard import Call, Caller, CallGuard, StreamCall, draining
 from signalserve.server.metrics import RpcCounts
 from signalserve.server.wire.errors import code_of, status_of
 from signalserve.server.wire.fields import parsed
 
 Parse = Callable[[bytes], Message]
+
+# gRPC's own word to a client that repeats calls
+_NO_RETRY = ("grpc-retry-pushback-ms", "-1")
 
 # what is parsed in a millisecond or two; some thousands of model ids
 _MOST_BYTES = 512 * 1024
@@ -173,11 +176,10 @@ def _stream(
 async def abort(context: Context, call: Call, error: Exception) -> NoReturn:
     """End a call with an error."""
     status = refusal(call, error)
-    await context.abort(
-        code_of(status),
-        status.message,
-        trailing_metadata=(("grpc-status-details-bin", status.SerializeToString()),),
-    )
+    trailing: tuple[tuple[str, str | bytes], ...] = (("grpc-status-details-bin", status.SerializeToString()),)
+    if isinstance(error, BehindError):
+        trailing += (_NO_RETRY,)  # it was waited for: what a retry would end with says less
+    await context.abort(code_of(status), status.message, trailing_metadata=trailing)
     raise AssertionError("abort raises")
 
 

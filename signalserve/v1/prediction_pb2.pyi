@@ -118,7 +118,8 @@ class PredictRequest(_message.Message):
     """
     min_registry_revision: _builtins.int
     """The answer must be of this registry revision or a later one: a server that is behind waits for it within the
-    deadline, or refuses. Optional; 0 asks for nothing.
+    deadline, or refuses with BEHIND; in a batch or stream, where others wait behind it, it refuses at once. Optional; 0
+    asks for nothing.
     """
     @_builtins.property
     def feature_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -239,3 +239,39 @@ def test_a_change_that_waits_for_the_lock_is_said_until_it_has_had_its_turn(
         assert ask(server, "BTCUSDT", row).model_id == registry["a"]
     promote.result(timeout=60)
     server.until(lambda status: not status.warnings)
+
+
+def test_a_change_whose_caller_has_gone_is_not_made_once_its_turn_comes(
+    registry: Registry, serve: Serve, row: np.ndarray
+) -> None:
+    server = serve(registry.base)
+    before = server.client.status().registry_revision
+    with FileLock(registry.base / ".registry.lock"):
+        with pytest.raises(DeadlineExceeded):
+            server.client.promote(registry["b"], deadline_ms=1_000)
+        assert server.parts is not None
+        guard = server.parts.guard
+        while server.call(lambda: guard.in_flight):
+            pass
+    # the next change has its turn after the one that was given up
+    after = server.client.promote(registry["c"])
+    assert after.registry_revision == before + 1
+    assert [
+        event.reason for event in server.client.events(model_id=registry["b"]) if event.action == "promote"
+    ] == []
+
+
+def test_who_is_told_that_a_revision_is_not_served_is_told_why(
+    registry: Registry, serve: Serve, row: np.ndarray
+) -> None:
+    server = serve(registry.base)
+    with pytest.raises(Unavailable) as behind:
+        ask(server, "BTCUSDT", row, min_registry_revision=10_000, deadline_ms=1_000)
+    assert behind.value.reason == "BEHIND"
+    with server.client.stream(deadline_ms=60_000) as stream:
+        stream.send("BTCUSDT", "15m", row, feature_names=NAMES, min_registry_revision=10_000)
+        stream.send("BTCUSDT", "15m", row, feature_names=NAMES)
+        first, second = next(stream), next(stream)
+    assert first.error is not None
+    assert first.error.reason == "BEHIND"
+    assert second.ok
