@@ -164,7 +164,7 @@ def test_a_promote_to_a_model_of_other_features_changes_the_pipeline_within_the_
     ],
 )
 def test_a_model_of_features_that_nobody_computes_is_held_and_said_until_another_one_answers(
-    client, models, bars_file, tmp_path, capsys, name, why
+    client, models, bars_file, tmp_path, caplog, name, why
 ):
     names = ["core", name, "wide"]
     result = replay(client, models, bars_file, tmp_path / "live", names)
@@ -177,7 +177,7 @@ def test_a_model_of_features_that_nobody_computes_is_held_and_said_until_another
     snapshot = json.loads((tmp_path / "live" / "SYNTH_15m.json").read_text())
     assert (snapshot["feature_set"], snapshot["counts"]["mismatched"]) == ("extended@1", STEP)
     assert why in snapshot["recent"][STEP]["note"]
-    assert capsys.readouterr().out.count("live.no_pipeline") == 1
+    assert caplog.text.count("live.no_pipeline") == 1
 
 
 def test_an_engine_computes_what_its_model_was_trained_on_whatever_meta_json_says_now(
