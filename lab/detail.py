@@ -179,7 +179,7 @@ class Models:
             proof = artefact.prove()
         except RegistryError as error:
             return Proof(model_id, False, "", text_of(error))
-        if proof.predictor is None:
+        if not proof.opened:
             text = "every file is what was registered; a native model's golden rows are scored as the server loads it"
         else:
             text = "every file is what was registered, and the engine gives every golden score"

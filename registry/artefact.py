@@ -57,11 +57,15 @@ class LoadedModel(NamedTuple):
 
 @dataclass(frozen=True)
 class Proof:
-    """What `prove` found: digest and manifest, and the predictor that gave the golden scores; None for native."""
+    """What `prove` found: the digest and the manifest."""
 
     digest: str
     manifest: Manifest
-    predictor: Predictor | None
+
+    @property
+    def opened(self) -> bool:
+        """Whether the model gave its golden scores; a native one was not opened."""
+        return self.manifest.engine == "onnx"
 
 
 class Artefact:
@@ -338,13 +342,11 @@ class Artefact:
             return False
 
     def _proof(self, manifest: Manifest, digest: str, *, expected: str | None) -> Proof:
-        predictor: Predictor | None = None
-        if manifest.engine == "onnx":
-            predictor = self._described(
-                open_predictor(self._contents, expected_digest=expected, unpickle="never")
-            )
+        proof = Proof(digest, manifest)
+        if proof.opened:
+            open_predictor(self._contents, expected_digest=expected, unpickle="never")
         verify_files(self._contents, digest)
-        return Proof(digest, manifest, predictor)
+        return proof
 
     def _described(self, predictor: Predictor) -> Predictor:
         """A predictor that also knows what the metadata says of it, and how large its files are."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from signalserve.registry.lifecycle import first_step, step
 from signalserve.registry.metadata import ModelMetadata
 from signalserve.registry.plans import entry_of, plan_adopt, plan_register
 from signalserve.registry.retention import Retention
-from signalserve.registry.state import RegistryState
+from signalserve.registry.state import RegistryState, not_servable_of
 from signalserve.registry.store import Origin
 
 _log = LibraryLog("registry")
@@ -98,7 +97,7 @@ class Registration(Retention):
         )
         if good:
             digest, detail = _take_digest(self.artefacts.of(entry, ""), meta, model, reference)
-            if why := _not_servable(detail):
+            if why := not_servable_of(detail):
                 _log.warning("registry.not_servable", model_id=meta.model_id, why=why)
         else:
             digest, detail = "", {"error": error or str(meta.extra.get("error", ""))}
@@ -130,7 +129,7 @@ class Registration(Retention):
         artefact.meta()
         proof = artefact.adopt()
         detail = _engine(artefact, proof)
-        if why := _not_servable(detail):
+        if why := not_servable_of(detail):
             _log.warning("registry.not_servable", model_id=model_id, why=why)
         with self.store.transaction(Origin(actor, via, reason)) as transaction:
             transaction.commit(plan_adopt(transaction.state, model_id, proof.digest, detail))
@@ -168,15 +167,11 @@ def _take_digest(
 def _engine(artefact: Artefact, proof: Proof) -> dict[str, Any]:
     """Which engine serves the model, and whether it does so where nothing of this process is loaded."""
     detail = {"engine": proof.manifest.engine, "engine_reason": proof.manifest.engine_reason}
-    if proof.predictor is None:  # what was opened from its ONNX form needs nothing else
+    if not proof.opened:  # what was opened from its ONNX form needs nothing else
         why = tried_in_fresh_process(artefact.folder, proof.digest)
         if why:
             detail["not_servable"] = why
     return detail
-
-
-def _not_servable(detail: Mapping[str, Any]) -> str:
-    return str(detail.get("not_sealed") or detail.get("not_servable") or "")
 
 
 def _tested(meta: ModelMetadata) -> dict[str, Any]:

@@ -173,7 +173,7 @@ class RegistryState:
 
     def _take_trial(self, event: Event) -> None:
         for change in event.changes:
-            why = str(event.detail.get("not_sealed") or event.detail.get("not_servable") or "")
+            why = not_servable_of(event.detail)
             self.not_servable.pop(change.model_id, None)
             if why:
                 self.not_servable[change.model_id] = why.removeprefix(f"{change.model_id}: ")
@@ -243,3 +243,8 @@ def difference(entries: Mapping[str, ModelRegistryEntry], raw_rows: Iterable[str
         ),
         raw_rows=index.raw_rows if tuple(raw_rows) != index.raw_rows else None,
     )
+
+
+def not_servable_of(detail: Mapping[str, Any]) -> str:
+    """Why the model of a registration or an adoption will not be served, by its event's detail; empty where it will."""
+    return str(detail.get("not_sealed") or detail.get("not_servable") or "")
