@@ -13,11 +13,11 @@ import grpc
 import numpy as np
 import pytest
 
+from benchmarks.soak.hanging import Hanging, let_go
 from signalserve.client import FailedPrecondition, Prediction, PredictionRequest, Unavailable
 from signalserve.registry import Promotion
 from signalserve.server.threads import Job, StillRunningError, Threads
 from signalserve.v1 import prediction_pb2, registry_pb2
-from tests.hanging_models import Hanging, let_go
 from tests.registries import registry_at
 from tests.server.wire.conftest import NAMES, Registry, Server, ServerProcess, request, training_rows
 from tests.server.wire.test_drain import health
@@ -48,7 +48,7 @@ def hanging(registry: Registry, fifo: Path) -> Registry:
         ("hung", "BTCUSDT"),
         *((name, name) for name in MORE),
     ):
-        registry.add(name, symbol, "hanging", Hanging(str(fifo)).fit(X, y), X)
+        registry.add(name, symbol, "hanging", Hanging(str(fifo), 0.75).fit(X, y), X)
     os.mkfifo(fifo)
     return registry
 
@@ -56,8 +56,7 @@ def hanging(registry: Registry, fifo: Path) -> Registry:
 @pytest.fixture
 def serve(serve: Serve, fifo: Path) -> Any:
     yield serve
-    if fifo.exists():
-        let_go(fifo)
+    let_go(fifo)
 
 
 def ask(server: Server, symbol: str, row: np.ndarray, **more: Any) -> Prediction:
