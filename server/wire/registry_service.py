@@ -47,7 +47,7 @@ class RegistryService:
     async def Promote(  # noqa: N802 - as above
         self, request: registry_pb2.PromoteRequest, call: Call
     ) -> registry_pb2.PromoteResponse:
-        """Promote, then wait until this server serves the new revision."""
+        """Promote, then wait until every worker serves the new revision."""
         outcome = await self._calls.promote(
             promotions_of(request), _origin(request, call), call.remaining(), force=request.force
         )
@@ -56,7 +56,7 @@ class RegistryService:
     async def Rollback(  # noqa: N802 - as above
         self, request: registry_pb2.RollbackRequest, call: Call
     ) -> registry_pb2.RollbackResponse:
-        """Roll back, then wait until this server serves the new revision."""
+        """Roll back, then wait until every worker serves the new revision."""
         expected = list(request.expected_production_model_ids)
         outcome = await self._calls.rollback(
             keys_of(request), expected, _origin(request, call), call.remaining()
@@ -66,7 +66,7 @@ class RegistryService:
     async def Archive(  # noqa: N802 - as above
         self, request: registry_pb2.ArchiveRequest, call: Call
     ) -> registry_pb2.ArchiveResponse:
-        """Archive, then wait until this server serves the new revision."""
+        """Archive, then wait until every worker serves the new revision."""
         outcome = await self._calls.archive(
             list(request.model_ids),
             _origin(request, call),

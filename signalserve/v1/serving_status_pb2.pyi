@@ -53,7 +53,7 @@ class ServingStatus(_message.Message):
     process_id: _builtins.int
     """Process id, which tells the workers behind one port apart."""
     registry_error: _builtins.str
-    """Why the registry can't be followed now, and since when; empty while it can. What is served goes on."""
+    """Why the registry can't be followed now; empty while it can. What is served goes on."""
     worker: _builtins.int
     """Which of the workers on one port this is, from 0."""
     @_builtins.property
