@@ -13,20 +13,19 @@ from __future__ import annotations
 import asyncio
 import os
 import select
-import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 from signalserve.common.key import Key
+from signalserve.server.deadline import wait_seconds
 from signalserve.server.snapshot import ServingSnapshot
 
 # keys of one report, which is small so that it is written and read at once; more are all taken to be behind
 _MOST_KEYS = 100
 _LONGEST_WHY = 100
 _TRY_AGAIN_SECONDS = 0.1
-_LONGEST_WAIT = 60.0
 
 
 class Report(NamedTuple):
@@ -189,10 +188,8 @@ class Peers:
 
     async def wait_for(self, revision: int, keys: Collection[Key], until: float | None) -> list[Lagging]:
         """The others that do not serve a revision of some keys by `until` (monotonic seconds), or none at once."""
-        most = time.monotonic() + _LONGEST_WAIT
-        seconds = max(0.0, (most if until is None else min(until, most)) - time.monotonic())
         with suppress(TimeoutError):
-            async with asyncio.timeout(seconds), self._heard:
+            async with asyncio.timeout(wait_seconds(until)), self._heard:
                 await self._heard.wait_for(lambda: not self._lagging(revision, keys))
         return self._lagging(revision, keys)
 

@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -33,6 +32,7 @@ from signalserve.registry.plans import entry_of
 from signalserve.registry.proving import Prove
 from signalserve.registry.queries import select
 from signalserve.registry.store import Origin, View
+from signalserve.server.deadline import until
 from signalserve.server.errors import LateError, LoadTimeoutError
 from signalserve.server.loader import Loader
 from signalserve.server.loading import Loading
@@ -140,12 +140,12 @@ class RegistryCalls:
         Raises:
             RegistryError: as `Registry.promote` says; nothing changed.
         """
-        until = _until(remaining)
+        moment = until(remaining, _TIME_TO_ANSWER)
         with self._changing_for_caller() as change:
             committed = await self._changing.run(
                 self._registry.promote, promotions, force=force, **change._asdict(), **asdict(origin)
             )
-            return await self._outcome(committed, until)
+            return await self._outcome(committed, moment)
 
     async def rollback(
         self, keys: Sequence[Key], expected: Sequence[str], origin: Origin, remaining: float | None
@@ -155,12 +155,12 @@ class RegistryCalls:
         Raises:
             RegistryError: as `Registry.rollback` says; nothing changed.
         """
-        until = _until(remaining)
+        moment = until(remaining, _TIME_TO_ANSWER)
         with self._changing_for_caller() as change:
             committed = await self._changing.run(
                 self._registry.rollback, keys, expected=expected, **change._asdict(), **asdict(origin)
             )
-            return await self._outcome(committed, until)
+            return await self._outcome(committed, moment)
 
     async def archive(
         self, model_ids: Sequence[str], origin: Origin, remaining: float | None, *, allow_unserved: bool
@@ -170,7 +170,7 @@ class RegistryCalls:
         Raises:
             RegistryError: as `Registry.archive` says; nothing changed.
         """
-        until = _until(remaining)
+        moment = until(remaining, _TIME_TO_ANSWER)
         with self._changing_for_caller() as change:
             committed = await self._changing.run(
                 self._registry.archive,
@@ -179,7 +179,7 @@ class RegistryCalls:
                 before_commit=change.before_commit,
                 **asdict(origin),
             )
-            return await self._outcome(committed, until)
+            return await self._outcome(committed, moment)
 
     def listing(self, **filters: Any) -> Listing:
         """The models that pass the filters of `registry.queries.select`; blocks.
@@ -267,26 +267,20 @@ class RegistryCalls:
             for served in mine:
                 self._watcher.forget_proven(served)
 
-    async def _outcome(self, committed: Committed, until: float | None) -> Outcome:
-        """What was committed, once every worker serves it or the time is up (monotonic seconds)."""
+    async def _outcome(self, committed: Committed, moment: float | None) -> Outcome:
+        """What was committed, once every worker serves it or the moment has come."""
         keys = {Key(item.symbol, item.timeframe) for item in committed.transitions}
         if self._peers is not None:
             self._peers.announce(committed.revision)
-        left = None if until is None else until - time.monotonic()
-        snapshot = await self._watcher.wait_for_revision(committed.revision, left, 0.0, keys)
+        snapshot = await self._watcher.wait_for_revision(committed.revision, moment, keys)
         late: list[Lagging] = []
         worker = 0 if self._peers is None else self._peers.worker
         mine = lagging(report_of(worker, snapshot, snapshot.revision), committed.revision, keys)
         if mine is not None:
             late.append(mine)
         if self._peers is not None:
-            late += await self._peers.wait_for(committed.revision, keys, until)
+            late += await self._peers.wait_for(committed.revision, keys, moment)
         return Outcome(committed, _served_revision(snapshot, committed), late)
-
-
-def _until(remaining: float | None) -> float | None:
-    """Until when a call may wait, so that there is time for its answer."""
-    return None if remaining is None else time.monotonic() + max(0.0, remaining - _TIME_TO_ANSWER)
 
 
 def _served_revision(snapshot: ServingSnapshot, committed: Committed) -> int:

@@ -28,6 +28,7 @@ from typing import Any, TypeVar
 
 from signalserve.common.key import Key
 from signalserve.predictors.errors import BrokenScoresError, NonFiniteScoreError
+from signalserve.server.deadline import until
 from signalserve.server.errors import (
     BehindError,
     BrokenAnswerError,
@@ -82,7 +83,7 @@ class Scorer:
         named: NamedModels,
         limits: ScoringLimits,
         observe: Callable[[float], None],
-        reach: Callable[[int, float | None, float, Collection[Key]], Awaitable[ServingSnapshot]],
+        reach: Callable[[int, float | None, Collection[Key]], Awaitable[ServingSnapshot]],
         aside: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         """What it is made of.
@@ -130,12 +131,12 @@ class Scorer:
         _check_time(remaining)
         started = time.perf_counter()
         snapshot = self._state.snapshot
-        until = _until(remaining)
+        moment = until(remaining)
         if question.min_revision > max(_revision(snapshot, question), 0):
             keys = () if question.model_id else (question.key,)
             with self._aside():  # the items behind one of a stream wait for it, so that it does not wait
-                left = 0.0 if of_stream else remaining
-                snapshot = await self._reach(question.min_revision, left, _TO_ANSWER, keys)
+                patience = until(0.0 if of_stream else remaining, _TO_ANSWER)
+                snapshot = await self._reach(question.min_revision, patience, keys)
         _check_revision(snapshot, question)
         served = resolve(snapshot, question) or self._named.get(question.model_id)
         if served is None:
@@ -145,7 +146,7 @@ class Scorer:
             given = give(self._score(snapshot, served, question))
         else:
             threads = self._for_streams if of_stream else self._for_calls
-            given = await threads.run(self._work, snapshot, question, served, until, give)
+            given = await threads.run(self._work, snapshot, question, served, moment, give)
         self._observe(time.perf_counter() - started)
         return given
 
@@ -177,7 +178,7 @@ class Scorer:
                 f"{len(items)} requests in one batch; the limit is {limit}",
                 field="requests",
             )
-        until = _until(remaining)
+        moment = until(remaining)
         snapshot = self._state.snapshot
         given_up = threading.Event()
 
@@ -192,7 +193,7 @@ class Scorer:
                     break
                 try:
                     question = ask(part[number])
-                    results.append(self._work(snapshot, question, None, until, give))
+                    results.append(self._work(snapshot, question, None, moment, give))
                 except _NotLoadedError:
                     results.append(None)
                     unloaded.setdefault(question.model_id, []).append((results, number, question))
@@ -210,7 +211,7 @@ class Scorer:
                 try:
                     if isinstance(served, Exception):
                         raise served
-                    results[number] = self._work(snapshot, question, served, until, give)
+                    results[number] = self._work(snapshot, question, served, moment, give)
                 except Exception as error:  # noqa: BLE001 - as above
                     results[number] = fail(error)
 
@@ -226,7 +227,7 @@ class Scorer:
             async with turns:
                 try:
                     async with asyncio.timeout(
-                        None if until is None else until - time.monotonic() - _TO_ANSWER
+                        None if moment is None else moment - time.monotonic() - _TO_ANSWER
                     ):
                         served: ServedModel | Exception = await self._named.load(model_id)
                 except TimeoutError:
@@ -251,11 +252,11 @@ class Scorer:
         snapshot: ServingSnapshot,
         question: Question,
         served: ServedModel | None,
-        until: float | None,
+        moment: float | None,
         give: Callable[[Answer], Given],
     ) -> Given:
         """One answer in a worker thread; `served` where it is known already which model gives it."""
-        if until is not None and time.monotonic() >= until:
+        if moment is not None and time.monotonic() >= moment:
             raise _late()
         _check_revision(snapshot, question)
         if served is None:
@@ -286,7 +287,8 @@ class Scorer:
         finally:
             with self._lock:
                 self._computing[served.model_id] -= 1
-                self._computing += Counter[str]()  # keeps what is above zero
+                if not self._computing[served.model_id]:
+                    del self._computing[served.model_id]
 
     def warnings(self) -> list[str]:
         """Models whose calls do not end, for the status."""
@@ -306,9 +308,8 @@ class Scorer:
             scores = predictor.predict(matrix)
         except BrokenScoresError as error:
             raise _broken(served, error) from error
-        except (
-            KeyboardInterrupt
-        ) as error:  # Ctrl-C is a signal to the event loop: this one is the model's own
+        except KeyboardInterrupt as error:
+            # Ctrl-C is a signal to the event loop: this one is the model's own
             raise _broken(served, BrokenScoresError("MODEL_FAILED", "KeyboardInterrupt")) from error
         served_ns = time.time_ns()
         flags: tuple[Flag, ...] = ()
@@ -356,10 +357,6 @@ def most_parts(count: int) -> int:
 def _cut(items: Sequence[Item], parts: int) -> list[Sequence[Item]]:
     size = -(-len(items) // parts)
     return [items[start : start + size] for start in range(0, len(items), size)]
-
-
-def _until(remaining: float | None) -> float | None:
-    return None if remaining is None else time.monotonic() + remaining
 
 
 def _check_time(remaining: float | None) -> None:

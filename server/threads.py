@@ -68,19 +68,17 @@ class Job(Generic[T]):
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(settle, outcome)
 
-    async def result(self, seconds: float | None = None) -> T:
+    async def result(self, seconds: float) -> T:
         """What the work gives; it goes on whatever becomes of the waiting.
 
         Raises:
             StillRunningError: it has been worked on for `seconds`, or no thread has taken up anything for so long.
         """
         while not self.future.done():
-            left = None
-            if seconds is not None:
-                since = max(self._queued, self._progress()) if self.began is None else self.began
-                left = since + seconds - time.monotonic()
-                if left <= 0:
-                    raise StillRunningError
+            since = max(self._queued, self._progress()) if self.began is None else self.began
+            left = since + seconds - time.monotonic()
+            if left <= 0:
+                raise StillRunningError
             await asyncio.wait({self.future}, timeout=left)
         return self.future.result()
 

@@ -30,11 +30,14 @@ class Wanted:
     known_ids: Mapping[str, Key]
     warnings: tuple[str, ...]
 
-    def fits(self, key: Key, served: ServedModel | None) -> bool:
+    def fits(self, key: Key, served: ServedModel) -> bool:
         """Whether a loaded model is the key's, and its artefact still the registered one."""
-        if served is None or served.model_id != self.models[key].model_id or not served.predictor.digest:
-            return False
-        return served.predictor.digest == self.digests.get(served.model_id, "")
+        digest = served.predictor.digest
+        return (
+            bool(digest)
+            and served.model_id == self.models[key].model_id
+            and digest == self.digests.get(served.model_id, "")
+        )
 
 
 def wanted_of(view: View, choice: ModelChoice) -> Wanted:
@@ -72,15 +75,15 @@ def wanted_of(view: View, choice: ModelChoice) -> Wanted:
 
 def snapshot_of(
     wanted: Wanted,
-    models: Mapping[Key, ServedModel],
-    failures: Mapping[Key, LoadFailure],
-    pending: Mapping[Key, Behind],
-    not_current: Mapping[Key, Behind],
+    models: dict[Key, ServedModel],
+    failures: dict[Key, LoadFailure],
+    pending: dict[Key, Behind],
+    not_current: dict[Key, Behind],
     *,
     started: bool,
     strict: bool,
 ) -> ServingSnapshot:
-    """The snapshot of what is loaded by now.
+    """The snapshot of what is loaded by now; the four are kept, and must not change any more.
 
     `started`: every first load has ended. `strict`: it is not ready while any model could not be loaded.
     """
@@ -90,12 +93,12 @@ def snapshot_of(
         served_enough = bool(models) or not (wanted.models or wanted.problems)
     return ServingSnapshot(
         revision=wanted.revision,
-        by_key=MappingProxyType(dict(models)),
+        by_key=MappingProxyType(models),
         by_id=MappingProxyType({served.model_id: served for served in models.values()}),
         known_keys=wanted.known_keys,
         known_ids=wanted.known_ids,
         not_current=MappingProxyType({key: item for key, item in not_current.items() if key in models}),
-        pending=MappingProxyType(dict(pending)),
+        pending=MappingProxyType(pending),
         failures=(*wanted.problems, *(failures[key] for key in sorted(failures))),
         warnings=wanted.warnings,
         started=started,

@@ -27,6 +27,7 @@ from signalserve.common.key import Key
 from signalserve.registry.entry import ModelRegistryEntry
 from signalserve.registry.errors import RegistryError
 from signalserve.registry.store import Store
+from signalserve.server.deadline import wait_seconds
 from signalserve.server.errors import LoadTimeoutError
 from signalserve.server.limits import ModelChoice
 from signalserve.server.loader import Loader
@@ -37,7 +38,6 @@ from signalserve.server.threads import Job, StillRunningError, Threads
 from signalserve.server.wanted import Wanted, snapshot_of, wanted_of
 
 _FIRST_RETRY, _LONGEST_RETRY = 2.0, 30.0
-_LONGEST_WAIT = 60.0
 # a commit takes some milliseconds: who waits longer for the registry's lock waits for something that hangs
 _LONG_TURN_SECONDS = 2.0
 # while much is being loaded, this much longer than a snapshot took to build passes before the next
@@ -172,15 +172,14 @@ class RegistryWatcher:
             self._take(seen)
 
     async def wait_for_revision(
-        self, revision: int, remaining: float | None, spare: float, keys: Collection[Key] = ()
+        self, revision: int, until: float | None, keys: Collection[Key] = ()
     ) -> ServingSnapshot:
         """The snapshot once the keys answer by `revision` or a later one; the present one when time is up.
 
-        Of the `remaining` seconds (None: no deadline) `spare` are left for what comes after; it is never long.
+        `until` is a moment as of `server.deadline`.
         """
-        seconds = _LONGEST_WAIT if remaining is None else min(_LONGEST_WAIT, max(0.0, remaining - spare))
         with suppress(TimeoutError):
-            async with asyncio.timeout(seconds), self._changed:
+            async with asyncio.timeout(wait_seconds(until)), self._changed:
                 while not reaches(self._state.snapshot, revision, keys):
                     if self._state.snapshot.revision < revision:
                         self._nudge.set()

@@ -116,9 +116,7 @@ def core() -> Iterator[Core]:
     ) -> Scorer:
         state = ServingState()
 
-        async def at_once(
-            revision: int, remaining: float | None, spare: float, keys: Collection[Key]
-        ) -> ServingSnapshot:
+        async def at_once(revision: int, until: float | None, keys: Collection[Key]) -> ServingSnapshot:
             return state.snapshot
 
         state.snapshot = ServingSnapshot(
