@@ -22,7 +22,7 @@ from signalserve.cli.options import (
 from signalserve.cli.output import console, print_json, print_table, remark
 from signalserve.config.fields import Duration
 from signalserve.config.settings import load_settings
-from signalserve.registry import CleanPlan, Registry, Selection, open_registry
+from signalserve.registry import CleanPlan, Registry, Selection, init_registry, open_registry
 from signalserve.registry import verify_log as check_log
 from signalserve.registry.errors import RegistryError
 
@@ -50,14 +50,20 @@ def _open(config: Path | None, registry: Path | None) -> Registry:
 
 
 def init(config: ConfigOption = None, registry: RegistryOption = None) -> None:
-    """Make an empty registry folder, for a server that is to start before the first model is trained."""
+    """Make an empty registry, for a server that is to start before the first model is trained.
+
+    Never do so where a disk is away: mount it, and its registry is there.
+    """
     folder = registry if registry is not None else load_settings(config).ml.models_dir
     refuse_file(folder, "the registry is a folder")
-    if folder.is_dir():
-        console.print(f"{folder} is there already; nothing changed", soft_wrap=True, markup=False)
+    found = sorted(item.name for item in folder.iterdir()) if folder.is_dir() else []
+    if not init_registry(folder):
+        console.print(f"{folder} holds a registry already; nothing changed", soft_wrap=True, markup=False)
         return
-    folder.mkdir(parents=True)
     console.print(f"an empty registry in {folder.resolve()}", soft_wrap=True, markup=False)
+    if found:
+        shown = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
+        remark("note:", f"the folder holds other things, which are no entries of it: {shown}")
 
 
 def validate(

@@ -54,7 +54,8 @@ def verify_log(base_dir: Path | str) -> LogReport:
             f"revision {events[-1].revision}: the index that it names is not what the events give"
         )
     if not events:
-        pass
+        if index_path.exists():
+            notes.append("the log is empty beside an index; the next change imports the index")
     elif not index_path.exists():
         notes.append("the index is missing; the next writer projects it again from the log")
     elif (found := _index_sha256(index_path, problems)) in (hashes[-1], ""):

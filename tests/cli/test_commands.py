@@ -188,6 +188,28 @@ def test_the_registry_commands_work_without_a_server(tmp_path: Path) -> None:
     assert "legacy" in signalserve("registry", "validate", *at)
 
 
+def test_an_initialised_registry_is_told_from_an_empty_folder(tmp_path: Path) -> None:
+    base = tmp_path / "registry"
+    at = ("--registry", str(base))
+    base.mkdir()
+    for command in (("registry", "verify-log"), ("registry", "validate"), ("registry", "clean")):
+        refused = signalserve(*command, *at, code=exits.USAGE)
+        assert "holds no registry: is its disk mounted? `signalserve registry init` makes one here" in refused
+    assert list(base.iterdir()) == []
+    (base / "notes.txt").write_text("mine")
+    made = started("registry", "init", *at)
+    assert "an empty registry in" in made.stdout
+    assert "notes.txt" in made.stderr
+    assert "ok: 0 events" in signalserve("registry", "verify-log", *at)
+    signalserve("registry", "validate", *at)
+    assert "holds a registry already" in signalserve("registry", "init", *at)
+    with_index = tmp_path / "index"
+    write_run(with_index / "m", "BTCUSDT")
+    (with_index / "registry_index.csv").write_text("model_id,symbol,timeframe,model_type,created_at,path\n")
+    assert "holds a registry already" in signalserve("registry", "init", "--registry", str(with_index))
+    assert not (with_index / "registry_events.jsonl").exists()
+
+
 def test_a_rollback_may_say_what_it_expects_in_production(target: str) -> None:
     back = ("rollback", "BTCUSDT/15m", "--reason", "r", "--target", target)
     assert "expected two in production" in signalserve(*back, "--expected", "two", code=exits.REFUSED)
