@@ -40,7 +40,7 @@ from signalserve.registry.errors import (
     StorageError,
 )
 from signalserve.registry.events import GENESIS, LOG_FILE, Action, Event, EventLog, StatusChange, json_safe
-from signalserve.registry.index import INDEX_FILE, Index, parse_index
+from signalserve.registry.index import INDEX_FILE, LARGEST_INDEX, Index, parse_index
 from signalserve.registry.state import Edits, RegistryState, difference
 from signalserve.registry.store import Draft, Origin, View, default_actor
 
@@ -233,7 +233,7 @@ class FolderStore:
         while True:
             try:
                 before = self.index_path.stat()
-                content = read_regular(self.index_path)
+                content = read_regular(self.index_path, largest=LARGEST_INDEX)
             except FileNotFoundError:
                 return None
             except OSError as error:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
 import threading
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,6 +78,31 @@ def test_an_empty_folder_in_its_place_is_no_empty_registry(
             change()
         assert refused.value.reason == "REGISTRY_MISSING"
     assert list(registry.base.iterdir()) == []  # nothing that would hide the registry when it is back
+    assert ask(server, "BTCUSDT", row).model_id == registry["a"]
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "meta.json", "golden.npz", "model.onnx"])
+def test_a_file_that_has_swollen_is_never_held_in_memory(
+    name: str, registry: Registry, serve: Serve, row: np.ndarray
+) -> None:
+    server = serve(registry.base)
+    os.truncate(registry.base / registry["b"] / name, 4 << 30)  # sparse: it takes no room on the disk
+    tracemalloc.start()
+    try:
+        assert len(server.client.list_models()) == 5
+        server.registry.GetModel(registry_pb2.GetModelRequest(model_id=registry["b"]), timeout=60)
+        if name == "meta.json":  # it is for people: what scores is whole
+            assert ask(server, "BTCUSDT", row, model_id=registry["b"]).model_id == registry["b"]
+        else:
+            for use in (
+                lambda: ask(server, "BTCUSDT", row, model_id=registry["b"]),
+                lambda: server.client.promote(registry["b"], force=True, reason="test"),
+            ):
+                with pytest.raises(FailedPrecondition, match="4,294,967,296 bytes, over the limit"):
+                    use()
+        assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    finally:
+        tracemalloc.stop()
     assert ask(server, "BTCUSDT", row).model_id == registry["a"]
 
 
