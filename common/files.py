@@ -74,6 +74,20 @@ def _too_large(path: Path, size: int, largest: int) -> OSError:
     return OSError(errno.EFBIG, f"it has {size:,} bytes, over the limit of {largest:,}", str(path))
 
 
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder; false also for a name that is too long to be one, as a row of an index may say.
+
+    Raises:
+        OSError: it can't be told, as the disk fails.
+    """
+    try:
+        return path.is_dir()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return False
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from signalserve.common.files import file_sha256, read_regular, sha256_hex
+from signalserve.common.files import file_sha256, is_folder, read_regular, sha256_hex
 from signalserve.predictors.errors import IntegrityError
 
 MANIFEST_FILE = "manifest.json"
@@ -45,7 +45,7 @@ class Contents:
 
     def has(self, name: str) -> bool:
         """Whether there is a file of that name."""
-        return (self.folder / name).is_file()
+        return is_folder(self.folder) and (self.folder / name).is_file()
 
     def is_large(self, name: str) -> bool:
         """Whether a file is hashed in parts before it is held: one that is not the right one may be of any size."""
