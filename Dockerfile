@@ -21,7 +21,7 @@ RUN apt-get update \
 COPY --from=build /opt/signalserve /opt/signalserve
 WORKDIR /srv/signalserve
 COPY --chown=signalserve:signalserve config/system.yml config/system.yml
-RUN mkdir -p outputs/ml_models secrets && chown -R signalserve:signalserve outputs secrets
+RUN mkdir -p outputs secrets && chown -R signalserve:signalserve outputs secrets
 USER signalserve
 ENV PATH=/opt/signalserve/bin:$PATH \
     PYTHONUNBUFFERED=1 \
@@ -33,6 +33,7 @@ ENV PATH=/opt/signalserve/bin:$PATH \
     SIGNALSERVE__SECURITY__TOKEN_FILE=secrets/tokens.json \
     SIGNALSERVE__LOGGING__FORMAT=json
 # others reach a container, so it starts with these three files in secrets/ and not without: docs/security.md
+RUN signalserve registry init
 VOLUME /srv/signalserve/outputs
 EXPOSE 50051 8080
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["signalserve", "health", "--service", "liveness", "--target", "127.0.0.1:50052"]

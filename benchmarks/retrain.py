@@ -16,7 +16,7 @@ from rich.console import Console
 from signalserve.config.logs import configure_logs
 from signalserve.config.settings import LoggingSettings, Settings
 from signalserve.features.synthetic import synthetic_bars
-from signalserve.registry import list_models
+from signalserve.registry import init_registry, list_models
 from signalserve.training.backends import Inbox
 from signalserve.training.retrain import Retrain
 from signalserve.training.retrain_job import JobStatus
@@ -56,7 +56,7 @@ def seconds_of(folder: Path, processes: int, symbols: int) -> float:
     """Wall time of a retrain of every symbol."""
     settings = settings_of(folder, processes)
     shutil.rmtree(settings.ml.models_dir.parent, ignore_errors=True)
-    settings.ml.models_dir.mkdir(parents=True)
+    init_registry(settings.ml.models_dir)
     began = time.perf_counter()
     results = Retrain(settings, settings.retrain.policies, Inbox()).once()
     seconds = time.perf_counter() - began

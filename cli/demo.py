@@ -165,7 +165,7 @@ def _prepare_bars(folder: Path, ohlcv: Path | None, key: Key) -> tuple[Path, Pat
 
 
 def _registry(settings: Settings) -> Registry:
-    return open_registry(settings.ml.models_dir, gate=PromoteGate.of(settings))
+    return open_registry(settings.ml.models_dir, gate=PromoteGate.of(settings), unmade_is_empty=True)
 
 
 def _champion(settings: Settings, key: Key, bars: Path) -> str:

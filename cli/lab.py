@@ -57,6 +57,8 @@ def lab(
     from signalserve.config.logs import configure_logs
     from signalserve.config.settings import overridden
     from signalserve.lab.app import run_lab
+    from signalserve.registry import open_registry
+    from signalserve.registry.errors import RegistryMissingError
 
     settings = overridden(
         connection.settings(),
@@ -67,8 +69,10 @@ def lab(
     open_endpoint(settings.client)  # what it can't be reached by is said now, and not on each page
     configure_logs(settings.logging)
     refuse_file(settings.ml.models_dir, "the registry is a folder")
-    if not settings.ml.models_dir.is_dir():
-        remark("note:", f"{settings.ml.models_dir} does not exist yet; the pages wait for the first model")
+    try:
+        open_registry(settings.ml.models_dir).store.check()
+    except RegistryMissingError as error:
+        remark("note:", f"{error}; the pages wait for the first model")
     scheme = "http" if settings.security.tls_cert is None else "https"
     shown = f"[{settings.lab.host}]" if ":" in settings.lab.host else settings.lab.host
 

@@ -32,11 +32,19 @@ ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it is kept in 
 
 def existing_registry(settings: Settings, registry: Path | None) -> Path:
     """The registry folder, for a command that has nothing to do where there is none."""
+    from signalserve.registry import open_registry
+    from signalserve.registry.errors import RegistryMissingError
+
     base = registry if registry is not None else settings.ml.models_dir
     refuse_file(base, "the registry is a folder")
     if not base.is_dir():
         say_error(f"{base} does not exist; --registry names the registry's folder")
         raise typer.Exit(USAGE)
+    try:
+        open_registry(base).store.check()
+    except RegistryMissingError as error:
+        say_error(f"{error}; --registry names the registry's folder")
+        raise typer.Exit(USAGE) from None
     return base
 
 

@@ -20,8 +20,8 @@ from rich.table import Table
 console = Console(highlight=False)
 notes = Console(stderr=True, highlight=False)
 
-# ids must stay whole to be copied, so a table that is too wide runs over instead of being cut
-_WIDEST = 400
+# ids must stay whole to be copied, so a table that is too wide runs over instead of being cut; no cell is wider
+_WIDEST = 1_000_000
 
 
 def print_json(value: Any) -> None:

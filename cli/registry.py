@@ -22,7 +22,16 @@ from signalserve.cli.options import (
 from signalserve.cli.output import console, print_json, print_table, remark
 from signalserve.config.fields import Duration
 from signalserve.config.settings import load_settings
-from signalserve.registry import CleanPlan, Registry, Selection, open_registry
+from signalserve.registry import (
+    CleanPlan,
+    Description,
+    ModelRegistryEntry,
+    Registry,
+    Selection,
+    Status,
+    init_registry,
+    open_registry,
+)
 from signalserve.registry import verify_log as check_log
 from signalserve.registry.errors import RegistryError
 
@@ -50,49 +59,76 @@ def _open(config: Path | None, registry: Path | None) -> Registry:
 
 
 def init(config: ConfigOption = None, registry: RegistryOption = None) -> None:
-    """Make an empty registry folder, for a server that is to start before the first model is trained."""
+    """Make an empty registry, for a server that is to start before the first model is trained.
+
+    Never do so where a disk is away: mount it, and its registry is there.
+    """
     folder = registry if registry is not None else load_settings(config).ml.models_dir
     refuse_file(folder, "the registry is a folder")
-    if folder.is_dir():
-        console.print(f"{folder} is there already; nothing changed", soft_wrap=True, markup=False)
+    found = sorted(item.name for item in folder.iterdir()) if folder.is_dir() else []
+    if not init_registry(folder):
+        console.print(f"{folder} holds a registry already; nothing changed", soft_wrap=True, markup=False)
         return
-    folder.mkdir(parents=True)
     console.print(f"an empty registry in {folder.resolve()}", soft_wrap=True, markup=False)
+    if found:
+        shown = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
+        remark("note:", f"the folder holds other things, which are no entries of it: {shown}")
 
 
 def validate(
     config: ConfigOption = None, registry: RegistryOption = None, json_output: JsonOption = False
 ) -> None:
-    """Check every entry's artefacts against the digests in the log. Changes nothing."""
+    """Check every entry's artefacts against the digests in the log. Changes nothing.
+
+    A table with a verdict on each, then all that is to say of them, a line each.
+    """
     opened = _open(config, registry)
     view = opened.view()
-    rows = []
     entries = list(view.state.entries.values())
-    for entry, found in zip(entries, opened.descriptions(view, entries, thorough=True), strict=True):
-        rows.append((entry.model_id, entry.status, bool(found), list(found.problems), list(found.warnings)))
+    described = list(zip(entries, opened.descriptions(view, entries, thorough=True), strict=True))
     unreadable = [str(row) for row in view.unreadable]
     if json_output:
         print_json(
             {
                 "entries": [
-                    dict(zip(("model_id", "status", "valid", "problems", "warnings"), row, strict=True))
-                    for row in rows
+                    {
+                        "model_id": entry.model_id,
+                        "status": entry.status,
+                        "valid": bool(found),
+                        "not_servable": found.not_servable,
+                        "problems": found.problems,
+                        "warnings": found.warnings,
+                    }
+                    for entry, found in described
                 ],
                 "unreadable_rows": unreadable,
             }
         )
     else:
         print_table(
-            ("model_id", "status", "valid", "remarks"),
-            [
-                (model_id, status, valid, "; ".join(problems + warnings))
-                for model_id, status, valid, problems, warnings in rows
-            ],
+            ("model_id", "status", "verdict"),
+            [(entry.model_id, entry.status, _verdict(entry, found)) for entry, found in described],
         )
+        for entry, found in described:
+            for text in (*found.problems, *found.warnings):
+                # a text is of any length, so it stands in no column of the table
+                about = "" if entry.model_id in text else f"{entry.model_id}: "
+                console.print(f"{about}{text}", soft_wrap=True, markup=False)
         for text in unreadable:
             remark(f"registry_index.csv, {text}", "(kept, skipped)")
-    if unreadable or not all(row[2] for row in rows):
+    if unreadable or not all(found for _, found in described):
         raise typer.Exit(FAILED)
+
+
+def _verdict(entry: ModelRegistryEntry, found: Description) -> str:
+    """What an entry's files are good for, in a word or two."""
+    if not found:
+        return "not valid"
+    if entry.status == Status.FAILED:
+        return "failed run"
+    if found.not_servable:
+        return "files whole, can't be served"
+    return "valid" if found.digest else "files whole, served once adopted"
 
 
 def clean(

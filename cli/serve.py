@@ -47,6 +47,7 @@ def serve(
     # the server takes a second to import, which --help need not wait for
     from signalserve.config.logs import configure_logs
     from signalserve.config.settings import load_settings, overridden
+    from signalserve.registry import open_registry
     from signalserve.server.bootstrap import run_server
     from signalserve.server.ports import PortTakenError
 
@@ -64,12 +65,7 @@ def serve(
     )
     configure_logs(settings.logging)
     refuse_file(settings.ml.models_dir, "the registry is a folder")
-    if not settings.ml.models_dir.is_dir():
-        say_error(
-            f"there is no registry at {settings.ml.models_dir}: a typing error, or a disk that is away? Training makes "
-            "one, and so does `signalserve registry init`"
-        )
-        raise typer.Exit(FAILED)
+    open_registry(settings.ml.models_dir).store.check()  # a typing error, or a disk that is away
 
     def ready(bound: int) -> None:
         print(f"ready on {settings.server.host}:{bound}", flush=True)

@@ -18,10 +18,15 @@ def sha256_hex(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def file_sha256(path: Path) -> str:
-    """Lower-case hex sha256 of a file, read in parts."""
+def file_sha256(path: Path, *, largest: int | None = None) -> str:
+    """Lower-case hex sha256 of a file, read in parts.
+
+    Raises:
+        OSError: as for `read_regular`.
+    """
     digest = hashlib.sha256()
     with open_regular(path) as stream:
+        _size_of(stream, path, largest)
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
@@ -44,13 +49,43 @@ def read_regular(path: Path, *, largest: int | None = None) -> bytes:
     """A file's content, as `open_regular` opens it.
 
     Raises:
-        OSError: it can't be read, is no file, or has more than `largest` bytes.
+        OSError: it can't be read, is no file, or has more than `largest` bytes; of such a one nothing is read.
     """
     with open_regular(path) as stream:
-        content = stream.read(-1 if largest is None else largest + 1)
-    if largest is not None and len(content) > largest:
-        raise OSError(errno.EFBIG, f"it is larger than {largest:,} bytes", str(path))
+        size = _size_of(stream, path, largest)
+        if largest is None:
+            return stream.read()
+        content = stream.read(size + 1)  # memory is taken for so many, which may be far fewer than the most
+        if len(content) > size:  # it grows
+            content += stream.read(largest + 1 - len(content))
+    if len(content) > largest:
+        raise _too_large(path, len(content), largest)
     return content
+
+
+def _size_of(stream: BinaryIO, path: Path, largest: int | None) -> int:
+    size = os.fstat(stream.fileno()).st_size
+    if largest is not None and size > largest:
+        raise _too_large(path, size, largest)
+    return size
+
+
+def _too_large(path: Path, size: int, largest: int) -> OSError:
+    return OSError(errno.EFBIG, f"it has {size:,} bytes, over the limit of {largest:,}", str(path))
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder; false also for a name that is too long to be one, as a row of an index may say.
+
+    Raises:
+        OSError: it can't be told, as the disk fails.
+    """
+    try:
+        return path.is_dir()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return False
 
 
 def sync_folder(folder: Path) -> None:

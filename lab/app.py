@@ -106,7 +106,10 @@ def create_app(
 def lab_of(settings: Settings) -> Lab:
     """The read models of the configured registry; nothing is read or made yet. Close its `server`."""
     registry = open_registry(
-        settings.ml.models_dir.resolve(), gate=PromoteGate.of(settings), pins=settings.ml.pinned_ids()
+        settings.ml.models_dir.resolve(),
+        gate=PromoteGate.of(settings),
+        pins=settings.ml.pinned_ids(),
+        unmade_is_empty=True,  # the pages wait for the first model
     )
     return Lab.of(
         registry,

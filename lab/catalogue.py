@@ -229,11 +229,9 @@ class Catalogue:
         view = self._registry.view() if view is None else view
         base = self._registry.artefacts.base_dir
         count = len(view.state.entries)
-        if not base.is_dir():
-            state, text = (
-                MISSING,
-                f"{base} does not exist yet: `signalserve train` makes it with its first model",
-            )
+        if not self._registry.store.exists():
+            what = "holds no registry: is its disk mounted?" if base.is_dir() else "does not exist yet:"
+            state, text = MISSING, f"{base} {what} `signalserve train` makes one with its first model"
         elif not count:
             state, text = EMPTY, f"{base} holds no model yet: `signalserve train` trains and registers one"
         else:

@@ -6,12 +6,14 @@ Half of them stand on split thresholds or one ulp beside, where a float32 compar
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from signalserve.predictors.contents import LARGEST_GOLDEN
 from signalserve.predictors.errors import (
     BrokenScoresError,
     GoldenMismatchError,
@@ -42,9 +44,15 @@ class GoldenRows:
         """Read `golden.npz`; no object is built but arrays of float64.
 
         Raises:
-            IntegrityError: it is none.
+            IntegrityError: it is none, or unpacks to too much.
         """
         try:
+            with zipfile.ZipFile(io.BytesIO(content)) as packed:
+                size = sum(
+                    item.file_size for item in packed.infolist()
+                )  # which no more than so many are read of
+            if size > LARGEST_GOLDEN:
+                raise ValueError(f"it unpacks to {size:,} bytes, over the limit of {LARGEST_GOLDEN:,}")
             with np.load(io.BytesIO(content), allow_pickle=False) as stored:
                 golden = cls(stored["rows"], stored["scores"])
         except Exception as error:

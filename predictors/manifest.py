@@ -245,8 +245,11 @@ def read_verified(contents: Contents, name: str, manifest: Manifest) -> bytes:
     Raises:
         IntegrityError: missing, or not what the manifest says.
     """
+    expected = manifest.files.get(name)
+    if contents.is_large(name) and contents.sha256(name) != expected:
+        raise _changed(contents.folder / name)
     content = contents.read(name)
-    if contents.sha256(name) != manifest.files.get(name):
+    if contents.sha256(name) != expected:
         raise _changed(contents.folder / name)
     return content
 

@@ -10,6 +10,7 @@ from signalserve.registry.entry import ModelRegistryEntry, Status
 from signalserve.registry.functions import (
     get_latest_model,
     get_latest_production_model,
+    init_registry,
     list_models,
     load_model_by_id,
     load_registry,
@@ -48,6 +49,7 @@ __all__ = [
     "Verdict",
     "get_latest_model",
     "get_latest_production_model",
+    "init_registry",
     "list_models",
     "load_model_by_id",
     "load_registry",

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from signalserve.common.files import is_folder
 from signalserve.predictors.contents import MANIFEST_FILE, META_FILE, Contents
 from signalserve.predictors.declared import Declared
 from signalserve.predictors.errors import PredictorError
@@ -84,7 +85,7 @@ class Artefact:
     @property
     def is_sealed(self) -> bool:
         """Whether the folder has a manifest, registered or not."""
-        return (self.folder / MANIFEST_FILE).exists()
+        return is_folder(self.folder) and (self.folder / MANIFEST_FILE).exists()
 
     def has(self, name: str) -> bool:
         """Whether the folder has a file of that name."""
@@ -268,7 +269,7 @@ class Artefact:
         warnings: list[str] = []
         engine = reason = ""
         failed = self.entry.status == Status.FAILED
-        if not self.folder.is_dir() and (thorough or not (failed or self.digest)):
+        if not is_folder(self.folder) and (thorough or not (failed or self.digest)):
             problems.append(f"{self.folder} is missing")
         elif not failed:
             if thorough:
@@ -389,11 +390,11 @@ class Artefacts:
         Where nothing exists, the answer is the first of them.
         """
         home = self.base_dir / entry.model_id
-        if home.is_dir() or not entry.path:
+        if is_folder(home) or not entry.path:
             return home
         stated = Path(entry.path)
         for candidate in (stated, self.base_dir / stated):
             folder = candidate.parent if candidate.name == MODEL_FILE else candidate
-            if folder.is_dir():
+            if is_folder(folder):
                 return folder
         return home

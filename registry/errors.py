@@ -20,7 +20,8 @@ RegistryError
 │   └── StaleExpectationError      compare-and-set lost the race
 └── StorageError                   our side
     ├── RegistryBusyError          another writer holds the lock
-    ├── RegistryMissingError       there is none, or it has gone since
+    ├── RegistryMissingError       there is none
+    │   └── RegistryGoneError      there was one, and it is away
     └── LogCorruptError            the event log is not a whole chain
 
 Every error has a `reason` in UPPER_SNAKE for programs and a text for people that says what to do.
@@ -188,6 +189,10 @@ class RegistryMissingError(StorageError):
     """There is no registry where one should be; nobody but who registers a model or says `registry init` makes one."""
 
     reason = "REGISTRY_MISSING"
+
+
+class RegistryGoneError(RegistryMissingError):
+    """There was one, as this process saw, and it is away: it comes back with its disk, and must not be made anew."""
 
 
 class LogCorruptError(StorageError):

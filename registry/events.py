@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from signalserve.common.files import open_regular, sha256_hex, sync_folder
-from signalserve.registry.errors import LogCorruptError, RegistryMissingError, StorageError
+from signalserve.registry.errors import LogCorruptError, RegistryGoneError, StorageError
 
 LOG_FILE = "registry_events.jsonl"
 GENESIS = "0" * 64
@@ -187,7 +187,7 @@ class EventLog:
 
         Raises:
             LogCorruptError: a whole line is no event, or breaks the chain.
-            RegistryMissingError: the file was there before and has gone.
+            RegistryGoneError: the file was there before and has gone.
             StorageError: the file can't be read.
         """
         try:
@@ -212,10 +212,10 @@ class EventLog:
         """See that a log that was read before is still there: a log only grows.
 
         Raises:
-            RegistryMissingError: its disk has gone, or somebody destroyed it.
+            RegistryGoneError: its disk has gone, or somebody destroyed it.
         """
         if self._offset and not self.path.exists():
-            raise RegistryMissingError(
+            raise RegistryGoneError(
                 f"{self.path} has gone; it had revision {self._last.revision if self._last else 0}. Bring it back "
                 "(is its disk there?), or start again on what is left of the registry"
             )

@@ -11,6 +11,8 @@ The rules:
    late, not edited.
 4. A file that someone is writing in place is left alone until it rests. One without a line is no edit.
 5. A row that can't be read changes nothing: a model that was known before stays as it was.
+6. A folder with a log, be it an empty one, or an index is a registry. One with neither is none, be it a disk's mount
+   point: it is read as an error, and only `make` turns it into one.
 """
 
 from __future__ import annotations
@@ -27,13 +29,18 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from signalserve.common.files import read_regular, sha256_hex, write_atomically
+from signalserve.common.files import read_regular, sha256_hex, sync_folder, write_atomically
 from signalserve.common.log import LibraryLog
 from signalserve.common.moments import utc_now
 from signalserve.registry.entry import ModelRegistryEntry
-from signalserve.registry.errors import RegistryBusyError, RegistryMissingError, StorageError
+from signalserve.registry.errors import (
+    RegistryBusyError,
+    RegistryGoneError,
+    RegistryMissingError,
+    StorageError,
+)
 from signalserve.registry.events import GENESIS, LOG_FILE, Action, Event, EventLog, StatusChange, json_safe
-from signalserve.registry.index import INDEX_FILE, Index, parse_index
+from signalserve.registry.index import INDEX_FILE, LARGEST_INDEX, Index, parse_index
 from signalserve.registry.state import Edits, RegistryState, difference
 from signalserve.registry.store import Draft, Origin, View, default_actor
 
@@ -56,11 +63,7 @@ class FolderStore:
         self.log_path = self.base_dir / LOG_FILE
         self._mutex = threading.RLock()
         self._was_there = False
-        self._held_models = False
         self._waiting: dict[object, float] = {}
-        self._forget()
-
-    def _forget(self) -> None:
         self._events = EventLog(self.log_path)
         self._state = RegistryState()
         self._past: deque[tuple[str, dict[str, ModelRegistryEntry], tuple[str, ...]]] = deque(
@@ -73,21 +76,62 @@ class FolderStore:
         return str(self.base_dir)
 
     def check(self) -> None:
-        """See that there is a registry, be it an empty folder where none was known to hold anything.
+        """See that there is a registry, be it an empty one.
 
         Raises:
-            RegistryMissingError: there is none, or it has gone: what is there is its mount point.
+            RegistryGoneError: it was there before: what is left is at most its mount point.
+            RegistryMissingError: there is none.
+            StorageError: the folder can't be looked into.
         """
-        if not self.base_dir.is_dir():
+        if self.exists():
+            return
+        # this may be a mount point, where another registry would stand in the way when the disk is back
+        if self.base_dir.is_dir():
             raise RegistryMissingError(
-                f"there is no registry at {self.base_dir}: is its disk there? `signalserve registry init` "
-                "makes a new one"
+                f"{self.base_dir} holds no registry: is its disk mounted? `signalserve registry init` makes one here"
             )
-        self._events.check()
-        if self._held_models and not (self.log_path.exists() or self.index_path.exists()):
-            raise RegistryMissingError(
-                f"{self.index_path} has gone, and there is no event log: is the registry's disk there?"
+        raise RegistryMissingError(
+            f"there is no registry at {self.base_dir}: is its disk there? `signalserve registry init` makes a new one"
+        )
+
+    def exists(self) -> bool:
+        """Whether there is a registry, be it an empty one.
+
+        Raises:
+            RegistryGoneError: it was there before.
+            StorageError: the folder can't be looked into.
+        """
+        if _is_there(self.log_path) or _is_there(self.index_path):
+            self._events.check()
+            self._was_there = True
+        elif self._was_there:
+            raise RegistryGoneError(
+                f"the registry has gone from {self.base_dir}: is its disk there? Nothing is lost while it is away; "
+                "bring it back (do not make another)"
             )
+        return self._was_there
+
+    def make(self) -> bool:
+        """Make an empty registry where there is none, and say whether that was needed.
+
+        Its mark is an empty event log, by which it differs from a disk's mount point.
+
+        Raises:
+            RegistryGoneError: it was there before, and shall come back.
+            StorageError: it can't be made.
+        """
+        if self.exists():
+            return False
+        try:
+            self.base_dir.mkdir(parents=True, exist_ok=True)
+            with self.log_path.open(
+                "ab"
+            ):  # one that another process makes and writes to meanwhile stays as it is
+                pass
+            sync_folder(self.base_dir)
+        except OSError as error:
+            raise StorageError(f"{self.base_dir}: {error.strerror or error}") from error
+        return self.exists()
 
     def signature(self) -> Hashable:
         """Inode, size and time of the log and the index."""
@@ -97,12 +141,12 @@ class FolderStore:
         """The log's events after a revision; reads the log anew, beside whoever writes.
 
         Raises:
-            RegistryMissingError: it was there before and has gone.
+            RegistryMissingError: there is none, or it has gone.
             StorageError: it can't be read, or is no whole chain.
         """
         _, events = EventLog(self.log_path).read_new()
         if not events:
-            self.view()  # which knows what was there before
+            self.view()  # which knows what is a registry
         return events[since:] if since else events
 
     def view(self, *, wait: bool = False) -> View:
@@ -111,21 +155,18 @@ class FolderStore:
         With `wait`, an index that someone is writing in place is waited for, up to some seconds.
 
         Raises:
-            RegistryMissingError: it was there before and has gone.
+            RegistryMissingError: there is none, or it has gone.
             StorageError: the log or the index can't be read, or the log is no whole chain.
         """
         with self._mutex:
-            if self._was_there:
-                self.check()
-            self._was_there = self._was_there or self.base_dir.is_dir()
+            self.check()
             while True:
                 self._catch_up()
                 content = self._read_index(wait=wait)
                 if self._catch_up() == 0:  # no writer in between: index and log belong together
                     view = self._merged(content)[0]
-                    if self._held_models and content is None and not view.state.revision:
-                        self.check()
-                    self._held_models = bool(view.state.entries)
+                    if content is None and not view.state.revision:
+                        self.check()  # the index may have gone just now
                     return view
 
     def awaited(self) -> float:
@@ -138,7 +179,7 @@ class FolderStore:
         """Hold the lock; the registry is repaired and hand edits are recorded before the block begins.
 
         Raises:
-            RegistryMissingError: there is no registry.
+            RegistryMissingError: there is no registry, or it has gone.
             RegistryBusyError: another writer holds the lock for too long.
             StorageError: as for `view`, or nothing can be written.
         """
@@ -192,7 +233,7 @@ class FolderStore:
         while True:
             try:
                 before = self.index_path.stat()
-                content = read_regular(self.index_path)
+                content = read_regular(self.index_path, largest=LARGEST_INDEX)
             except FileNotFoundError:
                 return None
             except OSError as error:
@@ -316,6 +357,16 @@ def open_store(base_dir: Path | str) -> FolderStore:
         if store is None:
             store = _stores[resolved] = FolderStore(resolved)
         return store
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:  # a disk that fails is no absent file
+        raise StorageError(f"{path}: {error.strerror or error}") from error
+    return True
 
 
 def _stat(path: Path) -> tuple[int, int, int]:

@@ -1,6 +1,8 @@
 """The functions that research code calls, by the names that it knows: a thin face over `Registry`.
 
 Each works on a folder. None reads a configuration: what a promote must show is said by the `gate` that is handed in.
+Research code asks what there is before it registers its first model: listing and finding answer with nothing, and a
+warning, where there never was a registry.
 """
 
 from __future__ import annotations
@@ -15,12 +17,25 @@ from signalserve.common.log import LibraryLog
 from signalserve.registry.artefact import Artefacts, LoadedModel
 from signalserve.registry.description import Description
 from signalserve.registry.entry import ModelRegistryEntry
-from signalserve.registry.folder_store import DEFAULT_BASE_DIR
+from signalserve.registry.folder_store import DEFAULT_BASE_DIR, open_store
 from signalserve.registry.gate import Gate
 from signalserve.registry.metadata import ModelMetadata
-from signalserve.registry.registry import open_registry
+from signalserve.registry.registry import Registry, open_registry
 
 _log = LibraryLog("registry")
+
+
+def init_registry(base_dir: Path | str = DEFAULT_BASE_DIR) -> bool:
+    """Make an empty registry in a folder, for a server that is to start before the first model.
+
+    True where that was needed. Its mark is an empty `registry_events.jsonl`, by which it differs from the mount point
+    of a disk that is away.
+
+    Raises:
+        RegistryGoneError: this process saw one there, and it shall come back.
+        StorageError: it can't be made.
+    """
+    return open_store(base_dir).make()
 
 
 def register_model(
@@ -66,7 +81,7 @@ def load_registry(base_dir: Path | str = DEFAULT_BASE_DIR) -> list[ModelRegistry
     Raises:
         StorageError: the registry can't be read; likewise from every function below.
     """
-    view = open_registry(base_dir).view()
+    view = _read(base_dir).view()
     for row in view.unreadable:
         _log.warning("registry.row_skipped", line=row.line, why=row.why)
     return list(view.state.entries.values())
@@ -81,7 +96,7 @@ def list_models(
 ) -> list[ModelRegistryEntry]:
     """The entries that pass every filter, newest first; `model_type` compares without case."""
     statuses = () if status is None else (status,)
-    return open_registry(base_dir).models(symbol, timeframe, model_type, statuses)
+    return _read(base_dir).models(symbol, timeframe, model_type, statuses)
 
 
 def get_latest_model(
@@ -91,14 +106,14 @@ def get_latest_model(
 
     Broken ones are passed over with a warning; no file is changed.
     """
-    return open_registry(base_dir).latest(symbol, timeframe, model_type)
+    return _read(base_dir).latest(symbol, timeframe, model_type)
 
 
 def get_latest_production_model(
     base_dir: Path | str, symbol: str, timeframe: str, model_type: str | None = None
 ) -> ModelRegistryEntry | None:
     """The production model of a key, if its artefacts are valid; a row that was set by hand counts."""
-    return open_registry(base_dir).latest_production(symbol, timeframe, model_type)
+    return _read(base_dir).latest_production(symbol, timeframe, model_type)
 
 
 def load_model_by_id(base_dir: Path | str, model_id: str) -> LoadedModel:
@@ -119,7 +134,7 @@ def validate_registry_entry(
     """
     artefacts = Artefacts(base_dir)
     if digest is None:
-        return artefacts.seen(open_registry(base_dir).state, entry).describe(thorough=True)
+        return artefacts.seen(_read(base_dir).state, entry).describe(thorough=True)
     return artefacts.of(entry, digest).describe(thorough=True)
 
 
@@ -151,3 +166,10 @@ def promote_model(
         actor=actor,
         via=via,
     )
+
+
+def _read(base_dir: Path | str) -> Registry:
+    registry = open_registry(base_dir, unmade_is_empty=True)
+    if not registry.store.exists():
+        _log.warning("registry.none_there", path=str(base_dir))
+    return registry

@@ -19,6 +19,8 @@ from signalserve.common.key import name_problem
 from signalserve.registry.entry import COLUMNS, ModelRegistryEntry, Status, csv_line
 
 INDEX_FILE = "registry_index.csv"
+# some 300,000 rows
+LARGEST_INDEX = 64 * 1024 * 1024
 _NO_STATUS = COLUMNS[:-1]
 # a record with line breaks in it is looked for over so many lines before its first line counts as broken
 _LONGEST_RECORD = 64

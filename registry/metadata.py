@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from signalserve.common.files import read_regular, write_atomically
-from signalserve.predictors.contents import META_FILE
+from signalserve.predictors.contents import LARGEST_META, META_FILE
 from signalserve.registry.errors import ArtefactError
 
 __all__ = ["META_FILE", "ModelMetadata"]
@@ -98,10 +98,10 @@ class ModelMetadata:
         """Read a `meta.json`.
 
         Raises:
-            ArtefactError: it is missing, is no JSON object, or lacks a required key.
+            ArtefactError: it is missing, too large, is no JSON object, or lacks a required key.
         """
         try:
-            content = read_regular(path)
+            content = read_regular(path, largest=LARGEST_META)
         except OSError as error:
             raise ArtefactError(f"{path}: {error.strerror or error}") from error
         return cls.parse(content, path)

@@ -44,7 +44,7 @@ class Registration(Retention):
         actor: str = "",
         via: str = "python",
     ) -> ModelRegistryEntry:
-        """Make the run directory of `meta.model_id` an entry of the registry.
+        """Make the run directory of `meta.model_id` an entry of the registry; the first one makes the registry.
 
         A model that is served natively is also tried in a fresh process, at most a minute long. One that will not be
         served (it gives no one score a row, or its class is nowhere but in this process) is registered all the same: a
@@ -80,7 +80,8 @@ class Registration(Retention):
         if keep is not None and keep < 1:
             raise InvalidArgumentError("max_models_per_symbol_tf must be at least 1", reason="INVALID_LIMIT")
         request = [meta.symbol, meta.timeframe]
-        earlier = _registered(self.state, request_id, request)
+        # a registry that has gone is no place to begin another one
+        earlier = _registered(self.state, request_id, request) if self.store.exists() else None
         if earlier is not None:
             return earlier
         good = status == Status.SUCCESS
@@ -101,6 +102,7 @@ class Registration(Retention):
                 _log.warning("registry.not_servable", model_id=meta.model_id, why=why)
         else:
             digest, detail = "", {"error": error or str(meta.extra.get("error", ""))}
+        self.store.make()
         with self.store.transaction(Origin(actor, via, request_id=request_id)) as transaction:
             earlier = _registered(transaction.state, request_id, request)
             if earlier is not None:

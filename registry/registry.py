@@ -11,6 +11,8 @@ from signalserve.registry.gate import Gate, NoGate
 from signalserve.registry.moves import Moves
 from signalserve.registry.queries import Queries
 from signalserve.registry.registration import Registration
+from signalserve.registry.store import Store
+from signalserve.registry.unmade import EmptyUntilMade
 
 
 class Registry(Queries, Moves, Registration):
@@ -26,13 +28,18 @@ class Registry(Queries, Moves, Registration):
     """
 
 
-def open_registry(base_dir: Path | str, *, gate: Gate | None = None, pins: Iterable[str] = ()) -> Registry:
+def open_registry(
+    base_dir: Path | str, *, gate: Gate | None = None, pins: Iterable[str] = (), unmade_is_empty: bool = False
+) -> Registry:
     """The registry that a folder holds; nothing is read or made yet.
 
     Args:
         base_dir: the folder.
         gate: decides on candidates and promotes; None lets nothing pass but by force.
         pins: model_ids that retention and clean never remove.
+        unmade_is_empty: read a folder that never held a registry as an empty one, and not as an error.
     """
-    store = open_store(base_dir)
+    store: Store = open_store(base_dir)
+    if unmade_is_empty:
+        store = EmptyUntilMade(store)
     return Registry(store, Artefacts(base_dir), NoGate() if gate is None else gate, pins)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from signalserve.common.files import is_folder
 from signalserve.common.key import Key
 from signalserve.common.moments import utc_now
 from signalserve.predictors.manifest import MODEL_FILE
@@ -197,7 +198,7 @@ class Retention(Parts):
     def _missing(self, entry: ModelRegistryEntry) -> str | None:
         """Why an entry's artefacts count as missing. A file that is there but wrong is for people to look at."""
         artefact = self.artefacts.of(entry, "")
-        if not artefact.folder.is_dir():
+        if not is_folder(artefact.folder):
             return f"{artefact.folder} is missing"
         if entry.status != Status.FAILED and not artefact.has(MODEL_FILE):
             return f"{artefact.folder / MODEL_FILE} is missing"

@@ -6,7 +6,8 @@ The folder (`registry.folder_store`) is the first form. Another one keeps these 
 2. `view` changes nothing, and waits for no writer's turn, at most for one commit of it; what it gives stays as it is.
 3. One transaction at a time: the state of a `Transaction` is the one that its commit builds on.
 4. `signature` differs whenever there may be something new to see, and costs next to nothing.
-5. What has gone is an error for readers and writers, and no empty registry; nobody makes it anew in its place.
+5. Where there is none, or it has gone, is an error for readers and writers, and no empty registry; `make` alone makes
+   one, and never in the place of one that has gone.
 """
 
 from __future__ import annotations
@@ -84,13 +85,29 @@ class Store(Protocol):
         """See that there is a registry, be it an empty one.
 
         Raises:
-            RegistryMissingError: there is none.
+            RegistryMissingError: there is none, or it has gone.
+        """
+
+    def exists(self) -> bool:
+        """Whether there is a registry, be it an empty one.
+
+        Raises:
+            RegistryGoneError: it was there before.
+        """
+
+    def make(self) -> bool:
+        """Make an empty registry where there is none, and say whether that was needed.
+
+        Raises:
+            RegistryGoneError: it was there before, and shall come back.
+            StorageError: it can't be made.
         """
 
     def view(self, *, wait: bool = False) -> View:
         """The present state. With `wait`, an edit that someone is in the midst of is waited for, some seconds.
 
         Raises:
+            RegistryMissingError: there is none, or it has gone.
             StorageError: it can't be read.
         """
 
@@ -98,6 +115,7 @@ class Store(Protocol):
         """The events of the revisions after `since`, oldest first.
 
         Raises:
+            RegistryMissingError: there is none, or it has gone.
             StorageError: they can't be read.
         """
 
@@ -111,6 +129,7 @@ class Store(Protocol):
         """Be the one writer for the length of the block.
 
         Raises:
+            RegistryMissingError: there is none, or it has gone.
             RegistryBusyError: another writer has its turn for too long.
             StorageError: nothing can be written.
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from signalserve.common.files import read_regular, sha256_hex
+from signalserve.common.files import file_sha256, read_regular, sha256_hex
 from signalserve.registry.errors import StorageError
 from signalserve.registry.events import LOG_FILE, EventLog
 from signalserve.registry.index import INDEX_FILE
@@ -54,7 +54,8 @@ def verify_log(base_dir: Path | str) -> LogReport:
             f"revision {events[-1].revision}: the index that it names is not what the events give"
         )
     if not events:
-        pass
+        if index_path.exists():
+            notes.append("the log is empty beside an index; the next change imports the index")
     elif not index_path.exists():
         notes.append("the index is missing; the next writer projects it again from the log")
     elif (found := _index_sha256(index_path, problems)) in (hashes[-1], ""):
@@ -71,7 +72,7 @@ def verify_log(base_dir: Path | str) -> LogReport:
 def _index_sha256(path: Path, problems: list[str]) -> str:
     """The index's digest; empty, with a problem, where it can't be read."""
     try:
-        return sha256_hex(read_regular(path))
+        return file_sha256(path)
     except OSError as error:
         problems.append(f"{path}: {error.strerror or error}")
         return ""

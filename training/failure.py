@@ -27,11 +27,11 @@ def register_failure(
     symbol that can be no folder's name, a registry that can't be written).
     """
     base = registry.artefacts.base_dir
-    earlier = registry.state.requests.get(request_id) if base.is_dir() else None
-    if earlier is not None and earlier.changes:
-        return earlier.changes[0].model_id
     try:
         registry.store.check()  # a job that fails because the registry has gone makes no new one
+        earlier = registry.state.requests.get(request_id)
+        if earlier is not None and earlier.changes:
+            return earlier.changes[0].model_id
         with new_run(base, symbol, timeframe, model_type) as run:
             meta = ModelMetadata(
                 model_id=run.model_id,

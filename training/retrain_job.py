@@ -309,7 +309,7 @@ def sweep(settings: Settings, registry: Registry) -> list[str]:
             started = str(lost["started"])
         except (OSError, KeyError, TypeError, ValueError):
             continue
-        known = registry.state.used_ids if base.is_dir() else set()
+        known = registry.state.used_ids if registry.store.exists() else set()
         for folder in sorted(base.iterdir()) if base.is_dir() else ():
             model_id = folder.name.removeprefix(BUILDING_PREFIX)
             match = name.fullmatch(model_id)

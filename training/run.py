@@ -199,7 +199,7 @@ def _register(
 
 def _answered(registry: Registry, request: TrainRequest) -> TrainResult | None:
     """The model that the request's id has registered already; None where there is none."""
-    if not request.request_id or not request.base_dir.is_dir():
+    if not registry.store.exists() or not request.request_id:
         return None
     event = registry.state.requests.get(request.request_id)
     if event is None:

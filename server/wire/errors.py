@@ -18,6 +18,7 @@ from signalserve.registry.errors import (
     NotFoundError,
     RegistryBusyError,
     RegistryError,
+    RegistryGoneError,
     RegistryMissingError,
     StaleExpectationError,
     StorageError,
@@ -57,6 +58,7 @@ _CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (StaleExpectationError, Code.ABORTED),
     (CallerError, Code.FAILED_PRECONDITION),
     (RegistryBusyError, Code.UNAVAILABLE),
+    (RegistryGoneError, Code.UNAVAILABLE),
     (StorageError, Code.FAILED_PRECONDITION),
 )
 _BY_NUMBER: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}

@@ -75,8 +75,8 @@ class PredictionServiceServicer:
         SCHEMA_REQUIRED, SCHEMA_AMBIGUOUS); NOT_FOUND (UNKNOWN_KEY, UNKNOWN_MODEL);
         FAILED_PRECONDITION (NO_PRODUCTION_MODEL, MODEL_NOT_SERVABLE, SCHEMA_MISMATCH, FEATURE_SET_MISMATCH, KEY_MISMATCH);
         RESOURCE_EXHAUSTED (TOO_MANY_IN_FLIGHT, with RetryInfo; a message over the limit);
-        DEADLINE_EXCEEDED (no work was done); UNAVAILABLE (DRAINING, BEHIND); INTERNAL (INTERNAL_ERROR;
-        NON_FINITE_SCORE: the model's fault).
+        DEADLINE_EXCEEDED (no work was done); UNAVAILABLE (DRAINING, STARTING, BEHIND; REGISTRY_MISSING: a named model that
+        is not loaded, while the registry is away); INTERNAL (INTERNAL_ERROR; NON_FINITE_SCORE: the model's fault).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

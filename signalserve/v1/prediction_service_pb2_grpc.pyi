@@ -42,8 +42,8 @@ class PredictionServiceStub:
     SCHEMA_REQUIRED, SCHEMA_AMBIGUOUS); NOT_FOUND (UNKNOWN_KEY, UNKNOWN_MODEL);
     FAILED_PRECONDITION (NO_PRODUCTION_MODEL, MODEL_NOT_SERVABLE, SCHEMA_MISMATCH, FEATURE_SET_MISMATCH, KEY_MISMATCH);
     RESOURCE_EXHAUSTED (TOO_MANY_IN_FLIGHT, with RetryInfo; a message over the limit);
-    DEADLINE_EXCEEDED (no work was done); UNAVAILABLE (DRAINING, BEHIND); INTERNAL (INTERNAL_ERROR;
-    NON_FINITE_SCORE: the model's fault).
+    DEADLINE_EXCEEDED (no work was done); UNAVAILABLE (DRAINING, STARTING, BEHIND; REGISTRY_MISSING: a named model that
+    is not loaded, while the registry is away); INTERNAL (INTERNAL_ERROR; NON_FINITE_SCORE: the model's fault).
     """
     PredictBatch: _grpc.UnaryUnaryMultiCallable[_prediction_pb2.PredictBatchRequest, _prediction_pb2.PredictBatchResponse]
     """PredictBatch scores many keys in one message; each item succeeds or fails on its own
@@ -84,8 +84,8 @@ class PredictionServiceAsyncStub(PredictionServiceStub):
     SCHEMA_REQUIRED, SCHEMA_AMBIGUOUS); NOT_FOUND (UNKNOWN_KEY, UNKNOWN_MODEL);
     FAILED_PRECONDITION (NO_PRODUCTION_MODEL, MODEL_NOT_SERVABLE, SCHEMA_MISMATCH, FEATURE_SET_MISMATCH, KEY_MISMATCH);
     RESOURCE_EXHAUSTED (TOO_MANY_IN_FLIGHT, with RetryInfo; a message over the limit);
-    DEADLINE_EXCEEDED (no work was done); UNAVAILABLE (DRAINING, BEHIND); INTERNAL (INTERNAL_ERROR;
-    NON_FINITE_SCORE: the model's fault).
+    DEADLINE_EXCEEDED (no work was done); UNAVAILABLE (DRAINING, STARTING, BEHIND; REGISTRY_MISSING: a named model that
+    is not loaded, while the registry is away); INTERNAL (INTERNAL_ERROR; NON_FINITE_SCORE: the model's fault).
     """
     PredictBatch: _aio.UnaryUnaryMultiCallable[_prediction_pb2.PredictBatchRequest, _prediction_pb2.PredictBatchResponse]  # type: ignore[assignment]
     """PredictBatch scores many keys in one message; each item succeeds or fails on its own
@@ -129,8 +129,8 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
         SCHEMA_REQUIRED, SCHEMA_AMBIGUOUS); NOT_FOUND (UNKNOWN_KEY, UNKNOWN_MODEL);
         FAILED_PRECONDITION (NO_PRODUCTION_MODEL, MODEL_NOT_SERVABLE, SCHEMA_MISMATCH, FEATURE_SET_MISMATCH, KEY_MISMATCH);
         RESOURCE_EXHAUSTED (TOO_MANY_IN_FLIGHT, with RetryInfo; a message over the limit);
-        DEADLINE_EXCEEDED (no work was done); UNAVAILABLE (DRAINING, BEHIND); INTERNAL (INTERNAL_ERROR;
-        NON_FINITE_SCORE: the model's fault).
+        DEADLINE_EXCEEDED (no work was done); UNAVAILABLE (DRAINING, STARTING, BEHIND; REGISTRY_MISSING: a named model that
+        is not loaded, while the registry is away); INTERNAL (INTERNAL_ERROR; NON_FINITE_SCORE: the model's fault).
         """
 
     @_abc_1.abstractmethod

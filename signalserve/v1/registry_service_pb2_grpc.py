@@ -27,6 +27,10 @@ if _version_not_supported:
 
 class RegistryServiceStub:
     """RegistryService reads the registry and moves models through their lifecycle.
+
+    Errors of every call: UNAVAILABLE (REGISTRY_MISSING: it has gone, as a disk that was unmounted, and comes back);
+    FAILED_PRECONDITION (REGISTRY_MISSING: there was none when the server started; REGISTRY_STORAGE and LOG_CORRUPT: it
+    can't be read).
     """
 
     def __init__(self, channel):
@@ -69,12 +73,16 @@ class RegistryServiceStub:
 
 class RegistryServiceServicer:
     """RegistryService reads the registry and moves models through their lifecycle.
+
+    Errors of every call: UNAVAILABLE (REGISTRY_MISSING: it has gone, as a disk that was unmounted, and comes back);
+    FAILED_PRECONDITION (REGISTRY_MISSING: there was none when the server started; REGISTRY_STORAGE and LOG_CORRUPT: it
+    can't be read).
     """
 
     def ListModels(self, request, context):
         """ListModels pages through the registry, newest first.
 
-        Errors: INVALID_ARGUMENT (INVALID_PAGE).
+        Errors: INVALID_ARGUMENT (INVALID_PAGE); UNAVAILABLE (REGISTRY_MISSING).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -83,7 +91,7 @@ class RegistryServiceServicer:
     def GetModel(self, request, context):
         """GetModel gives all that the registry knows of one model.
 
-        Errors: NOT_FOUND (UNKNOWN_MODEL).
+        Errors: NOT_FOUND (UNKNOWN_MODEL); UNAVAILABLE (REGISTRY_MISSING).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -94,7 +102,8 @@ class RegistryServiceServicer:
 
         Errors: NOT_FOUND (UNKNOWN_MODEL); ABORTED (STALE_EXPECTATION); FAILED_PRECONDITION
         (WRONG_STATUS, QUARANTINED, ARTIFACT_INVALID, NOT_ADOPTED, GATE_REFUSED); INVALID_ARGUMENT
-        (NO_PROMOTIONS, DUPLICATE_KEY, REASON_REQUIRED, REQUEST_ID_REUSED); UNAVAILABLE (REGISTRY_BUSY).
+        (NO_PROMOTIONS, DUPLICATE_KEY, REASON_REQUIRED, REQUEST_ID_REUSED); UNAVAILABLE (REGISTRY_BUSY,
+        REGISTRY_MISSING).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -107,7 +116,7 @@ class RegistryServiceServicer:
         Errors: ABORTED (another model than the expected one is in production);
         FAILED_PRECONDITION (NOTHING_TO_ROLL_BACK_TO); NOT_FOUND (UNKNOWN_KEY);
         INVALID_ARGUMENT (NO_KEYS, DUPLICATE_KEY, EXPECTED_MISMATCH, REASON_REQUIRED, REQUEST_ID_REUSED);
-        UNAVAILABLE (REGISTRY_BUSY).
+        UNAVAILABLE (REGISTRY_BUSY, REGISTRY_MISSING).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -117,7 +126,8 @@ class RegistryServiceServicer:
         """Archive retires models. A production model needs allow_unserved and a reason.
 
         Errors: NOT_FOUND (UNKNOWN_MODEL); FAILED_PRECONDITION (WRONG_STATUS, IN_PRODUCTION);
-        INVALID_ARGUMENT (NO_MODELS, REASON_REQUIRED, REQUEST_ID_REUSED); UNAVAILABLE (REGISTRY_BUSY).
+        INVALID_ARGUMENT (NO_MODELS, REASON_REQUIRED, REQUEST_ID_REUSED); UNAVAILABLE (REGISTRY_BUSY,
+        REGISTRY_MISSING).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -126,7 +136,7 @@ class RegistryServiceServicer:
     def ListEvents(self, request, context):
         """ListEvents pages through the audit log, newest first.
 
-        Errors: INVALID_ARGUMENT (INVALID_PAGE).
+        Errors: INVALID_ARGUMENT (INVALID_PAGE); UNAVAILABLE (REGISTRY_MISSING).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -175,6 +185,10 @@ def add_RegistryServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class RegistryService:
     """RegistryService reads the registry and moves models through their lifecycle.
+
+    Errors of every call: UNAVAILABLE (REGISTRY_MISSING: it has gone, as a disk that was unmounted, and comes back);
+    FAILED_PRECONDITION (REGISTRY_MISSING: there was none when the server started; REGISTRY_STORAGE and LOG_CORRUPT: it
+    can't be read).
     """
 
     @staticmethod

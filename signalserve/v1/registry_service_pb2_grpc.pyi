@@ -27,7 +27,12 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class RegistryServiceStub:
-    """RegistryService reads the registry and moves models through their lifecycle."""
+    """RegistryService reads the registry and moves models through their lifecycle.
+
+    Errors of every call: UNAVAILABLE (REGISTRY_MISSING: it has gone, as a disk that was unmounted, and comes back);
+    FAILED_PRECONDITION (REGISTRY_MISSING: there was none when the server started; REGISTRY_STORAGE and LOG_CORRUPT: it
+    can't be read).
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -36,19 +41,20 @@ class RegistryServiceStub:
     ListModels: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListModelsRequest, _registry_pb2.ListModelsResponse]
     """ListModels pages through the registry, newest first.
 
-    Errors: INVALID_ARGUMENT (INVALID_PAGE).
+    Errors: INVALID_ARGUMENT (INVALID_PAGE); UNAVAILABLE (REGISTRY_MISSING).
     """
     GetModel: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetModelRequest, _registry_pb2.GetModelResponse]
     """GetModel gives all that the registry knows of one model.
 
-    Errors: NOT_FOUND (UNKNOWN_MODEL).
+    Errors: NOT_FOUND (UNKNOWN_MODEL); UNAVAILABLE (REGISTRY_MISSING).
     """
     Promote: _grpc.UnaryUnaryMultiCallable[_registry_pb2.PromoteRequest, _registry_pb2.PromoteResponse]
     """Promote puts models into production, then waits until this server serves them.
 
     Errors: NOT_FOUND (UNKNOWN_MODEL); ABORTED (STALE_EXPECTATION); FAILED_PRECONDITION
     (WRONG_STATUS, QUARANTINED, ARTIFACT_INVALID, NOT_ADOPTED, GATE_REFUSED); INVALID_ARGUMENT
-    (NO_PROMOTIONS, DUPLICATE_KEY, REASON_REQUIRED, REQUEST_ID_REUSED); UNAVAILABLE (REGISTRY_BUSY).
+    (NO_PROMOTIONS, DUPLICATE_KEY, REASON_REQUIRED, REQUEST_ID_REUSED); UNAVAILABLE (REGISTRY_BUSY,
+    REGISTRY_MISSING).
     """
     Rollback: _grpc.UnaryUnaryMultiCallable[_registry_pb2.RollbackRequest, _registry_pb2.RollbackResponse]
     """Rollback takes each key back to the newest earlier production model that verifies and is
@@ -57,41 +63,48 @@ class RegistryServiceStub:
     Errors: ABORTED (another model than the expected one is in production);
     FAILED_PRECONDITION (NOTHING_TO_ROLL_BACK_TO); NOT_FOUND (UNKNOWN_KEY);
     INVALID_ARGUMENT (NO_KEYS, DUPLICATE_KEY, EXPECTED_MISMATCH, REASON_REQUIRED, REQUEST_ID_REUSED);
-    UNAVAILABLE (REGISTRY_BUSY).
+    UNAVAILABLE (REGISTRY_BUSY, REGISTRY_MISSING).
     """
     Archive: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ArchiveRequest, _registry_pb2.ArchiveResponse]
     """Archive retires models. A production model needs allow_unserved and a reason.
 
     Errors: NOT_FOUND (UNKNOWN_MODEL); FAILED_PRECONDITION (WRONG_STATUS, IN_PRODUCTION);
-    INVALID_ARGUMENT (NO_MODELS, REASON_REQUIRED, REQUEST_ID_REUSED); UNAVAILABLE (REGISTRY_BUSY).
+    INVALID_ARGUMENT (NO_MODELS, REASON_REQUIRED, REQUEST_ID_REUSED); UNAVAILABLE (REGISTRY_BUSY,
+    REGISTRY_MISSING).
     """
     ListEvents: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListEventsRequest, _registry_pb2.ListEventsResponse]
     """ListEvents pages through the audit log, newest first.
 
-    Errors: INVALID_ARGUMENT (INVALID_PAGE).
+    Errors: INVALID_ARGUMENT (INVALID_PAGE); UNAVAILABLE (REGISTRY_MISSING).
     """
 
 @_typing.type_check_only
 class RegistryServiceAsyncStub(RegistryServiceStub):
-    """RegistryService reads the registry and moves models through their lifecycle."""
+    """RegistryService reads the registry and moves models through their lifecycle.
+
+    Errors of every call: UNAVAILABLE (REGISTRY_MISSING: it has gone, as a disk that was unmounted, and comes back);
+    FAILED_PRECONDITION (REGISTRY_MISSING: there was none when the server started; REGISTRY_STORAGE and LOG_CORRUPT: it
+    can't be read).
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListModels: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListModelsRequest, _registry_pb2.ListModelsResponse]  # type: ignore[assignment]
     """ListModels pages through the registry, newest first.
 
-    Errors: INVALID_ARGUMENT (INVALID_PAGE).
+    Errors: INVALID_ARGUMENT (INVALID_PAGE); UNAVAILABLE (REGISTRY_MISSING).
     """
     GetModel: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetModelRequest, _registry_pb2.GetModelResponse]  # type: ignore[assignment]
     """GetModel gives all that the registry knows of one model.
 
-    Errors: NOT_FOUND (UNKNOWN_MODEL).
+    Errors: NOT_FOUND (UNKNOWN_MODEL); UNAVAILABLE (REGISTRY_MISSING).
     """
     Promote: _aio.UnaryUnaryMultiCallable[_registry_pb2.PromoteRequest, _registry_pb2.PromoteResponse]  # type: ignore[assignment]
     """Promote puts models into production, then waits until this server serves them.
 
     Errors: NOT_FOUND (UNKNOWN_MODEL); ABORTED (STALE_EXPECTATION); FAILED_PRECONDITION
     (WRONG_STATUS, QUARANTINED, ARTIFACT_INVALID, NOT_ADOPTED, GATE_REFUSED); INVALID_ARGUMENT
-    (NO_PROMOTIONS, DUPLICATE_KEY, REASON_REQUIRED, REQUEST_ID_REUSED); UNAVAILABLE (REGISTRY_BUSY).
+    (NO_PROMOTIONS, DUPLICATE_KEY, REASON_REQUIRED, REQUEST_ID_REUSED); UNAVAILABLE (REGISTRY_BUSY,
+    REGISTRY_MISSING).
     """
     Rollback: _aio.UnaryUnaryMultiCallable[_registry_pb2.RollbackRequest, _registry_pb2.RollbackResponse]  # type: ignore[assignment]
     """Rollback takes each key back to the newest earlier production model that verifies and is
@@ -100,22 +113,28 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     Errors: ABORTED (another model than the expected one is in production);
     FAILED_PRECONDITION (NOTHING_TO_ROLL_BACK_TO); NOT_FOUND (UNKNOWN_KEY);
     INVALID_ARGUMENT (NO_KEYS, DUPLICATE_KEY, EXPECTED_MISMATCH, REASON_REQUIRED, REQUEST_ID_REUSED);
-    UNAVAILABLE (REGISTRY_BUSY).
+    UNAVAILABLE (REGISTRY_BUSY, REGISTRY_MISSING).
     """
     Archive: _aio.UnaryUnaryMultiCallable[_registry_pb2.ArchiveRequest, _registry_pb2.ArchiveResponse]  # type: ignore[assignment]
     """Archive retires models. A production model needs allow_unserved and a reason.
 
     Errors: NOT_FOUND (UNKNOWN_MODEL); FAILED_PRECONDITION (WRONG_STATUS, IN_PRODUCTION);
-    INVALID_ARGUMENT (NO_MODELS, REASON_REQUIRED, REQUEST_ID_REUSED); UNAVAILABLE (REGISTRY_BUSY).
+    INVALID_ARGUMENT (NO_MODELS, REASON_REQUIRED, REQUEST_ID_REUSED); UNAVAILABLE (REGISTRY_BUSY,
+    REGISTRY_MISSING).
     """
     ListEvents: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListEventsRequest, _registry_pb2.ListEventsResponse]  # type: ignore[assignment]
     """ListEvents pages through the audit log, newest first.
 
-    Errors: INVALID_ARGUMENT (INVALID_PAGE).
+    Errors: INVALID_ARGUMENT (INVALID_PAGE); UNAVAILABLE (REGISTRY_MISSING).
     """
 
 class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
-    """RegistryService reads the registry and moves models through their lifecycle."""
+    """RegistryService reads the registry and moves models through their lifecycle.
+
+    Errors of every call: UNAVAILABLE (REGISTRY_MISSING: it has gone, as a disk that was unmounted, and comes back);
+    FAILED_PRECONDITION (REGISTRY_MISSING: there was none when the server started; REGISTRY_STORAGE and LOG_CORRUPT: it
+    can't be read).
+    """
 
     @_abc_1.abstractmethod
     def ListModels(
@@ -125,7 +144,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_registry_pb2.ListModelsResponse, _abc.Awaitable[_registry_pb2.ListModelsResponse]]:
         """ListModels pages through the registry, newest first.
 
-        Errors: INVALID_ARGUMENT (INVALID_PAGE).
+        Errors: INVALID_ARGUMENT (INVALID_PAGE); UNAVAILABLE (REGISTRY_MISSING).
         """
 
     @_abc_1.abstractmethod
@@ -136,7 +155,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_registry_pb2.GetModelResponse, _abc.Awaitable[_registry_pb2.GetModelResponse]]:
         """GetModel gives all that the registry knows of one model.
 
-        Errors: NOT_FOUND (UNKNOWN_MODEL).
+        Errors: NOT_FOUND (UNKNOWN_MODEL); UNAVAILABLE (REGISTRY_MISSING).
         """
 
     @_abc_1.abstractmethod
@@ -149,7 +168,8 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: NOT_FOUND (UNKNOWN_MODEL); ABORTED (STALE_EXPECTATION); FAILED_PRECONDITION
         (WRONG_STATUS, QUARANTINED, ARTIFACT_INVALID, NOT_ADOPTED, GATE_REFUSED); INVALID_ARGUMENT
-        (NO_PROMOTIONS, DUPLICATE_KEY, REASON_REQUIRED, REQUEST_ID_REUSED); UNAVAILABLE (REGISTRY_BUSY).
+        (NO_PROMOTIONS, DUPLICATE_KEY, REASON_REQUIRED, REQUEST_ID_REUSED); UNAVAILABLE (REGISTRY_BUSY,
+        REGISTRY_MISSING).
         """
 
     @_abc_1.abstractmethod
@@ -164,7 +184,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: ABORTED (another model than the expected one is in production);
         FAILED_PRECONDITION (NOTHING_TO_ROLL_BACK_TO); NOT_FOUND (UNKNOWN_KEY);
         INVALID_ARGUMENT (NO_KEYS, DUPLICATE_KEY, EXPECTED_MISMATCH, REASON_REQUIRED, REQUEST_ID_REUSED);
-        UNAVAILABLE (REGISTRY_BUSY).
+        UNAVAILABLE (REGISTRY_BUSY, REGISTRY_MISSING).
         """
 
     @_abc_1.abstractmethod
@@ -176,7 +196,8 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Archive retires models. A production model needs allow_unserved and a reason.
 
         Errors: NOT_FOUND (UNKNOWN_MODEL); FAILED_PRECONDITION (WRONG_STATUS, IN_PRODUCTION);
-        INVALID_ARGUMENT (NO_MODELS, REASON_REQUIRED, REQUEST_ID_REUSED); UNAVAILABLE (REGISTRY_BUSY).
+        INVALID_ARGUMENT (NO_MODELS, REASON_REQUIRED, REQUEST_ID_REUSED); UNAVAILABLE (REGISTRY_BUSY,
+        REGISTRY_MISSING).
         """
 
     @_abc_1.abstractmethod
@@ -187,7 +208,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_registry_pb2.ListEventsResponse, _abc.Awaitable[_registry_pb2.ListEventsResponse]]:
         """ListEvents pages through the audit log, newest first.
 
-        Errors: INVALID_ARGUMENT (INVALID_PAGE).
+        Errors: INVALID_ARGUMENT (INVALID_PAGE); UNAVAILABLE (REGISTRY_MISSING).
         """
 
 def add_RegistryServiceServicer_to_server(servicer: RegistryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -14,7 +14,9 @@ from typing import NoReturn
 from unittest import mock
 
 import httpx
+import joblib
 import pytest
+from sklearn.linear_model import Perceptron
 
 from signalserve.cli import exits
 from signalserve.cli.main import main
@@ -22,7 +24,7 @@ from signalserve.client import SignalClient
 from signalserve.client.channel import caller
 from signalserve.config.settings import load_settings
 from signalserve.features.synthetic import synthetic_bars
-from signalserve.registry import Promotion
+from signalserve.registry import Promotion, register_model
 from tests.registries import registry_at
 from tests.server.conftest import ROOT, server_process
 from tests.small_models import NAMES, register_copy, rows, sealed_template, write_run
@@ -186,6 +188,67 @@ def test_the_registry_commands_work_without_a_server(tmp_path: Path) -> None:
     assert "nothing to clean" in signalserve("registry", "clean", *at)
     assert "ok" in signalserve("registry", "verify-log", *at)
     assert "legacy" in signalserve("registry", "validate", *at)
+
+
+def test_an_initialised_registry_is_told_from_an_empty_folder(tmp_path: Path) -> None:
+    base = tmp_path / "registry"
+    at = ("--registry", str(base))
+    base.mkdir()
+    for command in (("registry", "verify-log"), ("registry", "validate"), ("registry", "clean")):
+        refused = signalserve(*command, *at, code=exits.USAGE)
+        assert "holds no registry: is its disk mounted? `signalserve registry init` makes one here" in refused
+    assert list(base.iterdir()) == []
+    (base / "notes.txt").write_text("mine")
+    made = started("registry", "init", *at)
+    assert "an empty registry in" in made.stdout
+    assert "notes.txt" in made.stderr
+    assert "ok: 0 events" in signalserve("registry", "verify-log", *at)
+    signalserve("registry", "validate", *at)
+    assert "holds a registry already" in signalserve("registry", "init", *at)
+    with_index = tmp_path / "index"
+    write_run(with_index / "m", "BTCUSDT")
+    (with_index / "registry_index.csv").write_text("model_id,symbol,timeframe,model_type,created_at,path\n")
+    assert "holds a registry already" in signalserve("registry", "init", "--registry", str(with_index))
+    assert not (with_index / "registry_events.jsonl").exists()
+
+
+def test_validate_cuts_no_id_and_gives_one_verdict_a_model(tmp_path: Path) -> None:
+    base = tmp_path / "registry"
+    stem = "BTCUSDT-PERPETUAL-SWAP_15m_logreg_with_a_long_name"
+    template = sealed_template(tmp_path / "template")
+    ids = [f"{stem}_{number}" for number in range(3)]
+    register_copy(template, base, ids[0])
+    register_copy(template, base, ids[1])
+    (base / ids[1] / "model.joblib").unlink()
+    write_run(base / "legacy", "BTCUSDT")
+    failing = write_run(base / "hard", "BTCUSDT")
+    joblib.dump(Perceptron().fit(rows(), rows()[:, 0] > 0), base / "hard" / "model.joblib")
+    register_model(failing, base)
+    with (base / "registry_index.csv").open("a") as index:
+        index.write(f"legacy,BTCUSDT,15m,logreg,2026-01-01,{'p' * 500},0.1,1.0,success\n")
+        index.write(f"{ids[2]},BTCUSDT,15m,logreg,2026-01-01,/{'p' * 500},0.1,1.0,success\n")
+    at = ("--registry", str(base))
+    printed = io.StringIO()
+    with (
+        redirect_stdout(printed),
+        mock.patch.object(sys, "argv", ["signalserve", "registry", "validate", *at]),
+        pytest.raises(SystemExit) as ended,
+    ):
+        main()
+    assert ended.value.code == exits.FAILED
+    lines = printed.getvalue().splitlines()
+    verdicts = {line.split()[0]: " ".join(line.split()[2:]) for line in lines[1:6]}
+    assert verdicts == {
+        ids[0]: "valid",
+        ids[1]: "not valid",
+        "hard": "files whole, can't be served",
+        "legacy": "files whole, served once adopted",
+        ids[2]: "not valid",
+    }
+    assert max(map(len, lines[:6])) < 100
+    remarks = lines[6:]
+    assert any("it will not be served" in line and "hard" in line for line in remarks)
+    assert any(f"{ids[1]}/model.joblib is missing" in line for line in remarks)
 
 
 def test_a_rollback_may_say_what_it_expects_in_production(target: str) -> None:

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 
 from signalserve.lab.app import lab_of
 from signalserve.lab.catalogue import SORTS, Query
-from signalserve.registry import ModelMetadata, open_registry, register_model
+from signalserve.registry import ModelMetadata, init_registry, open_registry, register_model
 from signalserve.registry.artefact import Artefact
 from tests.lab.conftest import OpenLab, lab_settings
 from tests.small_models import register_copy, rows, write_run
@@ -134,10 +134,10 @@ def test_a_registry_that_is_not_there_is_said_and_not_made(tmp_path: Path, open_
 
 
 def test_an_empty_registry_says_what_to_do_next(tmp_path: Path, open_lab: OpenLab) -> None:
-    (tmp_path / "ml_models").mkdir()
+    init_registry(tmp_path / "ml_models")
     found = open_lab(lab_settings(tmp_path)).json(TABLE)
     assert (found["registry"]["state"], found["rows"]) == ("empty", [])
-    assert list((tmp_path / "ml_models").iterdir()) == []
+    assert [item.name for item in (tmp_path / "ml_models").iterdir()] == ["registry_events.jsonl"]
 
 
 def test_what_is_broken_shows_as_broken_and_hides_nothing(

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from signalserve.registry import Promotion, open_registry
-from signalserve.registry.errors import RegistryMissingError
+from signalserve.registry import (
+    ModelMetadata,
+    Promotion,
+    get_latest_model,
+    init_registry,
+    list_models,
+    load_registry,
+    open_registry,
+    register_model,
+    verify_log,
+)
+from signalserve.registry.errors import RegistryGoneError, RegistryMissingError, StorageError
+from signalserve.registry.folder_store import FolderStore
+from signalserve.registry.store import Origin
 from tests.registries import registry_at
 from tests.small_models import register_copy, sealed_template, write_run
 
@@ -52,9 +65,14 @@ def test_readers_and_writers_say_so_and_leave_nothing_in_its_place(
         lambda: registry.promote([Promotion("m")], force=True, reason="try"),
         registry.clean,
         lambda: registry.adopt("m"),
+        lambda: register_model(ModelMetadata("n", "BTCUSDT", "15m", "logreg"), base, "failed"),
+        lambda: init_registry(base),
     ):
-        with pytest.raises(RegistryMissingError):
+        with pytest.raises(RegistryGoneError) as gone:
             attempt()
+        # what is made in its place stands in the way when the disk is back
+        assert "bring it back (do not make another)" in str(gone.value)
+        assert "init" not in str(gone.value)
     assert base.exists() == mount_point
     if mount_point:
         assert list(base.iterdir()) == []
@@ -66,22 +84,78 @@ def test_readers_and_writers_say_so_and_leave_nothing_in_its_place(
     assert registry.entry("m").status == "archived"
 
 
-def test_an_empty_registry_that_goes_is_missed_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mount_point", [False, True])
+def test_an_empty_registry_that_goes_is_missed_too(mount_point: bool, tmp_path: Path) -> None:
     base = tmp_path / "registry"
-    base.mkdir()
+    assert init_registry(base)
+    assert not init_registry(base)
     registry = open_registry(base)
     assert registry.models() == []
     assert list(registry.events()) == []
-    base.rmdir()
-    for read in (registry.models, registry.events):
-        with pytest.raises(RegistryMissingError, match="registry init"):
+    shutil.rmtree(base)
+    if mount_point:
+        base.mkdir()
+    for read in (registry.models, registry.events, registry.store.check):
+        with pytest.raises(RegistryGoneError, match="has gone from"):
             read()
 
 
-def test_a_folder_that_was_never_there_has_no_models_and_is_not_made(tmp_path: Path) -> None:
-    registry = open_registry(tmp_path / "typo")
-    assert registry.models() == []
-    assert list(registry.events()) == []
-    with pytest.raises(RegistryMissingError, match="registry init"):
-        registry.clean()
-    assert not (tmp_path / "typo").exists()
+@pytest.mark.parametrize("mount_point", [False, True])
+def test_where_no_registry_ever_was_readers_and_writers_say_so_and_make_none(
+    mount_point: bool, tmp_path: Path
+) -> None:
+    base = tmp_path / "typo"
+    if mount_point:
+        base.mkdir()
+    store = FolderStore(base)
+    registry = open_registry(base)
+
+    def change() -> None:
+        with store.transaction(Origin()):
+            pass
+
+    for attempt in (store.check, store.view, store.events, change, registry.models, registry.clean):
+        with pytest.raises(RegistryMissingError, match="registry init") as missing:
+            attempt()
+        assert not isinstance(missing.value, RegistryGoneError)
+    assert not verify_log(base).ok
+    assert (list(base.iterdir()) if mount_point else base.exists()) == ([] if mount_point else False)
+
+
+@pytest.mark.parametrize("made", ["missing", "mkdir", "init"])
+def test_research_code_finds_nothing_before_its_first_model_which_makes_the_registry(
+    made: str, template: Path, tmp_path: Path
+) -> None:
+    base = tmp_path / "registry"
+    if made == "mkdir":
+        base.mkdir()
+    elif made == "init":
+        init_registry(base)
+    assert load_registry(base) == list_models(base) == []
+    assert get_latest_model(base, "BTCUSDT", "15m") is None
+    register_copy(template, base, "m")
+    assert [entry.model_id for entry in list_models(base)] == ["m"]
+    report = verify_log(base)
+    assert (report.ok, report.events, report.notes) == (True, 1, ())
+
+
+def test_an_index_that_is_put_beside_an_empty_log_is_imported(tmp_path: Path) -> None:
+    base = tmp_path / "registry"
+    init_registry(base)
+    assert verify_log(base).ok
+    with_an_index_alone(base, tmp_path)
+    assert [entry.model_id for entry in list_models(base)] == ["m"]
+    (note,) = verify_log(base).notes
+    assert "imports the index" in note
+    registry_at(base).archive(["m"])
+    assert [event.action for event in FolderStore(base).events()] == ["external_edit", "archive"]
+    assert verify_log(base).ok
+
+
+def test_a_folder_that_is_a_file_is_no_registry_and_none_is_made_in_it(tmp_path: Path) -> None:
+    base = tmp_path / "file"
+    base.write_text("")
+    with pytest.raises(RegistryMissingError):
+        FolderStore(base).check()
+    with pytest.raises(StorageError):
+        init_registry(base)

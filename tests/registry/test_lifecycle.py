@@ -16,7 +16,7 @@ from signalserve.common.key import Key
 from signalserve.config.evidence import PromotionSettings
 from signalserve.judging import Evidence, Measured
 from signalserve.judging.sharpe import ReturnMoments
-from signalserve.registry import Promotion, list_models, promote_model, verify_log
+from signalserve.registry import Promotion, init_registry, list_models, promote_model, verify_log
 from signalserve.registry.errors import (
     ArtefactError,
     CallerError,
@@ -204,7 +204,7 @@ class Lifecycle(RuleBasedStateMachine):
     def start(self) -> None:
         self.folder = Path(tempfile.mkdtemp())
         self.base = self.folder / "registry"
-        self.base.mkdir()
+        init_registry(self.base)
         self.template = sealed_template(self.folder / "template")
         self.rolled_back_from: set[str] = set()
         self.evaluations = 0

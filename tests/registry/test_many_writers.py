@@ -31,6 +31,7 @@ def test_eight_processes_lose_no_row_and_no_event(tmp_path: Path) -> None:
     for process in processes:
         process.start()
     reader = FolderStore(base)
+    reader.make()
     last = 0
     while any(process.is_alive() for process in processes):
         view = reader.view()

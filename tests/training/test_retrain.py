@@ -18,7 +18,7 @@ import pytest
 from signalserve.common.key import Key
 from signalserve.config.settings import ConfigError, Settings
 from signalserve.features.synthetic import synthetic_bars
-from signalserve.registry import list_models, load_registry, verify_log
+from signalserve.registry import init_registry, list_models, load_registry, verify_log
 from signalserve.registry.errors import RegistryMissingError
 from signalserve.registry.folder_store import open_store
 from signalserve.training import backtest as backtest_module
@@ -119,7 +119,7 @@ def world(tmp_path: Path) -> Callable[..., World]:
     def build(symbols: list[str], policy: dict[str, Any], **promotion: Any) -> World:
         for symbol in symbols:
             write_bars(tmp_path, symbol)
-        (tmp_path / "models").mkdir(exist_ok=True)
+        init_registry(tmp_path / "models")
         policies = [{"name": "weekly", "symbols": ["*"], **policy}]
         return World(tmp_path, Settings(**sections(tmp_path, policies, **promotion)))
 
@@ -249,14 +249,14 @@ def test_a_second_retrain_of_a_folder_is_turned_away(world: Callable[..., World]
     some = world(["AAA"], {})
     with exclusive(some.output), pytest.raises(RetrainBusyError, match="another retrain"):
         some.retrain().once()
-    assert list(some.base.iterdir()) == []
+    assert [item.name for item in some.base.iterdir()] == ["registry_events.jsonl"]
 
 
 def test_a_registry_that_is_not_there_is_refused_and_not_made(world: Callable[..., World]) -> None:
     some = world(["AAA"], {})
-    some.base.rmdir()
+    shutil.rmtree(some.base)
     for run in (some.retrain().once, some.retrain().forever):
-        with pytest.raises(RegistryMissingError, match="registry init"):
+        with pytest.raises(RegistryMissingError, match="has gone"):
             run()
     assert sorted(item.name for item in some.folder.iterdir()) == ["bars"]
 
@@ -268,12 +268,12 @@ def test_a_registry_that_goes_in_mid_run_fails_the_jobs_and_is_not_made_anew(
 
     class Unmounting(Here):
         def run(self, jobs: Sequence[Any], work: Callable[[Any], Any], inbox: Inbox) -> Iterator[Any]:
-            some.base.rmdir()
+            shutil.rmtree(some.base)
             return super().run(jobs, work, inbox)
 
     results = some.retrain(backend=Unmounting()).once()
     assert [result.status for result in results] == [JobStatus.FAILED, JobStatus.FAILED]
-    assert all("no registry at" in (result.error or "") for result in results)
+    assert all("has gone from" in (result.error or "") for result in results)
     assert not some.base.exists()
 
 

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from signalserve.cli import retrain as retrain_command
 from signalserve.config.settings import ConfigError
 from signalserve.features.synthetic import synthetic_bars
-from signalserve.registry import load_registry, verify_log
+from signalserve.registry import init_registry, load_registry, verify_log
 from signalserve.training.retrain import exclusive
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,7 +31,7 @@ WEEKLY = {"name": "weekly", "symbols": ["*"], "model_type": "logreg"}
 @pytest.fixture
 def config(tmp_path: Path) -> Callable[..., Path]:
     (tmp_path / "bars").mkdir()
-    (tmp_path / "models").mkdir()
+    init_registry(tmp_path / "models")
 
     def write(*policies: dict[str, Any], **retrain: Any) -> Path:
         path = tmp_path / "system.yml"
@@ -154,7 +154,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(
         ("AAA/15m", True, True)
     ]
     assert sorted(item.name for item in tmp_path.iterdir()) == ["bars", "models", "system.yml"]
-    assert not any((tmp_path / "models").iterdir())
+    assert [item.name for item in (tmp_path / "models").iterdir()] == ["registry_events.jsonl"]
 
 
 @pytest.mark.parametrize("how", ["--once", "--dry-run"])

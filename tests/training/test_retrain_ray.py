@@ -17,7 +17,7 @@ import pytest
 
 from signalserve.config.settings import Settings
 from signalserve.features.synthetic import synthetic_bars
-from signalserve.registry import load_registry, verify_log
+from signalserve.registry import init_registry, load_registry, verify_log
 from signalserve.training.backends import BackendError, Inbox, Outcome
 from signalserve.training.ray_backend import RayBackend
 from signalserve.training.retrain import Retrain
@@ -33,7 +33,7 @@ HELD = ("AAA", "BBB")
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     (tmp_path / "bars").mkdir()
-    (tmp_path / "models").mkdir()
+    init_registry(tmp_path / "models")
     for symbol in SYMBOLS:
         synthetic_bars(symbol, 1500, seed=3).to_csv(tmp_path / "bars" / f"{symbol}_15m.csv")
     sections: dict[str, Any] = {

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
+from signalserve.registry import init_registry
 from tests.lab.conftest import OpenLab, Workshop, lab_settings
 from tests.lab.pages.conftest import Visit, World
 from tests.lab.pages.snapshots import write_snapshot
@@ -19,7 +20,7 @@ def test_an_empty_registry_says_what_to_do_next(
     tmp_path: Path, open_lab: OpenLab, visit: Visit, made: bool
 ) -> None:
     if made:
-        (tmp_path / "ml_models").mkdir()
+        init_registry(tmp_path / "ml_models")
     lab = open_lab(lab_settings(tmp_path))
     page = visit(lab, "/")
     expect(page.locator("main")).to_contain_text("signalserve train --symbol")

@@ -18,7 +18,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from signalserve.client import SignalClient, SignalServeError, Unavailable
-from signalserve.registry import promote_model
+from signalserve.registry import init_registry, promote_model
 from tests.registries import gate_of
 from tests.server.conftest import ROOT
 from tests.server.wire.conftest import (
@@ -263,7 +263,7 @@ def test_health_of_the_registry_says_that_it_has_gone_and_the_server_lives_and_s
 
 
 def test_an_empty_registry_is_served_and_healthy(tmp_path: Path, serve: Callable[..., Server]) -> None:
-    (tmp_path / "nothing").mkdir()
+    init_registry(tmp_path / "nothing")
     server = serve(tmp_path / "nothing")
     watch = health_pb2_grpc.HealthStub(server.channel).Watch(health_pb2.HealthCheckRequest(), timeout=60)
     assert any(answer.status == health_pb2.HealthCheckResponse.SERVING for answer in watch)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
 import threading
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,11 +50,11 @@ def test_a_registry_that_goes_away_is_said_and_what_is_served_goes_on_until_it_i
     assert ask(server, "ETHUSDT", row).model_id == registry["eth"]
     # its history is not empty, it is away
     for ask_registry in (server.client.list_models, lambda: list(server.client.events())):
-        with pytest.raises(FailedPrecondition) as away_said:
+        with pytest.raises(Unavailable, match="bring it back") as away_said:
             ask_registry()
         assert away_said.value.reason == "REGISTRY_MISSING"
     # nobody makes another one in its place
-    with pytest.raises(FailedPrecondition) as refused:
+    with pytest.raises(Unavailable) as refused:
         server.client.promote(registry["b"])
     assert refused.value.reason == "REGISTRY_MISSING"
     assert not registry.base.exists()
@@ -70,12 +72,37 @@ def test_an_empty_folder_in_its_place_is_no_empty_registry(
     registry.base.rename(away)
     registry.base.mkdir()  # the mount point
     said = server.until(lambda status: status.registry_error)
-    assert "registry_events.jsonl has gone" in said.registry_error
+    assert "the registry has gone from" in said.registry_error
     for change in (lambda: server.client.promote(registry["b"]), lambda: list(server.client.events())):
-        with pytest.raises(FailedPrecondition) as refused:
+        with pytest.raises(Unavailable, match="do not make another") as refused:
             change()
         assert refused.value.reason == "REGISTRY_MISSING"
     assert list(registry.base.iterdir()) == []  # nothing that would hide the registry when it is back
+    assert ask(server, "BTCUSDT", row).model_id == registry["a"]
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "meta.json", "golden.npz", "model.onnx"])
+def test_a_file_that_has_swollen_is_never_held_in_memory(
+    name: str, registry: Registry, serve: Serve, row: np.ndarray
+) -> None:
+    server = serve(registry.base)
+    os.truncate(registry.base / registry["b"] / name, 4 << 30)  # sparse: it takes no room on the disk
+    tracemalloc.start()
+    try:
+        assert len(server.client.list_models()) == 5
+        server.registry.GetModel(registry_pb2.GetModelRequest(model_id=registry["b"]), timeout=60)
+        if name == "meta.json":  # it is for people: what scores is whole
+            assert ask(server, "BTCUSDT", row, model_id=registry["b"]).model_id == registry["b"]
+        else:
+            for use in (
+                lambda: ask(server, "BTCUSDT", row, model_id=registry["b"]),
+                lambda: server.client.promote(registry["b"], force=True, reason="test"),
+            ):
+                with pytest.raises(FailedPrecondition, match="4,294,967,296 bytes, over the limit"):
+                    use()
+        assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    finally:
+        tracemalloc.stop()
     assert ask(server, "BTCUSDT", row).model_id == registry["a"]
 
 
@@ -212,7 +239,32 @@ def test_changes_that_wait_for_the_lock_keep_nobody_from_reading_or_following(
         promote.result(timeout=60)
 
 
-def test_a_server_does_not_start_on_a_registry_that_is_not_there(tmp_path: Path) -> None:
+def test_a_server_that_finds_a_mount_point_alone_serves_nothing_until_the_disk_is_there(
+    registry: Registry, serve: Serve, row: np.ndarray
+) -> None:
+    away = registry.base.with_name("unmounted")
+    registry.base.rename(away)
+    registry.base.mkdir()
+    server = serve(registry.base, ready=False)
+    said = server.until(lambda status: status.registry_error)
+    assert "holds no registry: is its disk mounted?" in said.registry_error
+    assert not said.ready
+    with pytest.raises(Unavailable) as starting:
+        ask(server, "BTCUSDT", row, deadline_ms=500)
+    assert starting.value.reason == "STARTING"
+    with pytest.raises(FailedPrecondition) as refused:
+        server.client.promote(registry["b"])
+    assert refused.value.reason == "REGISTRY_MISSING"
+    registry.base.rmdir()
+    away.rename(registry.base)
+    server.until(lambda status: status.ready and not status.registry_error)
+    assert ask(server, "BTCUSDT", row).model_id == registry["a"]
+
+
+@pytest.mark.parametrize("mount_point", [False, True])
+def test_a_server_does_not_start_on_a_registry_that_is_not_there(mount_point: bool, tmp_path: Path) -> None:
+    if mount_point:
+        (tmp_path / "typo").mkdir()
     done = subprocess.run(
         [sys.executable, "-m", "signalserve.cli.main", "serve", "--registry", str(tmp_path / "typo")],
         cwd=ROOT,
@@ -222,8 +274,8 @@ def test_a_server_does_not_start_on_a_registry_that_is_not_there(tmp_path: Path)
         check=False,
     )
     assert done.returncode == 1
-    assert "there is no registry at" in done.stderr
-    assert not (tmp_path / "typo").exists()
+    assert ("holds no registry" if mount_point else "there is no registry at") in done.stderr
+    assert [path.name for path in tmp_path.rglob("*")] == (["typo"] if mount_point else [])
 
 
 def test_a_change_that_waits_for_the_lock_is_said_until_it_has_had_its_turn(
