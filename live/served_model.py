@@ -68,8 +68,10 @@ def served_model(
 def choose_pipeline(details: ModelDetails, preset: str | None = None) -> ChosenPipeline:
     """Take the preset that the model was trained with, or the given one, and check it against the model.
 
-    A model whose metadata names no preset of ours gets the first one that has every column, under the name of the
-    feature set that it was trained on: its owner's say-so that equal names are equal features.
+    The pipeline sends its own feature set, so that a server refuses the rows of a model that was trained on another
+    one, and the warning says that it will. A model whose metadata names no preset of ours gets the first one that has
+    every column, under the name of the feature set that it was trained on: its owner's say-so that equal names are
+    equal features.
 
     Raises:
         FeaturesMissingError: a column is missing.
@@ -77,7 +79,8 @@ def choose_pipeline(details: ModelDetails, preset: str | None = None) -> ChosenP
     """
     trained = details.metadata.get("feature_preset")
     named = preset or (trained if trained in PRESETS else None)
-    declared = None if trained in (None, named) else feature_set_of(details) or None
+    # a preset of ours may be another version's, or not the one that is asked for here: the row says what it is
+    declared = None if trained in PRESETS else feature_set_of(details) or None
     candidates = [FeaturePipeline(name, feature_set=declared) for name in ((named,) if named else PRESETS)]
     for pipeline in candidates:
         if not _missing(details, pipeline):
@@ -139,10 +142,14 @@ def _missing(details: ModelDetails, pipeline: FeaturePipeline) -> list[str]:
 
 
 def _warning(details: ModelDetails, pipeline: FeaturePipeline) -> str:
-    trained = details.metadata.get("pipeline_version")
-    if trained and str(trained) != pipeline.version:
-        return (
-            f"{details.model.model_id} was trained with feature version {trained}, and this is version"
-            f" {PIPELINE_VERSION}: its live scores differ from its offline ones, and are held where the server says so"
-        )
-    return ""
+    trained, version = feature_set_of(details), details.metadata.get("pipeline_version")
+    if trained and trained != pipeline.feature_set:
+        said, own = trained, pipeline.feature_set
+    elif version and str(version) != pipeline.version:
+        said, own = f"feature version {version}", f"version {PIPELINE_VERSION}"
+    else:
+        return ""
+    return (
+        f"{details.model.model_id} was trained on {said}, and this engine computes {own}: its live scores differ from"
+        " its offline ones, and are held where the server says so"
+    )

@@ -164,7 +164,7 @@ def test_a_promote_to_a_model_of_other_features_changes_the_pipeline_within_the_
     ],
 )
 def test_a_model_of_features_that_nobody_computes_is_held_and_said_until_another_one_answers(
-    client, models, bars_file, tmp_path, capsys, name, why
+    client, models, bars_file, tmp_path, caplog, name, why
 ):
     names = ["core", name, "wide"]
     result = replay(client, models, bars_file, tmp_path / "live", names)
@@ -177,7 +177,7 @@ def test_a_model_of_features_that_nobody_computes_is_held_and_said_until_another
     snapshot = json.loads((tmp_path / "live" / "SYNTH_15m.json").read_text())
     assert (snapshot["feature_set"], snapshot["counts"]["mismatched"]) == ("extended@1", STEP)
     assert why in snapshot["recent"][STEP]["note"]
-    assert capsys.readouterr().out.count("live.no_pipeline") == 1
+    assert caplog.text.count("live.no_pipeline") == 1
 
 
 def test_an_engine_that_was_given_its_preset_keeps_to_it(client, models, bars_file, tmp_path):
@@ -196,3 +196,12 @@ def test_an_engine_whose_model_is_named_is_asked_for_the_features_of_that_one(
     assert {record.model_id for record in result.records} == {named}
     check_scores(models, result.records)
     assert result.counts.pipeline_changes == 0
+
+
+def test_a_preset_that_is_not_the_trained_one_scores_nothing(client, models, bars_file, tmp_path):
+    """Not even where it has every column of the model."""
+    named = models.ids["older"]
+    result = replay(client, models, bars_file, tmp_path / "live", ["core"], preset="extended", model_id=named)
+    assert [record.probability for record in result.records] == [None] * STEP
+    assert "was trained on core@0, and this engine computes extended@1 alone" in result.records[0].note
+    assert (result.counts.mismatched, result.counts.answers) == (STEP, 0)
