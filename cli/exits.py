@@ -95,10 +95,10 @@ def _server_text(error: SignalServeError) -> str:
     text = str(error)
     if not isinstance(error, Unavailable | DeadlineExceeded) or error.reason:
         return text
-    return with_way(text)
+    return _with_way(text)
 
 
-def with_way(text: str) -> str:
+def _with_way(text: str) -> str:
     """What kept a call from its server, and what to try."""
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return f"{text}; the server's certificate is of no authority that is trusted here: --tls-ca names one"

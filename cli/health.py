@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from signalserve.cli.connection import Connection, open_endpoint, reaches_server
-from signalserve.cli.exits import FAILED, SERVER_AWAY, say_error, with_way
+from signalserve.cli.connection import Connection, reaches_server
+from signalserve.cli.exits import FAILED, NOT_FOUND, say_error
 from signalserve.cli.output import console
 
 
@@ -20,25 +20,15 @@ def health(
     ] = "",
     seconds: Annotated[float, typer.Option(min=0.1, help="How long to wait.")] = 3.0,
 ) -> None:
-    """Ask whether the server serves: exit code 0 only for SERVING."""
-    import grpc
-    from grpc_health.v1 import health_pb2, health_pb2_grpc
+    """Ask whether the server serves: exit code 0 only for SERVING, 4 where it knows no such service or key."""
+    from signalserve.client.errors import NotFound
 
-    reach = open_endpoint(connection.settings().client)
-    address = reach.target
-    channel = (
-        grpc.insecure_channel(address, reach.options)
-        if reach.tls is None
-        else grpc.secure_channel(address, reach.tls.credentials, reach.options)
-    )
-    with channel:
-        stub = health_pb2_grpc.HealthStub(channel)
+    with connection.open() as client:
         try:
-            answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=seconds)
-        except grpc.RpcError as error:
-            say_error(f"{address}: {with_way(error.details() or 'no answer')}")
-            raise typer.Exit(SERVER_AWAY) from None
-    status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
-    console.print(status)
-    if status != "SERVING":
+            found = client.health(service, deadline_ms=seconds * 1000.0)
+        except NotFound as error:
+            say_error(f"{error.message}; keys are SYMBOL/TIMEFRAME, and `signalserve models` lists them")
+            raise typer.Exit(NOT_FOUND) from None
+    console.print(found.value)
+    if not found.ok:
         raise typer.Exit(FAILED)

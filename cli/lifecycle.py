@@ -186,6 +186,7 @@ def archive(
     connection: Connection,
     model_ids: Annotated[list[str], typer.Argument(help="Models: all or none.")],
     reason: ReasonOption = "",
+    request_id: Annotated[str | None, typer.Option(help="A repeat with the same id changes nothing.")] = None,
     allow_unserved: Annotated[
         bool, typer.Option("--allow-unserved", help="Leave a key with nothing in production; needs --reason.")
     ] = False,
@@ -193,7 +194,7 @@ def archive(
 ) -> None:
     """Retire models; they stay on disk."""
     with connection.open() as client:
-        result = client.archive(model_ids, reason, allow_unserved)
+        result = client.archive(model_ids, reason, allow_unserved, request_id)
     _show_result(result, "archived", "in production before", json_output)
     for item in result.transitions:
         if item.model_id == item.previous_model_id and not json_output:
@@ -216,11 +217,19 @@ def _show_result(result: PromoteResult, now: str, before: str, json_output: bool
         )
     for item in result.lagging:
         say_error(f"worker {item.worker} (process {item.process_id}) does not serve it yet: {item.why}")
-    if not result.served:
+    if result.served:
+        return
+    if result.served_revision < result.registry_revision:
         say_error(
             "committed, but the server does not serve it yet; `signalserve status` shows what it could not load"
         )
-        raise typer.Exit(FAILED)
+    else:
+        say_error(
+            "committed, and served by the worker that answered; those above will follow. The same command with"
+            f" --request-id {result.request_id} changes nothing and waits for them again; `signalserve status` is one"
+            " worker's view, and says whose"
+        )
+    raise typer.Exit(FAILED)
 
 
 @reaches_server
@@ -281,7 +290,7 @@ def status(
     connection: Connection,
     json_output: JsonOption = False,
 ) -> None:
-    """Show what the server serves and what it could not load."""
+    """Show what the server serves and what it could not load; of several workers, the one that answers."""
     with connection.open() as client:
         found = client.status()
     if json_output:
@@ -290,7 +299,8 @@ def status(
         ready = "draining" if found.draining else "ready" if found.ready else "NOT READY"
         console.print(
             f"{ready}, registry revision {found.registry_revision}, signalserve {found.version}, "
-            f"process {found.process_id}, up since {found.start_time:%Y-%m-%d %H:%M:%S}Z"
+            f"worker {found.worker} of this port, process {found.process_id}, "
+            f"up since {found.start_time:%Y-%m-%d %H:%M:%S}Z"
             if found.start_time
             else ready,
             soft_wrap=True,

@@ -144,13 +144,16 @@ def live(
 class BarPrinter:
     """Prints each record that it is called with: a line of a table, or a JSON object.
 
-    In the table the bars of the warm-up are one line, so that fifty bars of news are not lost among hundreds.
+    In the table the bars of the warm-up are one line, so that fifty bars of news are not lost among hundreds, and why
+    bars are held is said once, until it changes. A late score's line does not repeat what its bar's line said.
     """
 
     def __init__(self, *, json_output: bool = False) -> None:
         self._json = json_output
         self._head_is_due = True
         self._warming = False
+        self._newest: datetime | None = None
+        self._held = ""
 
     def __call__(self, record: BarRecord) -> None:
         """Print a bar."""
@@ -172,17 +175,26 @@ class BarPrinter:
         self._warming = False
         console.print(self.line(record), style=self.style(record), soft_wrap=True, markup=False)
 
-    @staticmethod
-    def line(record: BarRecord) -> str:
+    def line(self, record: BarRecord) -> str:
         """One bar as a line."""
         probability = "-" if record.probability is None else f"{record.probability:.4f}"
         latency = "-" if record.latency_ms is None else f"{record.latency_ms:.2f}"
-        remarks = [*(["late"] if record.late else []), *record.flags, *([record.note] if record.note else [])]
+        note = self._news(record)
+        remarks = [*(["late"] if record.late else []), *record.flags, *([note] if note else [])]
         return (
             f"{record.bar_time:%Y-%m-%d %H:%M} {record.close:>12.8g} {probability:>11} {record.signal or '':<6}"
             f" {record.position:<8} {record.equity:>12.2f} {latency:>7} {record.model_id or '-'}"
             + (f"  ({'; '.join(remarks)})" if remarks else "")
         )
+
+    def _news(self, record: BarRecord) -> str:
+        """What of the note the reader has not seen on a line above."""
+        if self._newest is not None and record.bar_time <= self._newest:
+            _, found, why = record.note.rpartition("no score: ")
+            return found and found + why
+        self._newest = record.bar_time
+        before, self._held = self._held, record.note if record.note.startswith("held: ") else ""
+        return "held" if self._held and self._held == before else record.note
 
     @staticmethod
     def style(record: BarRecord) -> str:
@@ -254,7 +266,7 @@ def _summary(result: LiveResult) -> None:
         f"{'stopped' if result.stopped else 'done'}: {counts.bars:,} bars ({counts.warmup:,} of warm-up{gaps}),"
         f" {counts.answers:,} scores ({counts.late:,} late), {counts.holds:,} held{unknown},"
         f" {counts.signals:,} signals, {counts.fills:,} fills,"
-        f" {counts.reconnects} reconnects, {counts.errors} errors{changes};"
+        f" {counts.reconnects} reconnects ({counts.reconnect_attempts} attempts), {counts.errors} errors{changes};"
         f" {result.position}, equity {result.equity:,.2f}; model {result.used_model_id or '-'}",
         soft_wrap=True,
         markup=False,

@@ -42,7 +42,8 @@ def serve(
 
     An address other than loopback needs TLS and a token file: `--tls-cert`, `--tls-key` and `--token-file`.
 
-    Prints `ready on HOST:PORT` on stdout once every production model is loaded and verified.
+    Prints `ready on HOST:PORT` on stdout once the first load of every production model has ended and some model is
+    served; with `server.strict_ready` once every one is. `signalserve status` says what could not be loaded.
     """
     # the server takes a second to import, which --help need not wait for
     from signalserve.config.logs import configure_logs

@@ -19,7 +19,7 @@ from .base import BaseClient
 from .batch import Batch
 from .call import Call
 from .encode import Features
-from .errors import Cancelled, InvalidArgument, ResourceExhausted, SignalServeError, from_rpc_error
+from .errors import Cancelled, ResourceExhausted, SignalServeError, from_rpc_error
 from .health import PAUSE, Health, ReadyWait
 from .pages import Pages
 from .parts import Parts
@@ -90,7 +90,7 @@ class AsyncSignalClient(BaseClient[grpc.aio.Channel]):
 
         Items that a full server asks to send again (`retry_after`) are, within the deadline, and three times at most.
         """
-        return await self._run_batch(calls.predict_batch(requests), deadline_ms)
+        return await self._run_batch(calls.predict_batch(requests, self._most_bytes), deadline_ms)
 
     def stream(
         self,
@@ -265,9 +265,9 @@ class AsyncSignalClient(BaseClient[grpc.aio.Channel]):
         while True:
             try:
                 whole = parts.take(await self._run(parts.call, left))
-            except InvalidArgument as error:
+            except SignalServeError as error:
                 if not parts.smaller(error):
-                    raise
+                    raise parts.of_the_whole(error) from error.__cause__
             else:
                 if whole is not None:
                     return whole

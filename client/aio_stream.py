@@ -77,6 +77,7 @@ class AsyncStream:
             sequence,
             feature_set,
             min_registry_revision,
+            self._opening.most_bytes,
         )
         exchange = self._exchange
         give_up = perf_counter() + exchange.deadline

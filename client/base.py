@@ -139,7 +139,7 @@ class BaseClient(ABC, Generic[ChannelT]):
         def call() -> Callable[..., Any]:
             return partial(_open_stream, self._present(), self._endpoint.metadata(), reconnect)
 
-        return Opening(call, lambda: self._closed, self.target)
+        return Opening(call, lambda: self._closed, self.target, self._most_bytes)
 
     def _exchange(self, max_pending: int, deadline_ms: float, *, reconnect: bool) -> Exchange:
         seconds = build.seconds(deadline_ms)

@@ -75,9 +75,9 @@ def predict(
     return Parts(head, matrix, most_bytes)
 
 
-def predict_batch(requests: Iterable[PredictionRequest]) -> Batch:
-    """Describe a batch."""
-    return Batch(build.batch_request(requests))
+def predict_batch(requests: Iterable[PredictionRequest], most_bytes: int) -> Batch:
+    """Describe a batch in one message of at most `most_bytes`; errors as `batch_request` says."""
+    return Batch(build.batch_request(requests, most_bytes))
 
 
 def list_models(

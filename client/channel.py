@@ -44,6 +44,8 @@ _SCHEME = re.compile(r"^(ipv4:|ipv6:|dns:(///)?)")
 
 _WITH_PORT = re.compile(r"(\[[^\]]+\]|%5B.+%5D|[^:\[\]]+):\d+", re.IGNORECASE)
 _PORTLESS = ("unix:", "unix-abstract:", "vsock:", "xds:", "google-c2p:")
+_SCHEMES = ("dns:", "ipv4:", "ipv6:", *_PORTLESS)
+_URL = re.compile(r"([A-Za-z][\w+.-]*://)")
 
 Metadata: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -107,12 +109,21 @@ def endpoint(
     """
     if not target:
         raise ValueError("target is empty; give e.g. 'localhost:50051'")
+    if (found := _URL.match(target)) and not target.startswith(_SCHEMES):
+        raise ValueError(
+            f"target {target!r}: gRPC knows no {found[1]}; give host and port alone, e.g. 'localhost:50051', and"
+            " tls=True for a server that speaks TLS"
+        )
     for port in _PORTS.findall(target):
         if not 0 < int(port) <= 65535:
-            raise ValueError(f"target {target!r}: {port} is no port; they go from 1 to 65535")
+            raise ValueError(_no_port(target, port))
     for address in _addresses(target):
         if not _WITH_PORT.fullmatch(address):
-            raise ValueError(f"target {target!r}: {address!r} names no port; give e.g. '{address}:50051'")
+            host, _, port = address.rpartition(":")
+            if host and port and (":" not in host or host.endswith("]")):
+                raise ValueError(_no_port(target, port))
+            given = f"[{address}]" if ":" in host else address.rstrip(":")
+            raise ValueError(f"target {target!r}: {address!r} names no port; give e.g. '{given}:50051'")
     options = channel_options()
     files, source, local = tls_of(tls), token_source(token), _is_local(target)
     if files is None or local:
@@ -126,6 +137,10 @@ def endpoint(
     if files is not None and files.server_name:
         options += (("grpc.ssl_target_name_override", files.server_name),)
     return Endpoint(target, options, FollowedTls(files) if files is not None else None, source, via, actor)
+
+
+def _no_port(target: str, port: str) -> str:
+    return f"target {target!r}: {port} is no port; they go from 1 to 65535"
 
 
 def _addresses(target: str) -> list[str]:

@@ -16,6 +16,7 @@ pass: whether a model takes them is the server's to say. Text, None and complex 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from numbers import Real
+from operator import index
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -52,7 +53,8 @@ def encode_predict(
     """Return the request for 1..n rows of `features`.
 
     Raises TypeError for what is no number or no known form, ValueError for rows of different widths, names
-    that do not fit, neither or both of `feature_names` and `schema_hash`, a naive `event_time`, over 2 GiB.
+    that do not fit, neither or both of `feature_names` and `schema_hash`, a naive `event_time`, a negative revision,
+    over 2 GiB.
 
     >>> encode_predict("BTCUSDT", "15m", {"rsi_14": 61.5, "atr_14": 0.8}).values
     [61.5, 0.8]
@@ -107,7 +109,7 @@ def encode_head(
         request_id=request_id or "",
         sequence=sequence,
         feature_set=_feature_set(features) if feature_set is None else feature_set,
-        min_registry_revision=min_registry_revision or 0,
+        min_registry_revision=_revision(min_registry_revision),
     )
     return request, matrix
 
@@ -255,6 +257,16 @@ def _feature_set(features: Features) -> str:
 def _require_text(what: str, value: object) -> None:
     if not isinstance(value, str):
         raise TypeError(f"{what} is a {type(value).__name__}, not a text")
+
+
+def _revision(value: int | None) -> int:
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"min_registry_revision is {value!r}; give a revision's number")
+    if not 0 <= (number := index(value)) < 2**64:
+        raise ValueError(f"min_registry_revision is {number}; revisions count from 1, and 0 asks for none")
+    return number
 
 
 def _timestamp(moment: datetime | None) -> Timestamp | None:

@@ -25,6 +25,7 @@ What is wrong with the arguments already on this side (a text among the features
 widths) is a plain ValueError or TypeError, raised before anything is sent.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,6 +35,7 @@ from google.protobuf.message import DecodeError
 from ..v1.rpc_status import Status
 from .details import BadRequest, ErrorInfo, RequestInfo, RetryInfo
 
+_OVER_LIMIT = re.compile(r"SERVER: Received message larger than max \((\d+) vs\. (\d+)\)")
 _DETAILS = "grpc-status-details-bin"
 """The trailer in which a server sends the whole google.rpc.Status of an error."""
 
@@ -216,7 +218,16 @@ def from_rpc_error(error: grpc.RpcError, request_id: str = "", where: str = "") 
     if status is not None:
         return from_status(status, request_id)
     text = error.details() or "no further details"
-    return _of_code(error.code(), f"{text} [{where}]" if where else text, {"request_id": request_id})
+    fields: dict[str, Any] = {"request_id": request_id}
+    # gRPC's own refusal, before the server's code sees the message
+    if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and (found := _OVER_LIMIT.search(text)):
+        size, limit = (int(number) / 1024**2 for number in found.groups())
+        text = (
+            f"the message is {size:.4g} MB, and the server takes {limit:.4g} MB (its server.max_message_mb): give the"
+            " client max_message_mb of so many, and send less at once"
+        )
+        fields["reason"] = "MESSAGE_TOO_LARGE"
+    return _of_code(error.code(), f"{text} [{where}]" if where else text, fields)
 
 
 def _sent_status(error: grpc.RpcError) -> Status | None:

@@ -11,9 +11,11 @@ from typing import Any
 class Opening:
     """`call` gives what starts a call over the present channel, signed by the present token, and holds both.
 
-    `closed`: whether the client is, so that there will be none any more; `where`: the target, for messages.
+    `closed`: whether the client is, so that there will be none any more; `where`: the target, for messages;
+    `most_bytes`: of a request's message.
     """
 
     call: Callable[[], Callable[..., Any]]
     closed: Callable[[], bool]
     where: str
+    most_bytes: int

@@ -6,10 +6,12 @@
 2. A part is as large as `most_bytes` allows, the server's limit of a message; a server that takes fewer rows says how
    many, and the rest goes in parts of so many.
 3. The deadline is that of the whole.
+4. So is the number of a row that an error speaks of.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -68,6 +70,22 @@ class Parts:
         self._head.ClearField("values")  # where it was to be the only one
         self.call = self._next()
         return True
+
+    def of_the_whole(self, error: SignalServeError) -> SignalServeError:
+        """The error of the part that failed, with the row that it speaks of as the caller counts."""
+        row = error.metadata.get("row", "")
+        if not self._done or not row.isdecimal():
+            return error
+        place = str(int(row) + self._done)
+
+        def told(text: str) -> str:
+            return re.sub(rf"\brow {row}\b", f"row {place}", text)
+
+        error.metadata["row"] = place
+        error.message = told(error.message)
+        error.args = (error.message,)
+        error.field_violations = tuple((field, told(text)) for field, text in error.field_violations)
+        return error
 
     def _next(self) -> Call[PredictRequest, PredictResponse, Prediction]:
         rows = self._matrix[self._done : self._done + self._size]

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from numbers import Real
 from typing import TypeAlias
 
 from ..v1 import prediction_pb2, registry_pb2
@@ -22,6 +23,9 @@ STREAM_DEADLINE_MS = 5_000.0
 PAGE_SIZE = 500
 MESSAGE_MB = 64.0
 """Of a prediction's request: a server's `server.max_message_mb`, unless it is set otherwise there."""
+
+_SEQUENCE = 11
+"""Bytes at most that a request of a stream gets with its number."""
 
 Key: TypeAlias = tuple[str, str] | str
 """(symbol, timeframe), or "BTCUSDT/15m"."""
@@ -70,15 +74,44 @@ class Promotion:
     expected_production_model_id: str | None = None
 
 
-def batch_request(requests: Iterable[PredictionRequest]) -> prediction_pb2.PredictBatchRequest:
-    """Encode a batch; an error names the item by its place."""
+def batch_request(
+    requests: Iterable[PredictionRequest], most_bytes: int
+) -> prediction_pb2.PredictBatchRequest:
+    """Encode a batch; an error names the item by its place.
+
+    Raises:
+        TypeError: what is given, or an item of it, is no request; or as `encode_predict` says.
+        ValueError: the batch is more than `most_bytes`, which the text says how many fit into; or as
+            `encode_predict` says.
+    """
+    if isinstance(requests, PredictionRequest):
+        raise TypeError("a batch is a list of PredictionRequest, and this is a single one")
     batch = prediction_pb2.PredictBatchRequest()
+    total = fitting = 0
     for place, item in enumerate(requests):
+        if not isinstance(item, PredictionRequest):
+            raise TypeError(
+                f"request {place} is a {type(item).__name__}; give a PredictionRequest(symbol, timeframe, features)"
+            )
         try:
-            batch.requests.append(item.to_proto())
+            message = item.to_proto()
         except (TypeError, ValueError) as error:
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"request {place} ({item.symbol!r}, {item.timeframe!r}): {error}") from error
+        size = _nested(message.ByteSize())
+        if size > most_bytes:
+            raise ValueError(
+                f"request {place} ({item.symbol!r}, {item.timeframe!r}) is {_too_large(size, most_bytes)}"
+            )
+        total += size
+        if total <= most_bytes:  # else it will not be sent
+            batch.requests.append(message)
+            fitting = place + 1
+    if total > most_bytes:
+        raise ValueError(
+            f"{place + 1} requests are {_megabytes(total)}, and a message holds {_megabytes(most_bytes)}"
+            f" (max_message_mb): the first {fitting} of them fit, send the rest in further batches"
+        )
     return batch
 
 
@@ -92,11 +125,15 @@ def stream_request(
     event_time: datetime | None,
     request_id: str | None,
     sequence: int | None,
-    feature_set: str | None = None,
-    min_registry_revision: int | None = None,
+    feature_set: str | None,
+    min_registry_revision: int | None,
+    most_bytes: int,
 ) -> prediction_pb2.PredictStreamRequest:
-    """Encode one request of a stream; without a sequence of its own it gets the stream's."""
-    return prediction_pb2.PredictStreamRequest(
+    """Encode one request of a stream; without a sequence of its own it gets the stream's.
+
+    ValueError where it is more than `most_bytes`, and as `encode_predict` says.
+    """
+    message = prediction_pb2.PredictStreamRequest(
         request=encode_predict(
             symbol,
             timeframe,
@@ -111,6 +148,9 @@ def stream_request(
             min_registry_revision=min_registry_revision,
         )
     )
+    if (size := message.ByteSize() + _SEQUENCE) > most_bytes:
+        raise ValueError(f"the request is {_too_large(size, most_bytes)}")
+    return message
 
 
 def list_request(
@@ -208,6 +248,7 @@ def new_request_id() -> str:
 
 def seconds(deadline_ms: float) -> float:
     """Return a call's deadline in seconds; one at or below 0 is past, and the call DeadlineExceeded."""
+    _require_number("deadline_ms", deadline_ms)
     if not math.isfinite(deadline_ms):
         raise ValueError(f"deadline_ms is {deadline_ms!r}; every call needs a finite number of milliseconds")
     return deadline_ms / 1000.0
@@ -215,6 +256,7 @@ def seconds(deadline_ms: float) -> float:
 
 def message_bytes(megabytes: float) -> int:
     """Return the limit of a message in bytes; ValueError unless protobuf can hold it."""
+    _require_number("max_message_mb", megabytes)
     if not 0.1 <= megabytes <= 2047:
         raise ValueError(f"max_message_mb is {megabytes!r}; give 0.1 to 2047")
     return int(megabytes * 1024 * 1024)
@@ -222,9 +264,31 @@ def message_bytes(megabytes: float) -> int:
 
 def default_deadline(name: str, deadline_ms: float) -> float:
     """Check a client's default deadline; ValueError unless it is a finite number above zero."""
+    _require_number(name, deadline_ms)
     if not (math.isfinite(deadline_ms) and deadline_ms > 0):
         raise ValueError(f"{name} is {deadline_ms!r}; give milliseconds above 0")
     return deadline_ms
+
+
+def _require_number(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} is {value!r}; give a number")
+
+
+def _nested(size: int) -> int:
+    """Bytes of a message of so many within another one: with its tag and its length."""
+    return size + 1 + max(1, (size.bit_length() + 6) // 7)
+
+
+def _too_large(size: int, most_bytes: int) -> str:
+    return (
+        f"{_megabytes(size)}, and a message holds {_megabytes(most_bytes)} (max_message_mb): `predict` sends such a"
+        " matrix in parts"
+    )
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1024**2:.4g} MB"
 
 
 def _keys(keys: Key | Iterable[Key]) -> list[tuple[str, str]]:

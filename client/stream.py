@@ -76,7 +76,7 @@ class Stream:
 
         Waits while `max_pending` requests are pending or unread; ResourceExhausted where that lasts longer
         than the stream's deadline. Raises the stream's error where it is broken, ValueError and TypeError for
-        features that cannot be sent.
+        features that cannot be sent, more than `max_message_mb` among them.
         """
         message = stream_request(
             symbol,
@@ -90,6 +90,7 @@ class Stream:
             sequence,
             feature_set,
             min_registry_revision,
+            self._opening.most_bytes,
         )
         exchange = self._exchange
         give_up = perf_counter() + exchange.deadline

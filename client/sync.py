@@ -17,7 +17,7 @@ from .base import BaseClient
 from .batch import Batch
 from .call import Call
 from .encode import Features
-from .errors import InvalidArgument, ResourceExhausted, SignalServeError, from_rpc_error
+from .errors import ResourceExhausted, SignalServeError, from_rpc_error
 from .health import PAUSE, Health, ReadyWait
 from .pages import Pages
 from .parts import Parts
@@ -100,9 +100,10 @@ class SignalClient(BaseClient[grpc.Channel]):
     ) -> list[BatchItem]:
         """Score many keys in one message: one prediction or error a request, in their order.
 
+        ValueError where they are more than `max_message_mb`, and how many of them fit.
         Items that a full server asks to send again (`retry_after`) are, within the deadline, and three times at most.
         """
-        return self._run_batch(calls.predict_batch(requests), deadline_ms)
+        return self._run_batch(calls.predict_batch(requests, self._most_bytes), deadline_ms)
 
     def stream(
         self,
@@ -270,9 +271,9 @@ class SignalClient(BaseClient[grpc.Channel]):
         while True:
             try:
                 whole = parts.take(self._run(parts.call, left))
-            except InvalidArgument as error:
+            except SignalServeError as error:
                 if not parts.smaller(error):
-                    raise
+                    raise parts.of_the_whole(error) from error.__cause__
             else:
                 if whole is not None:
                     return whole

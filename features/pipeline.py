@@ -111,6 +111,7 @@ class FeaturePipeline:
         Raises:
             BarsError: a column is missing, the index is no increasing UTC index, or a price is not finite and
                 above zero.
+            TypeError: it is no DataFrame.
         """
         _check(frame)
         matrix = np.full((len(frame), len(self.names)), np.nan)
@@ -126,7 +127,9 @@ class FeaturePipeline:
 
         Raises:
             BarsError: as for `transform`, or there are not more than `warmup_bars` bars.
+            TypeError: as for `transform`.
         """
+        _require_frame(frame)
         if len(frame) <= self.warmup_bars:
             raise BarsError(f"{len(frame)} bars are too few; features need more than {self.warmup_bars}")
         row = self.transform(frame.iloc[-self.window_bars :]).to_numpy()[-1]
@@ -155,7 +158,15 @@ def _one_bar() -> columns.BarArrays:
     return columns.BarArrays.from_frame(pd.DataFrame(dict.fromkeys(NUMBER_COLUMNS, 1.0), index=index))
 
 
+def _require_frame(frame: object) -> None:
+    if not isinstance(frame, pd.DataFrame):
+        raise TypeError(
+            f"bars are a {type(frame).__name__}; give a DataFrame, as read_bars(path, timeframe=...).frame is one"
+        )
+
+
 def _check(frame: pd.DataFrame) -> None:
+    _require_frame(frame)
     missing = [name for name in NUMBER_COLUMNS if name not in frame.columns]
     if missing:
         raise BarsError(f"column {', '.join(missing)} is missing; bars have {', '.join(NUMBER_COLUMNS)}")

@@ -156,7 +156,7 @@ class LiveEngine:
             equity=self._account.equity,
             used_model_id=None if self._used is None else self._used.model_id,
             unanswered=link.outstanding,
-            last_error=link.last_error,
+            last_error=link.last_error if link.outstanding else "",
             stopped=self._stopping,
         )
 
@@ -376,7 +376,12 @@ class LiveEngine:
             self._counts.snapshot_errors += 1
 
     def _all_counts(self, link: LinkReport) -> LiveCounts:
-        return replace(self._counts, errors=self._counts.errors + link.errors, reconnects=link.reconnects)
+        return replace(
+            self._counts,
+            errors=self._counts.errors + link.errors,
+            reconnects=link.reconnects,
+            reconnect_attempts=link.reconnect_attempts,
+        )
 
     def _where(self) -> str:
         return "" if self._snapshot is None else str(self._snapshot.path.resolve())

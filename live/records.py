@@ -42,7 +42,8 @@ class LiveCounts:
     `fills`: a flip is two. `gaps` and `missing_bars`: holes in the bars and what they lack. `ignored_bars`: repeated or
     older than the last. `pipeline_changes`: changes to the features of another model; `mismatched`: of the holds, those
     whose model needs features that the engine does not compute. `errors`: failed tries and rows without features.
-    `reconnects`: streams after the first. `snapshot_errors`: snapshots that could not be written.
+    `reconnects`: times that the server was reached again; `reconnect_attempts`: tries at it, in vain or not.
+    `snapshot_errors`: snapshots that could not be written.
     """
 
     bars: int = 0
@@ -60,6 +61,7 @@ class LiveCounts:
     mismatched: int = 0
     errors: int = 0
     reconnects: int = 0
+    reconnect_attempts: int = 0
     snapshot_errors: int = 0
 
 
@@ -67,8 +69,8 @@ class LiveCounts:
 class LiveResult:
     """A run that ended: one record a bar, in the bars' order, with its late score where one came.
 
-    `unanswered`: bars that were asked about and never answered; `last_error`: what the last try for them met.
-    `stopped`: `stop` ended it, not the source.
+    `unanswered`: bars that were asked about and never answered; `last_error`: what the last try for them met; ""
+    where none is unanswered. `stopped`: `stop` ended it, not the source.
     """
 
     records: tuple[BarRecord, ...]

@@ -58,10 +58,12 @@ from signalserve.client import (
     SignalServeError,
     Stream,
     StreamItem,
+    Unavailable,
     UnknownError,
 )
 from signalserve.client.backoff import Backoff
 from signalserve.common.log import LibraryLog
+from signalserve.common.moments import utc_now
 from signalserve.features.row import FeatureRow
 
 BURST = 64
@@ -82,7 +84,8 @@ _log = LibraryLog("live")
 class Score:
     """What became of one bar's question.
 
-    `prediction` is None where there is none: `reason` says why, and `final` whether one may still come.
+    `prediction` is None where there is none: `reason` says why (of a server that is away in short, `LinkReport.error`
+    has the details), and `final` whether one may still come.
     `measured`: asked once, at its bar's moment, so that its latency says how fast the server is. `feature_set`: the
     row's. `refusal`: set where the model that answers needs other features than the row's.
     """
@@ -98,12 +101,20 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class LinkReport:
-    """How the way to the server does. `state`: `connected` or `away`; `last_error` "" while all is well."""
+    """How the way to the server does.
+
+    `state`: `connected` or `away`; `error`: why it is away, "" while it is not. `last_error` and `last_error_time`: the
+    newest failed try, whatever came after it. `reconnects`: streams that answered, after the first that did;
+    `reconnect_attempts`: streams that were opened after the first.
+    """
 
     state: str = AWAY
+    error: str = ""
     last_error: str = ""
+    last_error_time: datetime | None = None
     errors: int = 0
     reconnects: int = 0
+    reconnect_attempts: int = 0
     outstanding: int = 0
 
 
@@ -189,8 +200,10 @@ class StreamScorer:
         self._failing = False  # the last try failed, and nothing was answered since
         self._holding = False  # a bar has waited its deadline out for nothing meanwhile
         self._resume_at = 0.0
-        self._state, self._last_error = AWAY, ""
-        self._errors = self._streams = 0
+        self._state, self._error, self._why_away = AWAY, "", ""
+        self._last_error = ""
+        self._last_error_time: datetime | None = None
+        self._errors = self._streams = self._answering = 0
         self._closed = False
         self._fault: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="signalserve-live", daemon=True)
@@ -219,7 +232,7 @@ class StreamScorer:
             self._check()
             self._outstanding += 1
             if self._holding:
-                return self._give_up(question, self._last_error)
+                return self._give_up(question, self._why_away)
             self._newest = question
             self._changed.notify_all()
             self._changed.wait_for(lambda: question.score is not None or self._fault is not None, patience)
@@ -228,7 +241,7 @@ class StreamScorer:
             self._check()
             self._holding = self._failing
             if self._failing:
-                return self._give_up(question, self._last_error)
+                return self._give_up(question, self._why_away)
             return self._give_up(question, f"no answer within {self.deadline * 1000:.0f} ms")
 
     def late(self) -> list[Score]:
@@ -253,9 +266,12 @@ class StreamScorer:
         with self._changed:
             return LinkReport(
                 state=self._state,
+                error=self._error,
                 last_error=self._last_error,
+                last_error_time=self._last_error_time,
                 errors=self._errors,
-                reconnects=max(0, self._streams - 1),
+                reconnects=max(0, self._answering - 1),
+                reconnect_attempts=max(0, self._streams - 1),
                 outstanding=self._outstanding,
             )
 
@@ -359,7 +375,7 @@ class StreamScorer:
             reason = str(item.error)
             if item.error.reason in OTHER_FEATURES:
                 self._back()
-                self._last_error = reason
+                self._note(reason)
                 self._settle(question, Score(question.number, None, reason, refusal=item.error))
                 return
             self._errors += 1
@@ -367,10 +383,10 @@ class StreamScorer:
                 isinstance(item.error, InternalError | DataLoss | UnknownError) and question.tries >= TRIES
             ):
                 self._back()
-                self._last_error = reason
+                self._note(reason)
                 self._settle(question, Score(question.number, None, reason))
             else:
-                self._away(reason, [question])
+                self._away(item.error, [question])
 
     def _broken(self, error: SignalServeError, pending: deque[_Question]) -> None:
         with self._changed:
@@ -378,10 +394,10 @@ class StreamScorer:
             if not self._closed:
                 self._errors += 1
                 if self._proven:
-                    self._last_error = str(error)
+                    self._note(str(error))
                     self._put_back(pending)
                 else:
-                    self._away(str(error), pending)
+                    self._away(error, pending)
         if stream is not None:
             stream.cancel()
 
@@ -396,15 +412,21 @@ class StreamScorer:
     def _back(self) -> None:
         if self._state == AWAY:
             _log.info("live.server_answers", target=self._client.target, waiting=len(self._waiting))
+        self._answering += not self._proven
         self._proven, self._failing, self._holding = True, False, False
-        self._state, self._last_error = CONNECTED, ""
+        self._state, self._error, self._why_away = CONNECTED, "", ""
         self._backoff.reset()
 
-    def _away(self, reason: str, questions: Sequence[_Question] | deque[_Question]) -> None:
-        if not self._failing:
-            _log.warning("live.server_away", target=self._client.target, error=reason)
+    def _note(self, reason: str) -> None:
+        self._last_error, self._last_error_time = reason, utc_now()
+
+    def _away(self, error: SignalServeError, questions: Sequence[_Question] | deque[_Question]) -> None:
+        why = _in_short(error)
+        if why != self._why_away:
+            _log.warning("live.server_away", target=self._client.target, error=str(error))
         self._failing = True
-        self._state, self._last_error = AWAY, reason
+        self._state, self._error, self._why_away = AWAY, str(error), why
+        self._note(self._error)
         self._resume_at = monotonic() + self._backoff.pause()
         self._put_back(questions)
 
@@ -415,3 +437,10 @@ class StreamScorer:
             else:
                 heapq.heappush(self._waiting, question)
         self._changed.notify_all()
+
+
+def _in_short(error: SignalServeError) -> str:
+    """What every bar says that meets a server in this state; the details are told once."""
+    if error.reason:
+        return f"{error.code.name} ({error.reason})"
+    return f"{error.code.name}: {'the server is away' if isinstance(error, Unavailable) else 'no answer'}"

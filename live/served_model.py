@@ -68,9 +68,10 @@ def served_model(
 def choose_pipeline(details: ModelDetails, preset: str | None = None) -> ChosenPipeline:
     """Take the preset that the model was trained with, or the given one, and check it against the model.
 
-    A model of no preset of ours gets the first one that has every column, under the name of the feature set that it was
-    trained on: its owner's say-so that equal names are equal features. Where the server knows no feature set, it is the
-    preset that meta.json names.
+    The pipeline sends its own feature set, so that a server refuses the rows of a model that was trained on another
+    one, and the warning says that it will. A model of no preset of ours gets the first one that has every column, under
+    the name of the feature set that it was trained on: its owner's say-so that equal names are equal features. Where
+    the server knows no feature set, it is the preset that meta.json names.
 
     Raises:
         FeaturesMissingError: a column is missing.
@@ -78,7 +79,8 @@ def choose_pipeline(details: ModelDetails, preset: str | None = None) -> ChosenP
     """
     trained = details.feature_set.rpartition("@")[0] or details.metadata.get("feature_preset")
     named = preset or (trained if trained in PRESETS else None)
-    declared = None if trained in (None, named) else details.feature_set or None
+    # a preset of ours may be another version's, or not the one that is asked for here: the row says what it is
+    declared = None if trained in PRESETS else details.feature_set or None
     candidates = [FeaturePipeline(name, feature_set=declared) for name in ((named,) if named else PRESETS)]
     for pipeline in candidates:
         if not _missing(details, pipeline):
@@ -133,16 +135,20 @@ def _missing(details: ModelDetails, pipeline: FeaturePipeline) -> list[str]:
 
 
 def _warning(details: ModelDetails, pipeline: FeaturePipeline) -> str:
-    said = details.metadata.get("pipeline_version")
-    if said and details.metadata.get("feature_preset") and not details.feature_set:
+    trained, metadata = details.feature_set, details.metadata
+    version = metadata.get("pipeline_version")
+    if version and metadata.get("feature_preset") and not trained:
         return (
             f"the server does not know what {details.model.model_id} was trained on: its meta.json, which it does not"
-            f" vouch for, says {details.metadata['feature_preset']}@{said}"
+            f" vouch for, says {metadata['feature_preset']}@{version}"
         )
-    trained = details.feature_set.rpartition("@")[2] or said
-    if trained and str(trained) != pipeline.version:
-        return (
-            f"{details.model.model_id} was trained with feature version {trained}, and this is version"
-            f" {PIPELINE_VERSION}: its live scores differ from its offline ones, and are held where the server says so"
-        )
-    return ""
+    if trained and trained != pipeline.feature_set:
+        said, own = trained, pipeline.feature_set
+    elif version and not trained and str(version) != pipeline.version:
+        said, own = f"feature version {version}", f"version {PIPELINE_VERSION}"
+    else:
+        return ""
+    return (
+        f"{details.model.model_id} was trained on {said}, and this engine computes {own}: its live scores differ from"
+        " its offline ones, and are held where the server says so"
+    )

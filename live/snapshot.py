@@ -83,7 +83,9 @@ class LiveSnapshot:
         link = values.pop("link")
         values |= {
             "server": link.state,
-            "server_error": link.last_error,
+            "server_error": link.error,
+            "last_error": link.last_error,
+            "last_error_time": link.last_error_time,
             "unanswered": link.outstanding,
         }
         try:

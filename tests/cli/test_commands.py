@@ -108,6 +108,12 @@ def test_exit_codes_tell_what_went_wrong(target: str, tmp_path: Path) -> None:
     assert "serve" in signalserve("status", "--target", "127.0.0.1:1", code=exits.SERVER_AWAY)
     signalserve("health", "--target", "127.0.0.1:1", code=exits.SERVER_AWAY)
     signalserve("models", "nobody", *at, code=exits.NOT_FOUND)
+    unknown = signalserve("health", "--service", "FOO/15m", *at, code=exits.NOT_FOUND)
+    assert "no service or key 'FOO/15m'" in unknown
+    assert "keys are SYMBOL/TIMEFRAME, and `signalserve models` lists them" in unknown
+    assert "serve` running there" not in unknown
+    assert signalserve("health", "--service", "BTCUSDT/15m", *at) == "SERVING\n"
+    assert "serve` running there" in signalserve("health", "--target", "127.0.0.1:1", code=exits.SERVER_AWAY)
     signalserve("predict", "-s", "NOBODY", "--features", FEATURES, *at, code=exits.NOT_FOUND)
     signalserve("predict", "-s", "BTCUSDT", *at, code=exits.USAGE)
     signalserve("predict", "-s", "BTCUSDT", "--features", "{", *at, code=exits.USAGE)

@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
-from google.protobuf import any_pb2, duration_pb2
+from google.protobuf import any_pb2, duration_pb2, timestamp_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
@@ -56,6 +56,7 @@ class FakePrediction(prediction_service_pb2_grpc.PredictionServiceServicer):
         self.requests: list[Any] = []
         self.release = threading.Event()
         self.hold_watch = False
+        self.worker = 0
         self.extra: dict[str, Any] = {}
         self.streams: list[list[int]] = []
         """The sequences that each call of PredictStream was asked."""
@@ -153,6 +154,8 @@ class FakePrediction(prediction_service_pb2_grpc.PredictionServiceServicer):
             load_errors=[serving_status_pb2.LoadError(model_id="broken", message="digest differs")],
             version="0.1.0",
             process_id=11,
+            worker=self.worker,
+            start_time=timestamp_pb2.Timestamp(seconds=1_767_225_600),
         )
 
 
@@ -163,6 +166,8 @@ class FakeRegistry(registry_service_pb2_grpc.RegistryServiceServicer):
         self.calls: Counter[str] = Counter()
         self.requests: list[Any] = []
         self.busy = 0
+        self.served_revision = 8
+        self.lagging: list[registry_pb2.LaggingWorker] = []
         self.models = [
             registry_pb2.Model(
                 model_id=f"m{n}", symbol="X", timeframe="15m", status=registry_pb2.MODEL_STATUS_SUCCESS
@@ -205,7 +210,12 @@ class FakeRegistry(registry_service_pb2_grpc.RegistryServiceServicer):
         transition = registry_pb2.Transition(
             symbol="X", timeframe="15m", model_id="new", previous_model_id="old"
         )
-        return answer(transitions=[transition], registry_revision=9, served_revision=8)
+        return answer(
+            transitions=[transition],
+            registry_revision=9,
+            served_revision=self.served_revision,
+            lagging=self.lagging,
+        )
 
     def Promote(self, request: Any, context: Any) -> Any:
         if request.reason == "stale":

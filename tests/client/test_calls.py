@@ -282,6 +282,45 @@ def test_no_call_is_without_a_deadline(client, deadline):
         SignalClient("localhost:1", deadline_ms=0)
 
 
+@pytest.mark.parametrize(
+    ("call", "kind", "says"),
+    [
+        (
+            lambda client: client.predict("X", "15m", {"a": 1.0}, deadline_ms="5"),
+            TypeError,
+            "deadline_ms is '5'",
+        ),
+        (lambda client: client.stream(deadline_ms="5"), TypeError, "deadline_ms is '5'"),
+        (lambda client: SignalClient(client.target, deadline_ms="5"), TypeError, "deadline_ms is '5'"),
+        (lambda client: SignalClient(client.target, max_message_mb="5"), TypeError, "max_message_mb is '5'"),
+        (
+            lambda client: client.predict("X", "15m", {"a": 1.0}, min_registry_revision=-1),
+            ValueError,
+            "min_registry_revision is -1",
+        ),
+        (
+            lambda client: client.predict("X", "15m", {"a": 1.0}, min_registry_revision="7"),
+            TypeError,
+            "min_registry_revision is '7'",
+        ),
+        (
+            lambda client: client.predict_batch([("X", "15m", {"a": 1.0})]),
+            TypeError,
+            r"request 0 is a tuple; give a PredictionRequest\(",
+        ),
+        (
+            lambda client: client.predict_batch(PredictionRequest("X", "15m", {"a": 1.0})),
+            TypeError,
+            "a batch is a list of PredictionRequest",
+        ),
+    ],
+)
+def test_an_argument_that_is_none_is_named_and_nothing_is_sent(client, server, call, kind, says):
+    with pytest.raises(kind, match=says):
+        call(client)
+    assert not server.prediction.calls
+
+
 def test_a_closed_client_says_so(server):
     client = SignalClient(server.target)
     client.close()

@@ -222,10 +222,28 @@ async def test_no_client_sends_its_token_to_another_machine_in_plaintext(kind):
 
 @pytest.mark.parametrize(
     "target",
-    ["models.example", "dns:///models.example", "ipv4:10.0.0.1:50051,10.0.0.2", "[::1]", "ipv6:::1", "a:b"],
+    ["models.example", "dns:///models.example", "ipv4:10.0.0.1:50051,10.0.0.2", "[::1]", "ipv6:::1", "a:"],
 )
 def test_a_target_without_a_port_is_refused_and_says_so(target):
     with pytest.raises(ValueError, match="names no port"):
+        SignalClient(target)
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ("127.0.0.1:abc", "abc is no port"),
+        ("[::1]:abc", "abc is no port"),
+        ("a:1,b:-1", "-1 is no port"),
+        ("a:", "'a:' names no port; give e.g. 'a:50051'"),
+        ("ipv6:::1", r"give e.g. '\[::1\]:50051'"),
+        ("http://localhost:50051", "gRPC knows no http://; give host and port alone"),
+        ("https://localhost:50051", "tls=True"),
+        ("grpc://localhost:50051", "gRPC knows no grpc://"),
+    ],
+)
+def test_a_target_that_is_none_says_what_is_wrong_with_it(target, says):
+    with pytest.raises(ValueError, match=says):
         SignalClient(target)
 
 

@@ -9,6 +9,8 @@ from signalserve.client import (
     DeadlineExceeded,
     InvalidArgument,
     NotFound,
+    PredictionRequest,
+    ResourceExhausted,
     SignalClient,
 )
 from signalserve.v1 import prediction_pb2
@@ -120,4 +122,58 @@ async def test_a_real_server_answers_a_matrix_over_its_limits(tmp_path, limits, 
             prediction = await client.predict("BTCUSDT", "15m", X, "btc", feature_names=NAMES)
             with pytest.raises(InvalidArgument, match="MISSING_FEATURES"):
                 await client.predict("BTCUSDT", "15m", X[:, :4], "btc", feature_names=NAMES[:4])
+            holed = X.copy()
+            holed[50_321, 2] = np.nan
+            with pytest.raises(InvalidArgument, match=rf"row 50321, {NAMES[2]}: the value is NaN") as told:
+                await client.predict("BTCUSDT", "15m", holed, "btc", feature_names=NAMES)
     np.testing.assert_allclose(prediction.scores, fitted(0).predict_proba(X)[:, 1], atol=1e-6)
+    error = told.value
+    assert (error.reason, error.metadata["row"], error.metadata["column"]) == ("NAN_VALUE", "50321", NAMES[2])
+    assert "row 50321," in error.field_violations[0][1]
+    assert "row 50321," in error.args[0]
+
+
+def rows(count):
+    return PredictionRequest("X", "15m", ROWS[:count], feature_names=["a", "b"])
+
+
+def test_a_batch_over_the_limit_is_refused_before_it_is_sent_and_says_how_many_fit(client, server):
+    with pytest.raises(
+        ValueError, match=r"7 requests are 0\.2672 MB, and a message holds 0\.25 MB"
+    ) as refused:
+        client.predict_batch([rows(2_500)] * 7)
+    assert "the first 6 of them fit" in str(refused.value)
+    assert not server.prediction.calls
+    assert all(item.ok for item in client.predict_batch([rows(2_500)] * 6))
+    with pytest.raises(
+        ValueError, match=r"request 1 \('X', '15m'\) is 0\.3052 MB, .* `predict` sends such a matrix"
+    ):
+        client.predict_batch([rows(1), rows(20_000)])
+    assert server.prediction.calls["PredictBatch"] == 1
+
+
+async def test_a_streams_request_over_the_limit_is_refused_and_the_stream_goes_on(client, server):
+    with client.stream() as stream:
+        with pytest.raises(ValueError, match="`predict` sends such a matrix in parts"):
+            stream.send("X", "15m", ROWS[:20_000], feature_names=["a", "b"])
+        stream.send("X", "15m", ROWS[:2], feature_names=["a", "b"])
+        assert next(stream).sequence == 1
+    async with AsyncSignalClient(server.target, deadline_ms=LONG, max_message_mb=0.25) as twin:
+        with pytest.raises(ValueError, match="the first 6 of them fit"):
+            await twin.predict_batch([rows(2_500)] * 7)
+        async with twin.stream() as stream:
+            with pytest.raises(ValueError, match="`predict` sends such a matrix in parts"):
+                await stream.send("X", "15m", ROWS[:20_000], feature_names=["a", "b"])
+
+
+async def test_a_server_that_takes_less_than_the_client_was_told_is_told_of(tmp_path):
+    register_copy(sealed_template(tmp_path / "template"), tmp_path / "models", "btc")
+    X = np.zeros((60_000, len(NAMES)))
+    async with serving(tmp_path / "models", server={"max_message_mb": 1}) as (_, server):
+        target = f"127.0.0.1:{server.port}"
+        async with AsyncSignalClient(target, deadline_ms=LONG) as client:
+            with pytest.raises(
+                ResourceExhausted, match=r"the server takes 1 MB .*: give the client max_message_mb"
+            ) as told:
+                await client.predict("BTCUSDT", "15m", X, "btc", feature_names=NAMES)
+    assert told.value.reason == "MESSAGE_TOO_LARGE"

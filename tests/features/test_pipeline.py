@@ -244,6 +244,12 @@ def test_bars_that_the_pipeline_cannot_trust_are_refused() -> None:
         CORE.latest(bars.iloc[:200])
 
 
+def test_what_is_no_frame_is_a_type_error_that_says_what_is_taken() -> None:
+    for ask in (FeaturePipeline("core").latest, FeaturePipeline("core").transform):
+        with pytest.raises(TypeError, match=r"bars are a str; give a DataFrame, as read_bars\(path"):
+            ask("x.csv")  # type: ignore[operator]  # what a beginner gives
+
+
 @pytest.mark.skipif(not REAL.is_dir(), reason="no real bars beside the repository")
 @PIPELINES
 @pytest.mark.parametrize("symbol", ["BTCUSDT", "XLMBTC"])

@@ -139,6 +139,24 @@ def test_a_dead_server_is_said_and_the_bars_are_held(invoke, server):
     assert "holding until it answers, with feature preset core" in result.stderr
     assert "0 scores (0 late), 60 held, 0 signals" in result.stderr
     assert "60 bars have no score" in result.stderr
+    bars = [line for line in result.stdout.splitlines() if line.startswith("2024-") and "held" in line]
+    assert len(bars) == 60
+    assert sum("the server is away" in line for line in bars) == 1
+    assert sum(line.endswith("  (held)") for line in bars) >= 58
+    assert "0 reconnects (" in result.stderr
+
+
+def test_the_line_of_a_late_score_does_not_say_again_why_its_bar_was_held(invoke, server):
+    server.prediction.refuse = lambda count, _: (
+        server.refusal("NOT_FOUND", "NOTHING_YET") if count <= 6 else None
+    )
+    result = invoke("--symbol", "SYNTH", client={"deadline_ms": 50})
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert "  (held: NOT_FOUND (NOTHING_YET))" in result.stdout
+    late = [line for line in lines if "late" in line]
+    assert late
+    assert [line for line in late if not line.endswith(" first  (late)")] == []
 
 
 @pytest.mark.parametrize(

@@ -210,3 +210,12 @@ def test_an_engine_whose_model_is_named_is_asked_for_the_features_of_that_one(
     assert {record.model_id for record in result.records} == {named}
     check_scores(models, result.records)
     assert result.counts.pipeline_changes == 0
+
+
+def test_a_preset_that_is_not_the_trained_one_scores_nothing(client, models, bars_file, tmp_path):
+    """Not even where it has every column of the model."""
+    named = models.ids["older"]
+    result = replay(client, models, bars_file, tmp_path / "live", ["core"], preset="extended", model_id=named)
+    assert [record.probability for record in result.records] == [None] * STEP
+    assert "was trained on core@0, and this engine computes extended@1 alone" in result.records[0].note
+    assert (result.counts.mismatched, result.counts.answers) == (STEP, 0)

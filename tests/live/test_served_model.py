@@ -71,14 +71,35 @@ def test_a_feature_that_the_preset_does_not_give_is_named(client, server):
         choose_pipeline(details, "none")
 
 
-def test_another_feature_version_is_warned_of(client, server):
-    server.registry.metadata["pipeline_version"] = "0"
-    assert "live scores differ" in choose_pipeline(served_model(client, "SYNTH", "15m")).warning
-
-
 def test_a_feature_set_that_only_an_unproven_meta_json_names_is_warned_of(client, server):
     server.registry.feature_set = lambda: ""
     chosen = choose_pipeline(served_model(client, "SYNTH", "15m"))
     assert chosen.pipeline.feature_set == "core@1"
     assert "does not know what first was trained on: its meta.json" in chosen.warning
     assert "says core@1" in chosen.warning
+
+
+@pytest.mark.parametrize(
+    ("version", "preset", "computed"),
+    [
+        ("0", None, "core@1"),
+        ("0", "core", "core@1"),
+        ("0", "extended", "extended@1"),
+        ("1", "extended", "extended@1"),
+    ],
+)
+def test_a_preset_never_goes_by_the_name_of_another_definition(client, server, version, preset, computed):
+    server.registry.metadata["pipeline_version"] = version
+    chosen = choose_pipeline(served_model(client, "SYNTH", "15m"), preset)
+    assert chosen.pipeline.feature_set == computed
+    assert (
+        f"trained on core@{version}, and this engine computes {computed}: its live scores" in chosen.warning
+    )
+
+
+def test_another_feature_version_of_no_known_preset_is_warned_of(client, server):
+    server.registry.metadata = {"pipeline_version": "0"}
+    warning = choose_pipeline(served_model(client, "SYNTH", "15m")).warning
+    assert (
+        "trained on feature version 0, and this engine computes version 1: its live scores differ" in warning
+    )

@@ -51,6 +51,36 @@ def test_the_snapshot_says_that_the_server_is_away(make_rig, server, tmp_path):
     assert (found["used_model_id"], found["latency_p50_ms"], found["position"]) == (None, None, "flat")
 
 
+def test_the_snapshot_of_a_server_that_is_back_says_no_error_but_the_last_one_with_its_time(
+    make_rig, server, tmp_path
+):
+    file = SnapshotFile(tmp_path, "SYNTH", "15m")
+    seen = []
+
+    def outage(record):
+        if not record.late:
+            seen.append(json.loads(file.path.read_text()))
+        if len(rig.calls) == 10:
+            server.stop()
+        elif len(rig.calls) == 12:
+            server.start()
+            rig.wait_connected()
+
+    rig = make_rig(FRAME[: WARM + 20], history=WARM, snapshot=file, deadline_ms=1_000.0, on_bar=outage)
+    rig.engine.run()
+    before, away, back = seen[9], seen[11], seen[-1]
+    assert (before["server"], before["server_error"], before["last_error"]) == ("connected", "", "")
+    assert (before["last_error_time"], before["counts"]["reconnects"]) == (None, 0)
+    assert (away["server"], away["counts"]["reconnects"]) == ("away", 0)
+    assert away["server_error"] == away["last_error"]
+    assert "127.0.0.1" in away["server_error"]  # in full here, and in short with the bar
+    assert away["recent"][-1]["note"] == "held: UNAVAILABLE: the server is away"
+    assert (back["server"], back["server_error"], back["counts"]["reconnects"]) == ("connected", "", 1)
+    assert back["counts"]["reconnect_attempts"] >= 1
+    assert "UNAVAILABLE" in back["last_error"]
+    assert datetime.fromisoformat(back["started"]) < datetime.fromisoformat(back["last_error_time"])
+
+
 def test_a_reader_finds_a_whole_document_at_any_moment(make_rig, tmp_path):
     file = SnapshotFile(tmp_path, "SYNTH", "15m")
     done, texts = threading.Event(), set()
