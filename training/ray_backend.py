@@ -103,16 +103,19 @@ class RayBackend:
         if self._ray.is_initialized():
             yield
             return
+        own: set[psutil.Process] = set()
         with _own_signals():
             if self._address is not None:
                 self._connect(self._address)
             else:
-                self._start()
+                own = self._start()
         try:
             yield
         finally:
             with _own_signals():
                 self._ray.shutdown()
+            if own:
+                _see_off(own)
 
     def _connect(self, address: str, **own: Any) -> None:
         try:
@@ -121,9 +124,11 @@ class RayBackend:
             where = f"at {address} (retrain.ray_address)" if self._address else "on this machine"
             raise BackendError(f"no Ray {where}: {error}") from error
 
-    def _start(self) -> None:
-        """A Ray of our own."""
-        for left in reversed(range(_STARTS)):
+    def _start(self) -> set[psutil.Process]:
+        """A Ray of our own, and the processes that it is."""
+        left = _STARTS
+        while True:
+            left -= 1
             before = _children()
             try:
                 self._connect(
@@ -139,7 +144,7 @@ class RayBackend:
                     raise
                 _log.warning("retrain.ray_did_not_start", why=str(error), tries_left=left)
             else:
-                return
+                return _children() - before
 
 
 def _children() -> set[psutil.Process]:
@@ -156,6 +161,14 @@ def _kill(processes: set[psutil.Process]) -> None:
         with suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(processes, timeout=GRACE_SECONDS)
+
+
+def _see_off(processes: set[psutil.Process]) -> None:
+    """Wait for what was told to end, and kill what does not."""
+    import psutil  # as above
+
+    _, alive = psutil.wait_procs(processes, timeout=GRACE_SECONDS)
+    _kill(set(alive))
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from signalserve.cli.main import app
 from signalserve.features.bars import read_bars
-from signalserve.registry import list_models, verify_log
+from signalserve.registry import init_registry, list_models, verify_log
 from signalserve.registry.events import EventLog
 from tests.training.recompute import check_report
 
@@ -39,6 +39,7 @@ def test_one_command_trains_evaluates_backtests_and_tries_to_promote_two_real_ma
     }
     path = tmp_path / "system.yml"
     path.write_text(yaml.safe_dump(config))
+    init_registry(tmp_path / "registry")
     done = CliRunner().invoke(app, ["retrain", "--once", "-c", str(path)])
     assert done.exit_code == 0, done.output
     lines = [json.loads(line) for line in (tmp_path / "retrain" / "runs.jsonl").read_text().splitlines()]
