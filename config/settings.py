@@ -63,6 +63,7 @@ class ServerSettings(Section):
     drain_seconds: float = Field(default=10.0, ge=0.0)
     poll_ms: int = Field(default=250, ge=10)
     load_seconds: float = Field(default=30.0, ge=0.1)
+    silence_seconds: float = Field(default=10.0, ge=5.0)
     strict_ready: bool = False
     stale_bar_factor: float | None = Field(default=3.0, gt=0.0)
     metrics_host: str = "127.0.0.1"

@@ -36,7 +36,7 @@ from signalserve.server.loader import Loader
 from signalserve.server.loading import Loading
 from signalserve.server.metrics import Gauges, ServerMetrics, metrics_endpoint
 from signalserve.server.named import NamedModels
-from signalserve.server.peers import Peers, report_of
+from signalserve.server.peers import BEAT_SECONDS, Peers, report_of
 from signalserve.server.ports import PortTakenError, check_free, reserved_port
 from signalserve.server.registry_calls import RegistryCalls
 from signalserve.server.scorer import Scorer
@@ -105,7 +105,7 @@ def run_server(settings: Settings, on_ready: Callable[[int], None] | None = None
                 on_ready(port)
 
         run = partial(_run_worker, _with_server(settings, port=port))
-        Supervisor(run, settings.server.workers, tell_ready).run()
+        Supervisor(run, settings.server.workers, tell_ready, settings.server.silence_seconds).run()
     return 0
 
 
@@ -207,7 +207,7 @@ async def running_server(settings: Settings, among: Among | None = None) -> Asyn
     async with AsyncExitStack() as stack:
         stack.callback(scorer.close)
         stack.callback(named.close)
-        peers = None if among is None else Peers(among.number, among.connection, watcher.nudge)
+        peers = None if among is None else Peers(among.number, among.connection, watcher.nudge, watcher.tell)
         if peers is not None:
             stack.callback(peers.close)
         calls = RegistryCalls(registry, state, named, watcher, loader, peers, options.load_seconds)
@@ -410,7 +410,9 @@ async def _tell_peers(watcher: RegistryWatcher, state: ServingState, peers: Peer
     while True:
         version = watcher.version
         peers.tell(report_of(peers.worker, state.snapshot, watcher.seen_revision))
-        await watcher.wait_for_change(version)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(BEAT_SECONDS):
+                await watcher.wait_for_change(version)
 
 
 def _tell_snapshot(snapshot: ServingSnapshot) -> None:

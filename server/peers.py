@@ -4,7 +4,8 @@
 2. Who hears of a revision that it has not seen looks at the registry at once.
 3. A worker that has died is on no board: the one in its place listens once it serves what is newest.
 4. Nobody waits for a full pipe: the newest report is sent when there is room.
-5. One that can't serve a key that another one serves keeps off the port, as it would lose what the other can answer.
+5. Each reports every second, also where nothing is new: one that is not heard stands still.
+6. One that can't serve a key that another one serves keeps off the port, as it would lose what the other can answer.
    Where no other one listens, it listens.
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 import select
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
@@ -27,12 +28,16 @@ _MOST_KEYS = 100
 _LONGEST_WHY = 100
 _TRY_AGAIN_SECONDS = 0.1
 
+# how often a worker reports at least
+BEAT_SECONDS = 1.0
+
 
 class Report(NamedTuple):
     """What one worker serves: `behind` are the keys that answer by an earlier revision, and why.
 
     `seen` is the newest revision that it knows of; `all_behind`: there are more such keys than are named. `missing` are
-    those of them that nothing answers for, and `listening` whether it is on the port.
+    those of them that nothing answers for, and `listening` whether it is on the port. `silent`: it has not been heard
+    since, for some seconds.
     """
 
     worker: int
@@ -43,6 +48,7 @@ class Report(NamedTuple):
     all_behind: bool = False
     missing: frozenset[Key] = frozenset()
     listening: bool = False
+    silent: bool = False
 
 
 class Lagging(NamedTuple):
@@ -74,7 +80,9 @@ def report_of(worker: int, snapshot: ServingSnapshot, seen: int) -> Report:
 def lagging(report: Report, revision: int, keys: Collection[Key]) -> Lagging | None:
     """What a report says against a revision being served of some keys; None for nothing."""
     why = ""
-    if report.revision < revision:
+    if report.silent:
+        why = "it has not been heard for some seconds"
+    elif report.revision < revision:
         why = f"it serves revision {max(report.revision, 0)}"
     else:
         found = [f"{key}: {report.behind[key]}" for key in keys if key in report.behind]
@@ -115,12 +123,23 @@ class Mailbox:
 class Peers:
     """The other workers, as one worker sees them; used from its event loop."""
 
-    def __init__(self, worker: int, connection: Connection, nudge: Callable[[], None]) -> None:
-        """`nudge` is called when another worker knows of a newer revision than this one has reported."""
+    def __init__(
+        self,
+        worker: int,
+        connection: Connection,
+        nudge: Callable[[], None],
+        on_warning: Callable[[], Awaitable[None]],
+    ) -> None:
+        """What is called when something is heard.
+
+        `nudge`: another worker knows of a newer revision than this one has reported. `on_warning`: `warnings` says
+        something else.
+        """
         self.worker = worker
         self._connection = connection
         self._mailbox = Mailbox(connection)
         self._nudge = nudge
+        self._on_warning = on_warning
         self._mine: Report | None = None
         self._listening = False
         self._trying = False
@@ -151,13 +170,15 @@ class Peers:
         mine = self._mine
         if mine is None:
             return ""
-        newest = max((report.revision for report in self._others if report.listening), default=-1)
+        newest = max(
+            (report.revision for report in self._others if report.listening and not report.silent), default=-1
+        )
         if newest > mine.revision:
             return f"revision {newest} is served, and the registry has {max(mine.revision, 0)}"
         found = {
             key
             for report in self._others
-            if report.listening and not report.all_behind
+            if report.listening and not report.silent and not report.all_behind
             for key in mine.missing - report.missing
         }
         return "; ".join(f"{key}: {mine.behind[key]}" for key in sorted(found))
@@ -169,6 +190,12 @@ class Peers:
             return []
         found = []
         for report in self._others:
+            if report.silent:
+                found.append(
+                    f"worker {report.worker} (process {report.process_id}) has not been heard for some seconds: it "
+                    "stands still, and is killed and started again after server.silence_seconds"
+                )
+                continue
             if report.listening:
                 continue
             worse = [f"{key}: {report.behind[key]}" for key in sorted(report.missing - mine.missing)]
@@ -208,13 +235,17 @@ class Peers:
         except (EOFError, OSError):
             self.close()  # the parent has gone; this worker drains
             return
+        before = self.warnings()
         self._others = tuple(report for report in board if report.worker != self.worker)
+        warned = self.warnings() != before
         if self._mine is not None and any(report.seen > self._mine.seen for report in self._others):
             self._nudge()
-        task = self._loop.create_task(self._tell_waiting())
+        task = self._loop.create_task(self._tell_waiting(warned=warned))
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
 
-    async def _tell_waiting(self) -> None:
+    async def _tell_waiting(self, *, warned: bool) -> None:
         async with self._heard:
             self._heard.notify_all()
+        if warned:
+            await self._on_warning()

@@ -336,7 +336,7 @@ class RegistryWatcher:
         else:
             _log.info("registry.readable_again", revision=self.seen_revision)
         self.trouble = trouble
-        await self._tell()
+        await self.tell()
 
     async def _say_turn(self, *, awaited: bool) -> None:
         if awaited == self._turn_awaited:
@@ -346,7 +346,7 @@ class RegistryWatcher:
         else:
             _log.info("registry.lock_free", registry=self._store.location)
         self._turn_awaited = awaited
-        await self._tell()
+        await self.tell()
 
     async def _publish(self) -> None:
         """Swap a new snapshot in whenever there is something new."""
@@ -391,9 +391,10 @@ class RegistryWatcher:
         for key, before, after in swapped:
             _log.info("model.swapped", key=str(key), before=before, after=after, revision=snapshot.revision)
             self._count_swap()
-        await self._tell()
+        await self.tell()
 
-    async def _tell(self) -> None:
+    async def tell(self) -> None:
+        """Let those who watch know that the status says something else."""
         async with self._changed:
             self.version += 1
             self._changed.notify_all()

@@ -7,6 +7,8 @@
 4. SIGTERM and SIGINT go to every worker; the parent exits 0 when all of them have drained.
 5. A worker whose parent was killed drains too: nothing would start it again or pass signals on to it.
 6. What each worker reports of itself is passed on to the others; the dead are on no board.
+7. A worker whose event loop stands still (frozen, or in code that keeps the interpreter's lock) answers nothing and
+   keeps its clients. It is not heard either: the others are told, and after server.silence_seconds it is killed.
 """
 
 from __future__ import annotations
@@ -17,16 +19,19 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 import structlog
 
-from signalserve.server.peers import Mailbox, Report
+from signalserve.server.peers import BEAT_SECONDS, Mailbox, Report
 
 _FIRST_PAUSE, _LONGEST_PAUSE, _LONG_LIFE = 0.5, 30.0, 60.0
 _STOP_CHECK_SECONDS = 0.1
+_WATCH_SECONDS = 1.0
+# a worker that was not heard for so long is said to be silent
+_SILENT_SECONDS = 3 * BEAT_SECONDS
 
 READY = "ready"
 
@@ -36,14 +41,18 @@ RunWorker = Callable[[int, Connection], None]
 _log = structlog.get_logger("server")
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Worker:
-    """A worker's number, the parent's end of its pipe, and when it was started (monotonic seconds)."""
+    """A worker's number, the parent's end of its pipe, when it was started and last heard (monotonic seconds).
+
+    `heard` is None until it reports, and once it is being killed.
+    """
 
     number: int
     connection: Connection
     mailbox: Mailbox
-    started: float
+    started: float = field(default_factory=time.monotonic)
+    heard: float | None = None
 
 
 def _worker(run: RunWorker, number: int, connection: Connection) -> None:
@@ -62,11 +71,17 @@ def _drain_with_parent() -> None:
 class Supervisor:
     """Starts the workers and keeps them running."""
 
-    def __init__(self, run_worker: RunWorker, workers: int, on_ready: Callable[[], None]) -> None:
-        """`on_ready` is called once, when every worker is ready for the first time."""
+    def __init__(
+        self, run_worker: RunWorker, workers: int, on_ready: Callable[[], None], silence_seconds: float
+    ) -> None:
+        """`on_ready` is called once, when every worker is ready for the first time.
+
+        A worker that has reported once and is not heard for `silence_seconds` is killed.
+        """
         self._run_worker = run_worker
         self._count = workers
         self._on_ready: Callable[[], None] | None = on_ready
+        self._silence = silence_seconds
         self._context = multiprocessing.get_context("spawn")
         self._workers: dict[BaseProcess, _Worker] = {}
         self._board: dict[int, Report] = {}
@@ -92,7 +107,7 @@ class Supervisor:
         )
         process.start()
         its.close()
-        self._workers[process] = _Worker(number, mine, Mailbox(mine), time.monotonic())
+        self._workers[process] = _Worker(number, mine, Mailbox(mine))
         if self._stopping:  # the signal came while the worker was being started
             process.terminate()
 
@@ -105,7 +120,8 @@ class Supervisor:
     def _watch(self) -> None:
         # a signal does not end the wait; with nobody to wait for, the time passes all the same
         unsent = [worker for worker in self._workers.values() if not worker.mailbox.send()]
-        patience = _STOP_CHECK_SECONDS if self._due or unsent else 1.0
+        patience = _STOP_CHECK_SECONDS if self._due or unsent else _WATCH_SECONDS
+        began = time.monotonic()
         connections = [worker.connection for worker in self._workers.values() if not worker.connection.closed]
         events = wait([*(process.sentinel for process in self._workers), *connections], timeout=patience)
         for process, worker in list(self._workers.items()):
@@ -113,6 +129,31 @@ class Supervisor:
                 self._hear(process, worker)
             if process.sentinel in events:
                 self._bury(process, worker)
+        # frozen itself, perhaps with the machine: that nobody was heard meanwhile says nothing
+        was_away = time.monotonic() - began > patience + _SILENT_SECONDS
+        for process, worker in self._workers.items():
+            if was_away and worker.heard is not None:
+                worker.heard = time.monotonic()
+            self._listen_for(process, worker)
+
+    def _listen_for(self, process: BaseProcess, worker: _Worker) -> None:
+        """Tell the others of a worker that is not heard, and kill it in the end."""
+        if worker.heard is None:
+            return
+        silent = time.monotonic() - worker.heard
+        report = self._board.get(worker.number)
+        if report is not None and not report.silent and silent > _SILENT_SECONDS:
+            _log.warning(
+                "worker.silent", number=worker.number, pid=process.pid, killed_after_seconds=self._silence
+            )
+            self._board[worker.number] = report._replace(silent=True)
+            self._post()
+        if silent > self._silence:
+            _log.error(
+                "worker.killed", number=worker.number, pid=process.pid, silent_seconds=round(silent, 1)
+            )
+            worker.heard = None
+            process.kill()
 
     def _hear(self, process: BaseProcess, worker: _Worker) -> None:
         # all that it has said: it may be about to be buried
@@ -122,9 +163,11 @@ class Supervisor:
             except (EOFError, OSError):
                 worker.connection.close()  # it is about to end
                 return
+            worker.heard = time.monotonic()
             if message != READY:
-                self._board[worker.number] = message
-                self._post()
+                if message != self._board.get(worker.number):
+                    self._board[worker.number] = message
+                    self._post()
                 continue
             self._ready.add(process.pid or 0)
             if len(self._ready) == self._count and self._on_ready is not None:

@@ -98,7 +98,7 @@ class RegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Promote(self, request, context):
-        """Promote puts models into production, then waits until this server serves them.
+        """Promote puts models into production, then waits until every worker of this server serves them.
 
         Errors: NOT_FOUND (UNKNOWN_MODEL); ABORTED (STALE_EXPECTATION); FAILED_PRECONDITION
         (WRONG_STATUS, QUARANTINED, ARTIFACT_INVALID, NOT_ADOPTED, GATE_REFUSED); INVALID_ARGUMENT

@@ -49,7 +49,7 @@ class RegistryServiceStub:
     Errors: NOT_FOUND (UNKNOWN_MODEL); UNAVAILABLE (REGISTRY_MISSING).
     """
     Promote: _grpc.UnaryUnaryMultiCallable[_registry_pb2.PromoteRequest, _registry_pb2.PromoteResponse]
-    """Promote puts models into production, then waits until this server serves them.
+    """Promote puts models into production, then waits until every worker of this server serves them.
 
     Errors: NOT_FOUND (UNKNOWN_MODEL); ABORTED (STALE_EXPECTATION); FAILED_PRECONDITION
     (WRONG_STATUS, QUARANTINED, ARTIFACT_INVALID, NOT_ADOPTED, GATE_REFUSED); INVALID_ARGUMENT
@@ -99,7 +99,7 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     Errors: NOT_FOUND (UNKNOWN_MODEL); UNAVAILABLE (REGISTRY_MISSING).
     """
     Promote: _aio.UnaryUnaryMultiCallable[_registry_pb2.PromoteRequest, _registry_pb2.PromoteResponse]  # type: ignore[assignment]
-    """Promote puts models into production, then waits until this server serves them.
+    """Promote puts models into production, then waits until every worker of this server serves them.
 
     Errors: NOT_FOUND (UNKNOWN_MODEL); ABORTED (STALE_EXPECTATION); FAILED_PRECONDITION
     (WRONG_STATUS, QUARANTINED, ARTIFACT_INVALID, NOT_ADOPTED, GATE_REFUSED); INVALID_ARGUMENT
@@ -164,7 +164,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.PromoteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.PromoteResponse, _abc.Awaitable[_registry_pb2.PromoteResponse]]:
-        """Promote puts models into production, then waits until this server serves them.
+        """Promote puts models into production, then waits until every worker of this server serves them.
 
         Errors: NOT_FOUND (UNKNOWN_MODEL); ABORTED (STALE_EXPECTATION); FAILED_PRECONDITION
         (WRONG_STATUS, QUARANTINED, ARTIFACT_INVALID, NOT_ADOPTED, GATE_REFUSED); INVALID_ARGUMENT

@@ -36,7 +36,7 @@ def test_a_dead_worker_does_not_wait_behind_the_pause_of_another(
 ) -> None:
     monkeypatch.setenv(FOLDER, str(tmp_path))
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    supervisor = Supervisor(run_worker, 2, lambda: None)
+    supervisor = Supervisor(run_worker, 2, lambda: None, silence_seconds=60.0)
     supervisor._pauses = {0: 3600.0}  # as after many deaths
     try:
         supervisor.run()

@@ -211,3 +211,27 @@ def test_a_worker_that_is_drained_again_and_again_is_started_again_as_quickly(
     assert process.terminate() == 0
     ends = [line for line in logged(process) if line["event"] == "worker.died"]
     assert [(line["number"], line["exit_code"], line["restart_in"]) for line in ends] == [(1, 0, 0.5)] * 3
+
+
+def test_a_worker_that_stands_still_is_said_to_and_killed_and_started_again(
+    registry: Registry, serve_process: ServeProcess, row: np.ndarray
+) -> None:
+    process = serve_process(registry.base, "--workers", "2", server={"silence_seconds": 5.0})
+    with connected(process) as stub:
+        awake = status_of(stub).process_id
+        statuses = stub.WatchServingStatus(serving_status_pb2.WatchServingStatusRequest(), timeout=120)
+        assert not next(statuses).status.warnings
+        (frozen,) = [worker for worker in workers_of(process) if worker.pid != awake]
+        frozen.suspend()
+        said = next(found for found in (each.status for each in statuses) if found.warnings)
+        assert f"(process {frozen.pid}) has not been heard for some seconds" in said.warnings[0]
+        psutil.wait_procs([frozen], timeout=60)
+        assert not next(found for found in (each.status for each in statuses) if not found.warnings).warnings
+    while len(workers_of(process)) < 2:
+        pass
+    with SignalClient(process.target, deadline_ms=LONG_MS, read_deadline_ms=LONG_MS) as client:
+        client.wait_ready(LONG_MS)
+        assert client.predict("BTCUSDT", "15m", row, feature_names=NAMES).model_id == registry["a"]
+    assert process.terminate() == 0
+    events = [line["event"] for line in logged(process) if line["event"].startswith("worker.")]
+    assert events[:3] == ["worker.silent", "worker.killed", "worker.died"]
