@@ -10,7 +10,7 @@ from pathlib import Path
 from signalserve.config.logs import configure_logs
 from signalserve.config.settings import LoggingSettings, Settings
 from signalserve.server.bootstrap import running_server
-from signalserve.server.event_loop import run_loop
+from signalserve.server.event_loop import run_loop, settle
 
 _TICK_SECONDS = 0.001  # uvloop's timers count in whole milliseconds
 
@@ -38,7 +38,7 @@ class Ticker:
 async def main(base: Path) -> None:
     """Serve a registry until the process is ended."""
     settings = Settings(ml={"models_dir": base}, server={"port": 0})  # type: ignore[arg-type]  # pydantic makes sections of them
-    async with running_server(settings) as server:
+    async with running_server(settings, on_loaded=settle) as server:
         await server.wait_until(lambda snapshot: snapshot.complete)
         ticker = Ticker()
         asyncio.get_running_loop().add_reader(sys.stdin, ticker.tell)

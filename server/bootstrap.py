@@ -29,7 +29,7 @@ from signalserve.config.logs import configure_logs
 from signalserve.config.settings import Settings
 from signalserve.judging import PromoteGate
 from signalserve.registry import open_registry
-from signalserve.server.event_loop import run_loop
+from signalserve.server.event_loop import run_loop, settle
 from signalserve.server.guard import CallGuard
 from signalserve.server.limits import ModelChoice, ScoringLimits
 from signalserve.server.loader import Loader
@@ -138,7 +138,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running_server(settings, among) as server:
+    async with running_server(settings, among, on_loaded=settle) as server:
         waiting = asyncio.create_task(_tell_ready(server, on_ready))
         await stop.wait()
         waiting.cancel()
@@ -147,11 +147,13 @@ async def serve(
 
 
 @asynccontextmanager
-async def running_server(settings: Settings, among: Among | None = None) -> AsyncIterator[RunningServer]:
+async def running_server(
+    settings: Settings, among: Among | None = None, *, on_loaded: Callable[[], None] = lambda: None
+) -> AsyncIterator[RunningServer]:
     """Serve for the length of the block; leaving it drains.
 
     On entry the port is bound and calls are answered, while health says NOT_SERVING until the first load of every
-    production model has ended; one among several workers listens only then.
+    production model has ended; one among several workers listens only then. `on_loaded` is called at that time.
 
     Raises:
         PortTakenError: the address can't be bound.
@@ -261,7 +263,7 @@ async def running_server(settings: Settings, among: Among | None = None) -> Asyn
             stack.push_async_callback(_cancel, telling)
         for task in (
             asyncio.create_task(watcher.run(), name="registry-watcher"),
-            asyncio.create_task(_follow(running, server, peers, listen), name="readiness"),
+            asyncio.create_task(_follow(running, server, peers, listen, on_loaded), name="readiness"),
         ):
             stack.push_async_callback(_cancel, task)
         stack.enter_context(access.following(options.poll_ms / 1000))
@@ -356,13 +358,18 @@ async def _recheck(guard: CallGuard, seconds: float) -> None:
 
 
 async def _follow(
-    running: RunningServer, server: GrpcServer, peers: Peers | None, listen: Callable[[], Awaitable[int]]
+    running: RunningServer,
+    server: GrpcServer,
+    peers: Peers | None,
+    listen: Callable[[], Awaitable[int]],
+    on_loaded: Callable[[], None],
 ) -> None:
     """Listen, where that was put off for others, once what they serve is served here; and keep health true."""
     version = running.watcher.version
     if peers is not None:
         await _first_loads(running)
         await _keep_off(running, peers)
+        on_loaded()
         try:
             await listen()
         except PortTakenError as error:
@@ -376,6 +383,8 @@ async def _follow(
         await server.health.changed()
         if running.state.snapshot.ready and not said:
             said = True
+            if peers is None:
+                on_loaded()
             _tell_snapshot(running.state.snapshot)
         version = await running.watcher.wait_for_change(version)
 

@@ -186,7 +186,7 @@ class Scorer:
         unloaded: dict[str, list[tuple[list[Any], int, Question]]] = {}
 
         def work(part: Sequence[Item], results: list[Any]) -> None:
-            """Go on with a part for a slice of time."""
+            """Go on with a part, for a slice of time where others wait."""
             pause = time.monotonic() + _SLICE_SECONDS
             for number in range(len(results), len(part)):
                 if given_up.is_set():
@@ -199,7 +199,7 @@ class Scorer:
                     unloaded.setdefault(question.model_id, []).append((results, number, question))
                 except Exception as error:  # noqa: BLE001 - one bad item fails no other
                     results.append(fail(error))
-                if time.monotonic() >= pause:
+                if self._for_batches.awaited and time.monotonic() >= pause:
                     break
 
         def work_named(

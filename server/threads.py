@@ -130,6 +130,11 @@ class Threads:
         """Whether a job is being worked on."""
         return bool(self._working)
 
+    @property
+    def awaited(self) -> bool:
+        """Whether a job waits for its turn; from any thread."""
+        return bool(self._waiting)
+
     def close(self) -> None:
         """Begin nothing more; what is under way ends by itself, or never."""
         with self._turn:
