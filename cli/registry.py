@@ -1,4 +1,4 @@
-"""`signalserve registry init | validate | clean | adopt | verify-log`: the registry's folder, without a server."""
+"""`signalserve registry init | validate | clean | adopt | verify-log | confirm | accept-index`: without a server."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from signalserve.cli.options import (
     refuse_file,
 )
 from signalserve.cli.output import console, print_json, print_table, remark
+from signalserve.common.key import Key
 from signalserve.config.fields import Duration
 from signalserve.config.settings import load_settings
 from signalserve.registry import (
@@ -34,6 +35,7 @@ from signalserve.registry import (
 )
 from signalserve.registry import verify_log as check_log
 from signalserve.registry.errors import RegistryError
+from signalserve.registry.events import Event
 
 
 def group() -> typer.Typer:
@@ -44,6 +46,8 @@ def group() -> typer.Typer:
     made.command()(clean)
     made.command()(adopt)
     made.command("verify-log")(verify_log)
+    made.command()(confirm)
+    made.command("accept-index")(accept_index)
     return made
 
 
@@ -246,13 +250,27 @@ def adopt(
 
 
 def verify_log(
-    config: ConfigOption = None, registry: RegistryOption = None, json_output: JsonOption = False
+    expect: Annotated[
+        str, typer.Option("--expect", metavar="HASH", help="A head that was noted before: the log must hold it.")
+    ] = "",
+    config: ConfigOption = None,
+    registry: RegistryOption = None,
+    json_output: JsonOption = False,
 ) -> None:
-    """Prove that the event log is a whole chain and that the index is what it says."""
-    report = check_log(existing_registry(load_settings(config), registry))
+    """Prove that the event log is a whole chain and that the index is what it says.
+
+    That nothing was cut off its end, and that it was not written anew, shows only against its head as somebody noted it.
+    """
+    report = check_log(existing_registry(load_settings(config), registry), expect)
     if json_output:
         print_json(
-            {"ok": report.ok, "events": report.events, "problems": report.problems, "notes": report.notes}
+            {
+                "ok": report.ok,
+                "events": report.events,
+                "head": report.head,
+                "problems": report.problems,
+                "notes": report.notes,
+            }
         )
     else:
         for problem in report.problems:
@@ -261,5 +279,61 @@ def verify_log(
             remark("note:", note)
         if report.ok:
             console.print(f"ok: {report.events} events, the chain is whole and the index is what it says")
+        if report.head:
+            console.print(f"head: {report.head}")
     if not report.ok:
         raise typer.Exit(FAILED)
+
+
+def confirm(
+    keys: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY]...", help="As BTCUSDT/15m; default all that wait.")
+    ] = None,
+    reason: ReasonOption = "",
+    config: ConfigOption = None,
+    registry: RegistryOption = None,
+) -> None:
+    """Decide that what the index was edited to by hand is in production.
+
+    With promotion.hand_edits: hold nothing else serves such an edit. It goes on being marked as made without evidence.
+    """
+    opened = _open(config, registry)
+    event = opened.confirm([Key.parse(key) for key in keys or ()], reason=reason, via="cli")
+    if event is None:
+        console.print("nothing waits to be confirmed")
+        return
+    for change in event.changes:
+        console.print(
+            f"{change.symbol}/{change.timeframe}: {change.model_id}", soft_wrap=True, markup=False
+        )
+    _print_head(event)
+
+
+def accept_index(
+    file: Annotated[
+        Path | None, typer.Argument(help="Default: the one that is asked about, or was kept aside last.")
+    ] = None,
+    reason: ReasonOption = "",
+    config: ConfigOption = None,
+    registry: RegistryOption = None,
+) -> None:
+    """Take a registry_index.csv that is not followed, as it may be an old copy, for what shall be.
+
+    A row that is missing from it deletes nothing while the model's folder stands.
+    """
+    opened = _open(config, registry)
+    if file is not None and not file.is_file():
+        say_error(f"{file}: no such file")
+        raise typer.Exit(USAGE)
+    event = opened.accept_index(file, reason=reason, via="cli")
+    if event is None:
+        console.print("it is what the registry says already; nothing changed")
+        return
+    for change in event.changes:
+        before, after = change.before or "new", change.after or "gone"
+        console.print(f"{change.model_id}: {before} -> {after}", soft_wrap=True, markup=False)
+    _print_head(event)
+
+
+def _print_head(event: Event) -> None:
+    console.print(f"revision {event.revision}, head {event.hash}", soft_wrap=True, markup=False)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
@@ -21,6 +22,8 @@ from signalserve.registry.errors import LogCorruptError, RegistryGoneError, Stor
 
 LOG_FILE = "registry_events.jsonl"
 GENESIS = "0" * 64
+# of the lines that are written here; lines of before the format was said have 0
+FORMAT = 1
 # what a line calls the changes; hashes cover it
 _CHANGES = "transitions"
 
@@ -40,6 +43,7 @@ class Action(StrEnum):
     RETENTION = "retention"
     DELETE_DIR = "delete_dir"
     EXTERNAL_EDIT = "external_edit"
+    CONFIRM = "confirm"
     # steps that are part of one of the events above
     SUPERSEDE = "supersede"
     REMOVE = "remove"
@@ -97,6 +101,7 @@ class Event:
     index_sha256: str = ""
     prev_hash: str = GENESIS
     hash: str = ""
+    format: int = FORMAT
 
     def is_about(self, symbol: str = "", timeframe: str = "", model_id: str = "") -> bool:
         """Whether the event is about what is named; an empty name stands for any."""
@@ -128,27 +133,28 @@ class Event:
 
     @classmethod
     def from_line(cls, line: bytes) -> Event:
-        """Read a log line and check its own hash.
+        """Read a log line and check its own hash, which covers fields of later versions too.
 
         Raises:
-            ValueError: no JSON object, a missing or unknown field, or a hash that does not fit.
+            ValueError: no JSON object, a missing field, or a hash that does not fit.
         """
         values = json.loads(line)
         if not isinstance(values, dict):
             raise ValueError("is no JSON object")
-        if set(values) != _FIELDS:
-            raise ValueError("has other fields than an event")
+        if not values.keys() >= _FIELDS:
+            raise ValueError("lacks fields of an event")
         stored = values.pop("hash")
         if sha256_hex(canonical(values)) != stored:
             raise ValueError("its hash does not fit its content")
         try:
             changes = tuple(StatusChange.from_dict(item) for item in values.pop(_CHANGES))
-            return cls(**values, changes=changes, hash=stored)
+            fields_of_ours = {name: values[name] for name in _FIELDS if name in values}
+            return cls(**fields_of_ours, changes=changes, hash=stored, format=int(values.get("format", 0)))
         except (KeyError, TypeError) as error:
             raise ValueError(f"has a malformed change: {error}") from error
 
 
-_FIELDS = {_CHANGES if item.name == "changes" else item.name for item in fields(Event)}
+_FIELDS = {_CHANGES if item.name == "changes" else item.name for item in fields(Event)} - {"format"}
 
 
 def canonical(value: Any) -> bytes:
@@ -173,17 +179,35 @@ def json_safe(value: Any) -> Any:
     return str(value)
 
 
+@dataclass(frozen=True)
+class News:
+    """What is new in the log: events, and whether they are all of it, as it is no longer what it was.
+
+    `lost` is the event that was the newest one before and is in it no more.
+    """
+
+    events: list[Event]
+    restarted: bool = False
+    lost: Event | None = None
+
+
 class EventLog:
-    """The log file: reads only what is new since the last look, appends durably."""
+    """The log file: reads only what is new since the last look, appends durably.
+
+    1. The newest known line is looked at again each time. Where it is another one the log was rewritten, cut off or put
+       back from a backup, or a write was taken back: all of it is read anew, and so it is before it is called broken.
+    2. A read that fails leaves all as it was, so that the next one finds what has been mended meanwhile.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._offset = 0
         self._inode = 0
+        self._line = b""
         self._last: Event | None = None
 
-    def read_new(self) -> tuple[bool, list[Event]]:
-        """Events since the last call; the flag says that the file was replaced and all of it was read anew.
+    def read_new(self) -> News:
+        """Events since the last call.
 
         Raises:
             LogCorruptError: a whole line is no event, or breaks the chain.
@@ -193,20 +217,39 @@ class EventLog:
         try:
             with open_regular(self.path) as stream:
                 status = os.fstat(stream.fileno())
-                restarted = status.st_ino != self._inode or status.st_size < self._offset
-                if restarted:
-                    self._offset, self._inode, self._last = 0, status.st_ino, None
-                stream.seek(self._offset)
+                if status.st_ino == self._inode and status.st_size >= self._offset:
+                    stream.seek(self._offset - len(self._line))
+                    content = stream.read()
+                    if content.startswith(self._line):
+                        with suppress(LogCorruptError):
+                            return self._take(content[len(self._line) :], self._offset, status.st_ino)
+                    stream.seek(0)
                 content = stream.read()
         except FileNotFoundError:
             self.check()
-            return False, []
+            return News([])
         except OSError as error:
             raise StorageError(f"{self.path}: {error.strerror or error}") from error
-        whole = content[: content.rfind(b"\n") + 1]
-        events = [self._next(line) for line in whole.splitlines()]
-        self._offset += len(whole)
-        return restarted, events
+        before, self._last = self._last, None
+        try:
+            news = self._take(content, 0, status.st_ino)
+        except LogCorruptError:
+            self._last = before
+            raise
+        return News(news.events, restarted=True, lost=None if _holds(news.events, before) else before)
+
+    def _take(self, content: bytes, offset: int, inode: int) -> News:
+        """The whole lines of what follows an offset."""
+        lines = content[: content.rfind(b"\n") + 1].splitlines(keepends=True)
+        events: list[Event] = []
+        last = self._last
+        for line in lines:
+            last = self._following(line, last)
+            events.append(last)
+        self._last, self._inode = last, inode
+        self._offset = offset + sum(map(len, lines))
+        self._line = lines[-1] if lines else b"" if offset == 0 else self._line
+        return News(events)
 
     def check(self) -> None:
         """See that a log that was read before is still there: a log only grows.
@@ -220,24 +263,24 @@ class EventLog:
                 "(is its disk there?), or start again on what is left of the registry"
             )
 
-    def _next(self, line: bytes) -> Event:
-        after = self._last.revision if self._last else 0
+    def _following(self, line: bytes, last: Event | None) -> Event:
+        """The event of a line that comes after another one."""
+        after = last.revision if last else 0
         try:
             event = Event.from_line(line)
         except (ValueError, RecursionError) as error:
             raise LogCorruptError(
                 f"{self.path}: the line after revision {after} {error}; run `signalserve registry verify-log`"
             ) from error
-        if event.revision != after + 1 or event.prev_hash != (self._last.hash if self._last else GENESIS):
+        if event.revision != after + 1 or event.prev_hash != (last.hash if last else GENESIS):
             raise LogCorruptError(
                 f"{self.path}: revision {event.revision} does not follow revision {after}; "
                 "run `signalserve registry verify-log`"
             )
-        self._last = event
         return event
 
     def append(self, event: Event) -> None:
-        """Commit an event: one write, then fsync. The caller holds the lock and has read all there is.
+        """Commit an event: one write, then fsync; `read_new` gives it back. The caller holds the lock and has read all.
 
         Raises:
             StorageError: nothing was committed (a full disk, say); what was written is taken back.
@@ -255,15 +298,19 @@ class EventLog:
                 except OSError:
                     stream.truncate(self._offset)
                     raise
-                self._inode = os.fstat(stream.fileno()).st_ino
             if created:
                 sync_folder(self.path.parent)
         except OSError as error:
             raise StorageError(f"{self.path}: {error.strerror or error}") from error
-        self._offset += len(line)
-        self._last = event
 
     @property
     def last(self) -> Event | None:
-        """The newest event that was read or appended."""
+        """The newest event that was read."""
         return self._last
+
+
+def _holds(events: Sequence[Event], wanted: Event | None) -> bool:
+    """Whether a whole log has just this event at its revision."""
+    return wanted is None or (
+        len(events) >= wanted.revision and events[wanted.revision - 1].hash == wanted.hash
+    )

@@ -3,16 +3,14 @@
 The rules:
 1. The event log is the commit point; the index is its projection. A writer appends the event (fsync), then
    replaces the index (fsync, rename, fsync of the folder).
-2. So an index that hashes to the last event's `index_sha256` is current, and one that hashes to the event
-   before is merely late: it is projected again.
-3. Any other index was edited from outside. What was changed is found against the most similar of the
-   last few revisions (a program may have read an older one), laid over the state, and recorded as an
-   `external_edit` event by the next writer. An index that equals one of those revisions row by row is
-   late, not edited.
-4. A file that someone is writing in place is left alone until it rests. One without a line is no edit.
-5. A row that can't be read changes nothing: a model that was known before stays as it was.
-6. A folder with a log, be it an empty one, or an index is a registry. One with neither is none, be it a disk's mount
+2. What the index is beside the log, `registry.outside` says. An edit is laid over the state, and recorded as an
+   `external_edit` event by the next writer; a late index is projected again; one that is asked about is left where it
+   is until the next writer keeps it aside, or somebody accepts it.
+3. A file that someone is writing in place is left alone until it rests. One without a line is no edit.
+4. A folder with a log, be it an empty one, or an index is a registry. One with neither is none, be it a disk's mount
    point: it is read as an error, and only `make` turns it into one.
+5. Readers take what was read last, as long as both files are as they were then. Who finds something new takes it in,
+   one reader after the other; nobody waits for a writer.
 """
 
 from __future__ import annotations
@@ -20,7 +18,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -29,27 +26,48 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from signalserve.common.files import read_regular, sha256_hex, sync_folder, write_atomically
+from signalserve.common.files import (
+    file_sha256,
+    is_folder,
+    read_regular,
+    sha256_hex,
+    sync_folder,
+    write_atomically,
+)
 from signalserve.common.log import LibraryLog
 from signalserve.common.moments import utc_now
 from signalserve.registry.entry import ModelRegistryEntry
 from signalserve.registry.errors import (
+    InvalidArgumentError,
     RegistryBusyError,
     RegistryGoneError,
     RegistryMissingError,
     StorageError,
 )
-from signalserve.registry.events import GENESIS, LOG_FILE, Action, Event, EventLog, StatusChange, json_safe
-from signalserve.registry.index import INDEX_FILE, LARGEST_INDEX, Index, parse_index
-from signalserve.registry.state import Edits, RegistryState, difference
-from signalserve.registry.store import Draft, Origin, View, default_actor
+from signalserve.registry.events import (
+    GENESIS,
+    LOG_FILE,
+    Action,
+    Event,
+    EventLog,
+    News,
+    StatusChange,
+    json_safe,
+)
+from signalserve.registry.index import INDEX_FILE, LARGEST_INDEX, parse_index
+from signalserve.registry.outside import Edit, Found, edit_of, judge
+from signalserve.registry.projections import Base, Projections
+from signalserve.registry.state import RegistryState
+from signalserve.registry.store import LOCK_SECONDS, Draft, Origin, View, default_actor
 
 DEFAULT_BASE_DIR = Path("outputs/ml_models")
 LOCK_FILE = ".registry.lock"
-LOCK_SECONDS = 60.0
-_REMEMBERED = 8
+# an index that was not followed, beside the one that is
+ASIDE_PREFIX = "registry_index.aside-"
 _RESTS_SECONDS = 0.15
 _SETTLED_AGE_SECONDS = 2.0
+# a file that changed so lately may change again without looking different
+_RACY_SECONDS = 0.1
 
 _log = LibraryLog("registry")
 
@@ -61,14 +79,14 @@ class FolderStore:
         self.base_dir = Path(base_dir)
         self.index_path = self.base_dir / INDEX_FILE
         self.log_path = self.base_dir / LOG_FILE
-        self._mutex = threading.RLock()
+        self._taking_in = threading.Lock()
         self._was_there = False
         self._waiting: dict[object, float] = {}
         self._events = EventLog(self.log_path)
         self._state = RegistryState()
-        self._past: deque[tuple[str, dict[str, ModelRegistryEntry], tuple[str, ...]]] = deque(
-            maxlen=_REMEMBERED
-        )
+        self._projections = Projections()
+        self._lost: Event | None = None
+        self._published: tuple[Hashable, View] | None = None
 
     @property
     def location(self) -> str:
@@ -144,7 +162,7 @@ class FolderStore:
             RegistryMissingError: there is none, or it has gone.
             StorageError: it can't be read, or is no whole chain.
         """
-        _, events = EventLog(self.log_path).read_new()
+        events = EventLog(self.log_path).read_new().events
         if not events:
             self.view()  # which knows what is a registry
         return events[since:] if since else events
@@ -158,16 +176,59 @@ class FolderStore:
             RegistryMissingError: there is none, or it has gone.
             StorageError: the log or the index can't be read, or the log is no whole chain.
         """
-        with self._mutex:
+        if wait:
+            self._wait_until_it_rests()
+        signature, now = self.signature(), time.time()
+        published = self._published
+        if published is not None and published[0] == signature:
+            return published[1]
+        with self._taking_in:
             self.check()
             while True:
                 self._catch_up()
-                content = self._read_index(wait=wait)
+                content = self._read_index()
                 if self._catch_up() == 0:  # no writer in between: index and log belong together
-                    view = self._merged(content)[0]
+                    view = self._seen(content)[0]
                     if content is None and not view.state.revision:
                         self.check()  # the index may have gone just now
+                    # a folder may go without a sign in either file
+                    lasts = self._is_settled(now) and not view.remarks and not view.edited_outside
+                    self._published = (signature, view) if lasts else None
                     return view
+
+    def asked_about(self) -> bytes | None:
+        """The index that is asked about, where it lies or else as it was last kept aside; None for none.
+
+        Raises:
+            RegistryMissingError, StorageError: as for `view`.
+        """
+        if self.view().asked:
+            return self._read_index()
+        kept = sorted(self.base_dir.glob(f"{ASIDE_PREFIX}*"), key=lambda path: path.stat().st_mtime)
+        return read_regular(kept[-1], largest=LARGEST_INDEX) if kept else None
+
+    def accept(self, content: bytes, origin: Origin) -> Event | None:
+        """Take an index as it is, as a decision: None where it changes nothing.
+
+        A row that is missing deletes nothing while the model's folder stands.
+
+        Raises:
+            InvalidArgumentError: none of its rows can be read.
+            RegistryMissingError, RegistryBusyError, StorageError: as for `transaction`.
+        """
+        with self.transaction(origin):
+            state = self._state
+            index = parse_index(content, self._projections.known)
+            if not index.entries:
+                raise InvalidArgumentError("none of its rows can be read", reason="UNREADABLE_INDEX")
+            base = Base(state.revision, state.entries, frozenset(state.raw_rows))
+            missing = [model_id for model_id in state.entries if model_id not in index.entries]
+            draft = _external_edit(state, edit_of(index, base, state.entries, missing, self._stands))
+            event = None
+            if draft.changes or draft.detail["entries"] or "raw_rows" in draft.detail:
+                event = self._commit(replace(draft, detail={**draft.detail, "accepted": True}), origin)
+            (self.base_dir / aside_name(content)).unlink(missing_ok=True)
+        return event
 
     def awaited(self) -> float:
         """Seconds for which a writer of this process has been waiting for the lock now; 0.0 where none is."""
@@ -175,7 +236,7 @@ class FolderStore:
         return time.monotonic() - min(began) if began else 0.0
 
     @contextmanager
-    def transaction(self, origin: Origin) -> Iterator[FolderTransaction]:
+    def transaction(self, origin: Origin, seconds: float = LOCK_SECONDS) -> Iterator[FolderTransaction]:
         """Hold the lock; the registry is repaired and hand edits are recorded before the block begins.
 
         Raises:
@@ -185,19 +246,17 @@ class FolderStore:
         """
         self.check()
         try:
-            lock = FileLock(self.base_dir / LOCK_FILE, timeout=LOCK_SECONDS, is_singleton=False)
+            lock = FileLock(self.base_dir / LOCK_FILE, timeout=seconds, is_singleton=False)
             with self._waits():
                 lock.acquire()
         except Timeout as error:
             raise RegistryBusyError(
-                f"{self.base_dir}: another writer has held the lock for {LOCK_SECONDS:.0f} s"
+                f"{self.base_dir}: another writer has held the lock for {seconds:.0f} s"
             ) from error
         except OSError as error:
             raise StorageError(f"{self.base_dir}: {error.strerror or error}") from error
         try:
-            # readers of this process wait for a repair or a commit, never for the whole turn
-            with self._mutex:
-                self._repair()
+            self._repair(origin.via)
             yield FolderTransaction(self, origin)
         finally:
             lock.release()
@@ -212,79 +271,124 @@ class FolderStore:
             del self._waiting[turn]
 
     def _catch_up(self) -> int:
-        restarted, events = self._events.read_new()
-        if restarted:
-            self._state = RegistryState()
-            self._past.clear()
-        elif events:
+        news = self._events.read_new()
+        if news.restarted:
+            self._state, self._projections = RegistryState(), Projections()
+            self._look_for_lost(news)
+        elif news.events:
             self._state = self._state.copy()  # readers may hold the old one
-        for number, event in enumerate(events, 1):
+        for event in news.events:
             self._state.apply(event)
-            if len(events) - number < _REMEMBERED:
-                self._remember(event)
-        return len(events)
+            self._projections.take(event, self._state)
+        return len(news.events)
 
-    def _remember(self, event: Event) -> None:
-        self._past.append((event.index_sha256, dict(self._state.entries), self._state.raw_rows))
+    def _look_for_lost(self, news: News) -> None:
+        self._lost = news.lost or self._lost
+        lost = self._lost
+        if lost is not None and lost.hash in {event.hash for event in news.events}:
+            self._lost = None
+        elif news.lost is not None:
+            _log.warning("registry.went_back", why=self._alarm())
 
-    def _read_index(self, *, wait: bool) -> bytes | None:
-        """The index's bytes; None where there is no file. With `wait`, a file in motion is waited for."""
+    def _alarm(self) -> str:
+        if self._lost is None:
+            return ""
+        return (
+            f"the log no longer holds revision {self._lost.revision} ({self._lost.hash[:12]}), which was read here: it was "
+            "cut off, rewritten or put back from a backup, or its disk failed as it was written"
+        )
+
+    def _wait_until_it_rests(self) -> None:
+        """Wait for an index that someone is writing in place, up to some seconds."""
         patience = time.monotonic() + 5.0
-        while True:
-            try:
-                before = self.index_path.stat()
-                content = read_regular(self.index_path, largest=LARGEST_INDEX)
-            except FileNotFoundError:
-                return None
-            except OSError as error:
-                raise StorageError(f"{self.index_path}: {error.strerror or error}") from error
-            known = any(sha256_hex(content) == digest for digest, _, _ in self._past)
-            old = time.time() - before.st_mtime > _SETTLED_AGE_SECONDS
-            if not wait or known or old or time.monotonic() > patience:
-                return content
+        while time.monotonic() < patience:
+            before = _stat(self.index_path)
+            if not any(before) or time.time() - before[2] / 1e9 > _SETTLED_AGE_SECONDS or self._is_ours():
+                return
             time.sleep(_RESTS_SECONDS)
-            after = self.index_path.stat()
-            if (after.st_mtime_ns, after.st_size) == (before.st_mtime_ns, before.st_size):
-                return content
+            if _stat(self.index_path) == before:
+                return
 
-    def _merged(self, content: bytes | None) -> tuple[View, Draft | None]:
+    def _is_ours(self) -> bool:
+        last = self._events.last
+        try:
+            return (
+                last is not None and file_sha256(self.index_path, largest=LARGEST_INDEX) == last.index_sha256
+            )
+        except OSError:
+            return False
+
+    def _is_settled(self, now: float) -> bool:
+        return all(now - _stat(path)[2] / 1e9 > _RACY_SECONDS for path in (self.log_path, self.index_path))
+
+    def _read_index(self) -> bytes | None:
+        """The index's bytes; None where there is no file."""
+        try:
+            return read_regular(self.index_path, largest=LARGEST_INDEX)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StorageError(f"{self.index_path}: {error.strerror or error}") from error
+
+    def _seen(self, content: bytes | None) -> tuple[View, Draft | None]:
         """The state with the index's edits laid over it, and the event that would record them."""
-        if (
-            content is None
-            or not content.strip()
-            or any(sha256_hex(content) == past[0] for past in list(self._past)[-2:])
-        ):
-            unreadable = parse_index(self._state.render()).unreadable if self._state.raw_rows else ()
-            return View(self._state, unreadable), None
-        index = parse_index(content)
-        edits = self._edits(index)
-        if len(edits) == 0:
-            return View(self._state, index.unreadable), None
-        draft = _external_edit(self._state, edits)
+        found = self._judged(content)
+        unreadable, alarm = found.unreadable, self._alarm()
+        edit = found.edit
+        if edit is None:
+            return View(self._state, unreadable, asked=found.asked, alarm=alarm), None
+        remarks = _remarks(edit, self._state.revision)
+        if not edit.changes:
+            return View(self._state, unreadable, remarks=remarks, alarm=alarm), None
+        draft = _external_edit(self._state, edit)
         state = self._state.copy()
         state.apply(
             Event(state.revision, "", "", "", draft.action, changes=draft.changes, detail=draft.detail)
         )
-        return View(state, index.unreadable, edited_outside=True), draft
+        return View(state, unreadable, edited_outside=True, remarks=remarks, alarm=alarm), draft
 
-    def _edits(self, index: Index) -> Edits:
-        if not self._past:
-            return difference({}, (), index)
-        candidates = [difference(entries, raw, index) for _, entries, raw in reversed(self._past)]
-        return min(candidates, key=len)  # the newest revision wins a tie
-
-    def _repair(self) -> None:
-        self._catch_up()
-        content = self._read_index(wait=True)
+    def _judged(self, content: bytes | None) -> Found:
         last = self._events.last
-        _, draft = self._merged(content)
+        if content is None or not content.strip() or (last and sha256_hex(content) == last.index_sha256):
+            known = parse_index(self._state.render()).unreadable if self._state.raw_rows else ()
+            return Found(current=bool(content and content.strip()), unreadable=known)
+        return judge(
+            content,
+            self._state.entries,
+            self._projections,
+            self._state.revision,
+            put_there_since=_stat(self.index_path)[2] > _stat(self.log_path)[2],
+            stands=self._stands,
+        )
+
+    def _stands(self, model_id: str, entry: ModelRegistryEntry) -> bool:
+        """Whether a model's folder is there."""
+        return is_folder(self.base_dir / model_id) or bool(entry.path and is_folder(Path(entry.path)))
+
+    def _repair(self, via: str) -> None:
+        self._wait_until_it_rests()
+        with self._taking_in:
+            self._catch_up()
+            content = self._read_index()
+            found = self._judged(content)
+            draft = self._seen(content)[1]
         if draft is not None:
+            if found.edit is not None and found.edit.base != self._state.revision:
+                self._keep_aside(content or b"")
             event = self._commit(
-                draft, Origin(actor="unknown", via="python", reason="the index was edited by hand")
+                draft, Origin(actor="unknown", via=via, reason="the index was edited by hand")
             )
             _log.info("registry.external_edit_recorded", revision=event.revision, changes=len(event.changes))
-        elif last is not None and (content is None or sha256_hex(content) != last.index_sha256):
+        elif not found.current and self._state.revision:
+            if found.asked:
+                self._keep_aside(content or b"")
             write_atomically(self.index_path, self._state.render())
+
+    def _keep_aside(self, content: bytes) -> None:
+        """Leave an index that is not followed, or was an old copy before it was edited, under a name of its own."""
+        path = self.base_dir / aside_name(content)
+        write_atomically(path, content)
+        _log.warning("registry.index_kept_aside", path=str(path))
 
     def _commit(self, draft: Draft, origin: Origin) -> Event:
         last = self._events.last
@@ -308,9 +412,8 @@ class FolderStore:
         event = replace(unhashed, index_sha256=sha256_hex(content))
         event = replace(event, hash=event.digest())
         self._events.append(event)
-        after.requests = {**self._state.requests, **({event.request_id: event} if event.request_id else {})}
-        self._state = after
-        self._remember(event)
+        with self._taking_in:
+            self._catch_up()
         try:
             write_atomically(self.index_path, content)
         except (
@@ -341,8 +444,7 @@ class FolderTransaction:
             StorageError: nothing was committed.
         """
         origin = replace(self.origin, request_id="") if follows else self.origin
-        with self._store._mutex:
-            return self._store._commit(draft, origin)
+        return self._store._commit(draft, origin)
 
 
 _stores: dict[Path, FolderStore] = {}
@@ -377,9 +479,29 @@ def _stat(path: Path) -> tuple[int, int, int]:
     return (status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-def _external_edit(state: RegistryState, edits: Edits) -> Draft:
+def aside_name(content: bytes) -> str:
+    """Under which name an index is kept aside."""
+    return f"{ASIDE_PREFIX}{sha256_hex(content)[:12]}.csv"
+
+
+def _remarks(edit: Edit, revision: int) -> tuple[str, ...]:
+    found = []
+    if edit.changes and edit.base != revision:
+        found.append(
+            f"the index was edited on a copy of revision {edit.base}: what was decided since stays where the edit did "
+            "not change it"
+        )
+    if edit.written_back:
+        names = ", ".join(edit.written_back[:5]) + (" ..." if len(edit.written_back) > 5 else "")
+        found.append(
+            f"rows of models whose folders are there are missing from the index and will be written back: {names}"
+        )
+    return tuple(found)
+
+
+def _external_edit(state: RegistryState, edit: Edit) -> Draft:
     changes: list[StatusChange] = []
-    for entry in edits.written:
+    for entry in edit.written:
         before = state.entries.get(entry.model_id)
         if before is None or before.status != entry.status:
             changes.append(
@@ -394,11 +516,12 @@ def _external_edit(state: RegistryState, edits: Edits) -> Draft:
             )
     # leaving production comes first, so that the new model ends on top of the key's history
     changes.sort(key=lambda change: change.after == "production")
-    for model_id in edits.removed:
-        if model_id in state.entries:
-            gone = state.entries[model_id]
-            changes.append(StatusChange(gone.symbol, gone.timeframe, model_id, gone.status, None))
-    detail: dict[str, Any] = {"entries": [entry.to_row() for entry in edits.written]}
-    if edits.raw_rows is not None:
-        detail["raw_rows"] = list(edits.raw_rows)
+    for model_id in edit.removed:
+        gone = state.entries[model_id]
+        changes.append(StatusChange(gone.symbol, gone.timeframe, model_id, gone.status, None))
+    detail: dict[str, Any] = {"entries": [entry.to_row() for entry in edit.written]}
+    if edit.raw_rows is not None:
+        detail["raw_rows"] = list(edit.raw_rows)
+    if edit.base != state.revision:
+        detail["base_revision"] = edit.base
     return Draft(Action.EXTERNAL_EDIT, tuple(changes), detail)

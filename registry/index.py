@@ -14,6 +14,7 @@ import csv
 import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from signalserve.common.key import name_problem
 from signalserve.registry.entry import COLUMNS, ModelRegistryEntry, Status, csv_line
@@ -57,8 +58,11 @@ class Index:
         return tuple(row.text for row in self.unreadable)
 
 
-def parse_index(content: bytes) -> Index:
-    """Read an index file's bytes. Never fails: what can't be read is in `unreadable`."""
+def parse_index(content: bytes, known: Mapping[str, ModelRegistryEntry] = MappingProxyType({})) -> Index:
+    """Read an index file's bytes. Never fails: what can't be read is in `unreadable`.
+
+    `known` are entries by their lines, of which most rows are one and need not be read again.
+    """
     lines = content.decode("utf-8-sig", errors="surrogateescape").splitlines(keepends=True)
     lines = _join_odd_line_ends(lines)
     entries: dict[str, ModelRegistryEntry] = {}
@@ -77,7 +81,10 @@ def parse_index(content: bytes) -> Index:
             else:
                 position += 1
                 continue
-        entry, used, why = _record(lines, position, header)
+        entry = known.get(text.rstrip("\r\n") + "\n") if header == COLUMNS else None
+        used, why = 1, ""
+        if entry is None:
+            entry, used, why = _record(lines, position, header)
         position += used
         if entry is not None and entry.model_id in entries:
             text = "".join(lines[position - used : position])

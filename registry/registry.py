@@ -8,6 +8,7 @@ from pathlib import Path
 from signalserve.registry.artefact import Artefacts
 from signalserve.registry.folder_store import open_store
 from signalserve.registry.gate import Gate, NoGate
+from signalserve.registry.hand_edits import HandEdits
 from signalserve.registry.moves import Moves
 from signalserve.registry.queries import Queries
 from signalserve.registry.registration import Registration
@@ -15,7 +16,7 @@ from signalserve.registry.store import Store
 from signalserve.registry.unmade import EmptyUntilMade
 
 
-class Registry(Queries, Moves, Registration):
+class Registry(Queries, Moves, Registration, HandEdits):
     """Models, their lifecycle and its log.
 
     It reads no configuration: what a promote must show is the gate's to say, and the gate is handed in, so that the

@@ -13,12 +13,15 @@ The rules that this module keeps:
    evaluated anew. `looks` are the spans of bars on which a key's models were measured, by an evaluation or, as
    they were registered, by their training; they stay when the models go.
 7. `not_servable` says why a model will not be served, where its registration or adoption found so.
-8. Nothing here reads a file or a clock.
+8. `decided` is each key's last production that somebody decided on: by promote or rollback, or by confirming what was
+   edited by hand. A hand edit changes what is in production and not what was decided, and clears no quarantine.
+   `by_hand` are the production models that an edit put there, by its revision.
+9. Nothing here reads a file or a clock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -26,7 +29,7 @@ from signalserve.common.key import Key
 from signalserve.common.moments import parse_moment
 from signalserve.registry.entry import ModelRegistryEntry, Status
 from signalserve.registry.events import Action, Event
-from signalserve.registry.index import Index, render_index
+from signalserve.registry.index import render_index
 
 
 class Look(NamedTuple):
@@ -54,6 +57,9 @@ class RegistryState:
     evidence: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     looks: dict[Key, tuple[Look, ...]] = field(default_factory=dict)
     not_servable: dict[str, str] = field(default_factory=dict)
+    decided: dict[Key, str] = field(default_factory=dict)
+    by_hand: dict[str, int] = field(default_factory=dict)
+    in_production: dict[Key, tuple[str, ...]] = field(default_factory=dict)
 
     def copy(self) -> RegistryState:
         """An independent copy; entries and events are frozen and shared."""
@@ -70,6 +76,9 @@ class RegistryState:
             dict(self.evidence),
             dict(self.looks),
             dict(self.not_servable),
+            dict(self.decided),
+            dict(self.by_hand),
+            dict(self.in_production),
         )
 
     def production(self, key: Key) -> str | None:
@@ -79,22 +88,23 @@ class RegistryState:
 
     def productions(self) -> dict[Key, str]:
         """The model in production of every key that has one."""
-        chosen: dict[Key, ModelRegistryEntry] = {}
-        for entry in self.entries.values():
-            if entry.status == Status.PRODUCTION:
-                rival = chosen.get(entry.key)
-                if rival is None or self._claim(rival) <= self._claim(entry):
-                    chosen[entry.key] = entry
-        return {key: entry.model_id for key, entry in chosen.items()}
+        return {key: self._production_rows(key)[-1].model_id for key in self.in_production}
+
+    def unconfirmed(self) -> dict[Key, str | None]:
+        """What was decided, None for nothing, for each key of which an edit by hand made something else."""
+        now = self.productions()
+        return {
+            key: self.decided.get(key)
+            for key in {**self.decided, **now}
+            if self.decided.get(key) != now.get(key)
+        }
 
     def conflicts(self) -> dict[str, str]:
         """model_id -> the model that wins, for production rows that lose against another of their key."""
-        winners = self.productions()
-        return {
-            entry.model_id: winners[entry.key]
-            for entry in self.entries.values()
-            if entry.status == Status.PRODUCTION and winners[entry.key] != entry.model_id
+        several = {
+            key: self.production_rows(key) for key, rows in self.in_production.items() if len(rows) > 1
         }
+        return {loser: rows[-1] for rows in several.values() for loser in rows[:-1]}
 
     def production_rows(self, key: Key) -> list[str]:
         """Every row of a key that says production, the winner last."""
@@ -144,7 +154,7 @@ class RegistryState:
         detail = event.detail
         for row in detail.get("entries", ()):
             entry = ModelRegistryEntry.from_row(row)
-            self.entries[entry.model_id] = entry
+            self._put(entry)
             self.used_ids.add(entry.model_id)
         if "raw_rows" in detail:
             self.raw_rows = tuple(detail["raw_rows"])
@@ -162,6 +172,8 @@ class RegistryState:
                 Key(made.symbol, made.timeframe),
                 Look(made.model_id, detail["tested"][0], detail["tested"][1], evaluation=False),
             )
+        if event.action == Action.CONFIRM or detail.get("accepted"):
+            self._confirm([Key(*key) for key in detail.get("keys", ())] or None)
         self.quarantined |= set(detail.get("quarantined", ()))
         if event.request_id:
             self.requests[event.request_id] = event
@@ -182,9 +194,22 @@ class RegistryState:
         self.looks[key] = (*self.looks.get(key, ()), look)
 
     def _apply_change(self, event: Event, model_id: str, key: Key, after: str | None) -> None:
+        if event.action == Action.CONFIRM:
+            return
         stack = self.history.get(key, ())
+        by_hand = event.action == Action.EXTERNAL_EDIT
+        if after != Status.PRODUCTION:
+            self.by_hand.pop(model_id, None)
+            if self.decided.get(key) == model_id and (after is None or not by_hand):
+                del self.decided[key]
+        elif by_hand:
+            if self.decided.get(key) != model_id:
+                self.by_hand[model_id] = event.revision
+        else:
+            self.by_hand.pop(model_id, None)
+            self.decided[key] = model_id
         if after is None:
-            self.entries.pop(model_id, None)
+            self._drop(model_id)
             self.digests.pop(model_id, None)
             self.evidence.pop(model_id, None)
             self.not_servable.pop(model_id, None)
@@ -192,7 +217,7 @@ class RegistryState:
             self.history[key] = tuple(other for other in stack if other != model_id)
             return
         entry = self.entries[model_id]
-        self.entries[model_id] = entry.with_status(after)
+        self._put(entry.with_status(after))
         if after == Status.ARCHIVED:
             self.evidence.pop(model_id, None)
         if after == Status.PRODUCTION:
@@ -201,48 +226,46 @@ class RegistryState:
                     stack = stack[:-1]
             elif not stack or stack[-1] != model_id:
                 stack = (*stack, model_id)
-            if event.action != Action.EXTERNAL_EDIT:
+            if not by_hand:
                 self.put_in_production[model_id] = event.revision
-            self.quarantined.discard(model_id)
-        elif event.action in (Action.ARCHIVE, Action.EXTERNAL_EDIT) and stack and stack[-1] == model_id:
+                self.quarantined.discard(model_id)
+        elif (by_hand or event.action == Action.ARCHIVE) and stack and stack[-1] == model_id:
             stack = stack[:-1]
         self.history[key] = stack
 
     def _production_rows(self, key: Key) -> list[ModelRegistryEntry]:
-        rows = [entry for entry in self.entries.values() if entry.key == key and entry.status == "production"]
-        return sorted(rows, key=self._claim)
+        return sorted(
+            (self.entries[model_id] for model_id in self.in_production.get(key, ())), key=self._claim
+        )
+
+    def _put(self, entry: ModelRegistryEntry) -> None:
+        self._drop(entry.model_id, gone=False)
+        self.entries[entry.model_id] = entry
+        if entry.status == Status.PRODUCTION:
+            self.in_production[entry.key] = (*self.in_production.get(entry.key, ()), entry.model_id)
+
+    def _drop(self, model_id: str, *, gone: bool = True) -> None:
+        entry = self.entries.get(model_id)
+        if entry is None:
+            return
+        if entry.status == Status.PRODUCTION:
+            left = tuple(other for other in self.in_production[entry.key] if other != model_id)
+            if left:
+                self.in_production[entry.key] = left
+            else:
+                del self.in_production[entry.key]
+        if gone:  # a row that is written anew keeps its place
+            del self.entries[model_id]
+
+    def _confirm(self, keys: list[Key] | None) -> None:
+        now = self.productions()
+        for key in {**self.decided, **now} if keys is None else keys:
+            self.decided.pop(key, None)
+            if key in now:
+                self.decided[key] = now[key]
 
     def _claim(self, entry: ModelRegistryEntry) -> tuple[int, Any]:
         return self.put_in_production.get(entry.model_id, 0), entry.created
-
-
-@dataclass(frozen=True)
-class Edits:
-    """How an index file differs from a state."""
-
-    written: tuple[ModelRegistryEntry, ...]
-    removed: tuple[str, ...]
-    raw_rows: tuple[str, ...] | None
-
-    def __len__(self) -> int:
-        return len(self.written) + len(self.removed) + (self.raw_rows is not None)
-
-
-def difference(entries: Mapping[str, ModelRegistryEntry], raw_rows: Iterable[str], index: Index) -> Edits:
-    """What someone changed to get from a state's rows to an index."""
-    # compared as text: NaN equals NaN there
-    old = {model_id: entry.to_row() for model_id, entry in entries.items()}
-    return Edits(
-        written=tuple(
-            entry for model_id, entry in index.entries.items() if old.get(model_id) != entry.to_row()
-        ),
-        removed=tuple(
-            model_id
-            for model_id in old
-            if model_id not in index.entries and not any(row.is_of(model_id) for row in index.unreadable)
-        ),
-        raw_rows=index.raw_rows if tuple(raw_rows) != index.raw_rows else None,
-    )
 
 
 def not_servable_of(detail: Mapping[str, Any]) -> str:

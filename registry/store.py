@@ -3,7 +3,7 @@
 The folder (`registry.folder_store`) is the first form. Another one keeps these rules:
 
 1. The events are the truth. A commit is durable when it returns, or it did not happen.
-2. `view` changes nothing, and waits for no writer's turn, at most for one commit of it; what it gives stays as it is.
+2. `view` changes nothing and waits for no writer; what it gives stays as it is.
 3. One transaction at a time: the state of a `Transaction` is the one that its commit builds on.
 4. `signature` differs whenever there may be something new to see, and costs next to nothing.
 5. Where there is none, or it has gone, is an error for readers and writers, and no empty registry; `make` alone makes
@@ -23,6 +23,10 @@ from typing import Any, Protocol
 from signalserve.registry.events import Event, StatusChange
 from signalserve.registry.index import UnreadableRow
 from signalserve.registry.state import RegistryState
+
+
+# how long a writer waits for its turn
+LOCK_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -48,11 +52,27 @@ class Origin:
 
 @dataclass(frozen=True)
 class View:
-    """What a reader sees: a state, and what is wrong with the index file."""
+    """What a reader sees: a state, and what is odd about the index file and the log.
+
+    `asked` is why the index is not followed, empty where it is. `remarks` are for people: rows that will be written
+    back, an edit that began with an old copy. `alarm` says that the log no longer holds what was read from it.
+    """
 
     state: RegistryState
     unreadable: tuple[UnreadableRow, ...] = ()
     edited_outside: bool = False
+    asked: str = ""
+    remarks: tuple[str, ...] = ()
+    alarm: str = ""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """All that a person should look at."""
+        asked = (
+            f"the index is not followed: {self.asked}; `signalserve registry accept-index` takes it, any other change "
+            "keeps it aside"
+        )
+        return (*filter(None, (self.alarm, asked if self.asked else "")), *self.remarks)
 
 
 class Transaction(Protocol):
@@ -125,8 +145,25 @@ class Store(Protocol):
     def awaited(self) -> float:
         """Seconds for which a writer of this process has been waiting for its turn now; 0.0 where none is."""
 
-    def transaction(self, origin: Origin) -> AbstractContextManager[Transaction]:
-        """Be the one writer for the length of the block.
+    def asked_about(self) -> bytes | None:
+        """The index that is asked about, or else the one that was kept aside last; None for none.
+
+        Raises:
+            RegistryMissingError, StorageError: as for `view`.
+        """
+
+    def accept(self, content: bytes, origin: Origin) -> Event | None:
+        """Take an index as it is, as a decision: None where it changes nothing.
+
+        Raises:
+            InvalidArgumentError: none of its rows can be read.
+            RegistryMissingError, RegistryBusyError, StorageError: as for `transaction`.
+        """
+
+    def transaction(
+        self, origin: Origin, seconds: float = LOCK_SECONDS
+    ) -> AbstractContextManager[Transaction]:
+        """Be the one writer for the length of the block, after at most so many seconds.
 
         Raises:
             RegistryMissingError: there is none, or it has gone.

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 
 from signalserve.registry.events import Event
 from signalserve.registry.state import RegistryState
-from signalserve.registry.store import Origin, Store, Transaction, View
+from signalserve.registry.store import LOCK_SECONDS, Origin, Store, Transaction, View
 
 
 class EmptyUntilMade:
@@ -49,6 +49,16 @@ class EmptyUntilMade:
         """Seconds for which a writer of this process has been waiting."""
         return self._store.awaited()
 
-    def transaction(self, origin: Origin) -> AbstractContextManager[Transaction]:
+    def asked_about(self) -> bytes | None:
+        """The index that is asked about."""
+        return self._store.asked_about()
+
+    def accept(self, content: bytes, origin: Origin) -> Event | None:
+        """Take an index as a decision."""
+        return self._store.accept(content, origin)
+
+    def transaction(
+        self, origin: Origin, seconds: float = LOCK_SECONDS
+    ) -> AbstractContextManager[Transaction]:
         """Be the one writer."""
-        return self._store.transaction(origin)
+        return self._store.transaction(origin, seconds)

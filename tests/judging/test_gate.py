@@ -117,7 +117,7 @@ def status(base: Path, model_id: str) -> str:
 
 
 def events(base: Path) -> list[Any]:
-    return EventLog(base / "registry_events.jsonl").read_new()[1]
+    return EventLog(base / "registry_events.jsonl").read_new().events
 
 
 def test_a_model_that_passes_becomes_a_candidate_and_then_production_with_all_that_was_read(

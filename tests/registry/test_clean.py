@@ -79,7 +79,7 @@ def test_each_thing_that_goes_has_an_event_of_its_own_with_what_it_was(base: Pat
         selection=Selection(statuses=frozenset({"failed"})), delete_dirs=True, reason="spring"
     )
     assert not (base / "fourth").exists()
-    events = EventLog(base / "registry_events.jsonl").read_new()[1][-6:]
+    events = EventLog(base / "registry_events.jsonl").read_new().events[-6:]
     removed = [event for event in events if event.action == "clean"]
     assert {change.model_id for event in removed for change in event.changes} == {
         "third",
@@ -101,7 +101,7 @@ def test_a_folder_goes_after_its_event(base: Path, monkeypatch: pytest.MonkeyPat
     told: list[str] = []
 
     def removed(folder: Path) -> None:
-        told.append(EventLog(base / "registry_events.jsonl").read_new()[1][-1].detail["folder"])
+        told.append(EventLog(base / "registry_events.jsonl").read_new().events[-1].detail["folder"])
         assert told[-1] == folder.name
         assert folder.is_dir()
 

@@ -51,7 +51,7 @@ def test_a_production_archived_by_hand_is_honoured_and_recorded_by_the_next_writ
     assert open_store(base).view().state.production(KEY) is None
     assert not verify_log(base).ok
     registry_at(base).promote([Promotion("three", "")])
-    _, events = EventLog(base / "registry_events.jsonl").read_new()
+    events = EventLog(base / "registry_events.jsonl").read_new().events
     assert [event.action for event in events[-2:]] == ["external_edit", "promote"]
     assert verify_log(base).ok
 

@@ -61,7 +61,7 @@ def production(base: Path, key: Key = KEY) -> str | None:
 
 
 def last_event(base: Path):
-    return EventLog(base / "registry_events.jsonl").read_new()[1][-1]
+    return EventLog(base / "registry_events.jsonl").read_new().events[-1]
 
 
 def test_rolling_back_twice_goes_two_back_and_never_forth(base: Path) -> None:

@@ -48,7 +48,7 @@ def test_eight_processes_lose_no_row_and_no_event(tmp_path: Path) -> None:
     assert {entry.model_id for entry in load_registry(base)} == {
         f"model_{number}_{turn}" for number in range(PROCESSES) for turn in range(EACH // 2)
     }
-    _, events = EventLog(base / "registry_events.jsonl").read_new()
+    events = EventLog(base / "registry_events.jsonl").read_new().events
     assert sum(event.action == "register" for event in events) == PROCESSES * EACH // 2
     assert sum(event.action == "promote" for event in events) == PROCESSES * EACH // 2
 

@@ -143,7 +143,7 @@ def test_the_event_keeps_what_the_decision_read(
     gated: Settings, base: Path, champion: str, challenger: str, bars: Path
 ) -> None:
     result = compared(gated, base, champion, challenger, bars)
-    event = EventLog(base / "registry_events.jsonl").read_new()[1][-1]
+    event = EventLog(base / "registry_events.jsonl").read_new().events[-1]
     assert event.action == "evaluate"
     assert Evidence.from_dict(event.evidence["evidence"]) == result.evidence
     assert event.evidence["policy"]["resamples"] == 300

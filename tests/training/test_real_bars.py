@@ -52,7 +52,7 @@ def test_one_command_trains_evaluates_backtests_and_tries_to_promote_two_real_ma
         check_report(folder, summary, frame["close"].loc[summary["span"]["start"] : summary["span"]["end"]])
         assert line["status"] in ("promoted", "candidate", "refused")
         assert line["symbol"] in done.output
-    events = EventLog(tmp_path / "registry" / "registry_events.jsonl").read_new()[1]
+    events = EventLog(tmp_path / "registry" / "registry_events.jsonl").read_new().events
     assert [event.action for event in events].count("evaluate") == 2
     statuses = {entry.symbol: entry.status for entry in list_models(tmp_path / "registry")}
     assert statuses == {

@@ -1,0 +1,86 @@
+"""What people do to the index by hand: given an event of its own, confirmed, or accepted where it was asked about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from signalserve.common.files import read_regular
+from signalserve.common.key import Key
+from signalserve.registry.errors import InvalidArgumentError, NotFoundError, StorageError
+from signalserve.registry.events import Action, Event, StatusChange
+from signalserve.registry.index import LARGEST_INDEX
+from signalserve.registry.parts import Parts
+from signalserve.registry.store import Draft, Origin
+
+
+class HandEdits(Parts):
+    """Decisions on the index that were made in an editor."""
+
+    def record_edits(self, *, via: str = "python") -> None:
+        """Give what was edited by hand an event, if nobody is writing now.
+
+        An index without any log is left to its owner's first change.
+
+        Raises:
+            RegistryMissingError, StorageError: it can't be read or written.
+            RegistryBusyError: another writer has its turn.
+        """
+        view = self.view(wait=True)
+        if view.edited_outside and view.state.revision:
+            with self.store.transaction(Origin("unknown", via), seconds=0.0):
+                pass  # a writer's turn begins with what others did
+
+    def confirm(
+        self, keys: Iterable[Key] = (), *, reason: str = "", actor: str = "", via: str = "python"
+    ) -> Event | None:
+        """Decide that what the index was edited to is in production, of these keys or of all; None where nothing waits.
+
+        It is no evidence, and clears no quarantine.
+
+        Raises:
+            NotFoundError: a key has nothing that waits to be confirmed.
+            RegistryMissingError, RegistryBusyError, StorageError: as for any change.
+        """
+        with self.store.transaction(Origin(actor, via, reason=reason)) as transaction:
+            state = transaction.state
+            waiting, now = state.unconfirmed(), state.productions()
+            chosen = list(keys) or sorted(waiting)
+            for key in chosen:
+                if key not in waiting:
+                    raise NotFoundError(
+                        f"{key}: nothing of it waits to be confirmed", reason="NOTHING_TO_CONFIRM"
+                    )
+            if not chosen:
+                return None
+            changes = tuple(
+                StatusChange(*key, now[key], "production", "production", state.digests.get(now[key], ""))
+                for key in chosen
+                if key in now
+            )
+            return transaction.commit(
+                Draft(Action.CONFIRM, changes, {"keys": [[key.symbol, key.timeframe] for key in chosen]})
+            )
+
+    def accept_index(
+        self, file: Path | None = None, *, reason: str = "", actor: str = "", via: str = "python"
+    ) -> Event | None:
+        """Take an index that is asked about, or another file of its form, as a decision; None where it changes nothing.
+
+        By default the one that lies there, or else the one that was kept aside last. A row that is missing deletes
+        nothing while the model's folder stands.
+
+        Raises:
+            NotFoundError: there is none.
+            InvalidArgumentError: none of its rows can be read.
+            RegistryMissingError, RegistryBusyError, StorageError: as for any change.
+        """
+        try:
+            content = self.store.asked_about() if file is None else read_regular(file, largest=LARGEST_INDEX)
+        except OSError as error:
+            raise StorageError(f"{file}: {error.strerror or error}") from error
+        if content is None:
+            raise NotFoundError("no index is asked about, and none was kept aside", reason="NOTHING_TO_ACCEPT")
+        if not content.strip():
+            raise InvalidArgumentError("it has no row", reason="UNREADABLE_INDEX")
+        return self.store.accept(content, Origin(actor, via, reason=reason))
