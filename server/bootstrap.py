@@ -166,7 +166,7 @@ async def running_server(
         settings.ml.models_dir.resolve(), gate=PromoteGate.of(settings), pins=settings.ml.pinned_ids()
     )
     choice = _model_choice(settings)
-    loader = Loader(registry.artefacts, choice)
+    loader = Loader(registry.artefacts, choice, registry.store.check)
     metrics = ServerMetrics()
     state = ServingState()
     named = NamedModels(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 import numpy as np
@@ -24,7 +25,9 @@ _log = structlog.get_logger("server")
 class Loader:
     """Opens models; call it from a worker thread."""
 
-    def __init__(self, artefacts: Artefacts, choice: ModelChoice) -> None:
+    def __init__(self, artefacts: Artefacts, choice: ModelChoice, check: Callable[[], object]) -> None:
+        """`check` raises where the registry has gone."""
+        self._check = check
         self._artefacts = artefacts
         self._choice = choice
 
@@ -76,7 +79,11 @@ class Loader:
     def _open(self, artefact: Artefact) -> ServedModel:
         started = time.perf_counter()
         entry = artefact.entry
-        predictor = artefact.open(unpickle=self._choice.unpickle)
+        try:
+            predictor = artefact.open(unpickle=self._choice.unpickle)
+        except ArtefactError:
+            self._check()  # files that are missing may be so with all the others
+            raise
         row_seconds = _warm(predictor)
         if not predictor.feature_set and (lost := artefact.feature_set_lost()):
             _log.warning("model.feature_set_unknown", key=str(entry.key), model_id=entry.model_id, why=lost)

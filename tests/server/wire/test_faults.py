@@ -25,16 +25,35 @@ from signalserve.client import (
     Unavailable,
 )
 from signalserve.registry import Promotion
+from signalserve.registry.errors import RegistryGoneError
+from signalserve.server.limits import ModelChoice
+from signalserve.server.loader import Loader
 from signalserve.v1 import registry_pb2
 from tests.registries import registry_at
 from tests.server.conftest import ROOT
 from tests.server.wire.conftest import NAMES, Registry, Server, request
+from tests.small_models import register_copy, sealed_template
 
 Serve = Callable[..., Server]
 
 
 def ask(server: Server, symbol: str, row: np.ndarray, **more: Any) -> Prediction:
     return server.client.predict(symbol, "15m", row, feature_names=NAMES, **more)
+
+
+def test_a_registry_that_goes_as_a_model_is_opened_is_said_to_have_gone_and_not_that_a_file_is_missing(
+    tmp_path: Path,
+) -> None:
+    base, away = tmp_path / "models", tmp_path / "away"
+    register_copy(sealed_template(tmp_path / "template"), base, "one")
+    opened = registry_at(base)
+    state = opened.state
+    loader = Loader(opened.artefacts, ModelChoice(), opened.store.check)
+    base.rename(away)
+    with pytest.raises(RegistryGoneError):
+        loader.open_named(state, "one")
+    away.rename(base)
+    assert loader.open_named(state, "one").model_id == "one"
 
 
 def test_a_registry_that_goes_away_is_said_and_what_is_served_goes_on_until_it_is_back(
