@@ -251,7 +251,8 @@ def adopt(
 
 def verify_log(
     expect: Annotated[
-        str, typer.Option("--expect", metavar="HASH", help="A head that was noted before: the log must hold it.")
+        str,
+        typer.Option("--expect", metavar="HASH", help="A head that was noted before: the log must hold it."),
     ] = "",
     config: ConfigOption = None,
     registry: RegistryOption = None,
@@ -259,7 +260,7 @@ def verify_log(
 ) -> None:
     """Prove that the event log is a whole chain and that the index is what it says.
 
-    That nothing was cut off its end, and that it was not written anew, shows only against its head as somebody noted it.
+    That nothing was cut off its end and that it was not written anew, only its head as somebody noted it can show.
     """
     report = check_log(existing_registry(load_settings(config), registry), expect)
     if json_output:
@@ -298,14 +299,17 @@ def confirm(
     With promotion.hand_edits: hold nothing else serves such an edit. It goes on being marked as made without evidence.
     """
     opened = _open(config, registry)
-    event = opened.confirm([Key.parse(key) for key in keys or ()], reason=reason, via="cli")
+    try:
+        chosen = [Key.parse(key) for key in keys or ()]
+    except ValueError as error:
+        say_error(str(error))
+        raise typer.Exit(USAGE) from None
+    event = opened.confirm(chosen, reason=reason, via="cli")
     if event is None:
         console.print("nothing waits to be confirmed")
         return
     for change in event.changes:
-        console.print(
-            f"{change.symbol}/{change.timeframe}: {change.model_id}", soft_wrap=True, markup=False
-        )
+        console.print(f"{change.symbol}/{change.timeframe}: {change.model_id}", soft_wrap=True, markup=False)
     _print_head(event)
 
 

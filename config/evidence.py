@@ -23,10 +23,13 @@ class PromotionSettings(Section):
     `min_probability`: P(challenger better) by the block bootstrap. Drawdowns are shares of the high before
     (0.3 is 30 %). `min_deflated_sharpe` is the probability that the Sharpe ratio is no luck of many tries;
     without a champion luck is the rival, and `min_probability` is asked for. `min_sharpe` is an annualised
-    ratio, for a key without a champion. `max_data_age`: of the last bar that was judged on; None: not asked.
+    ratio, for a key without a champion. `hand_edits`: whether servers serve what an edit of the index put into
+    production, or hold to what was decided until somebody confirms it. `max_data_age`: of the last bar that was judged
+    on; None: not asked.
     """
 
     gate: Literal["evidence", "none"] = "evidence"
+    hand_edits: Literal["follow", "hold"] = "follow"
     min_probability: float = Field(default=0.9, ge=0.0, le=1.0)
     min_bars: int = Field(default=500, ge=2)
     min_trades: int = Field(default=10, ge=0)

@@ -36,7 +36,7 @@ from signalserve.predictors.manifest import (
 )
 from signalserve.predictors.opening import open_predictor
 from signalserve.predictors.predictor import Predictor
-from signalserve.registry.description import Description, second_row_text
+from signalserve.registry.description import Description, by_hand_text, second_row_text
 from signalserve.registry.entry import ModelRegistryEntry, Status
 from signalserve.registry.errors import ArtefactError, no_digest
 from signalserve.registry.metadata import ModelMetadata
@@ -258,15 +258,16 @@ class Artefact:
         self._contents = Contents(self.folder)  # what was read before is not what lies there now
         return sealed
 
-    def describe(self, *, thorough: bool = False, winner: str = "") -> Description:
+    def describe(self, *, thorough: bool = False, winner: str = "", by_hand: bool = False) -> Description:
         """Digest, engine, and what is wrong; reads the manifest alone, where `thorough` every file.
 
         Args:
             thorough: check that the files are there and are what was registered.
             winner: the model that counts, where this one is a second production row of its key.
+            by_hand: an edit of the index put it into production.
         """
         problems = [second_row_text(self.entry.key, winner)] if winner else []
-        warnings: list[str] = []
+        warnings = [by_hand_text(self.entry.model_id)] if by_hand else []
         engine = reason = ""
         failed = self.entry.status == Status.FAILED
         if not is_folder(self.folder) and (thorough or not (failed or self.digest)):

@@ -30,3 +30,8 @@ class Description:
 def second_row_text(key: Key, winner: str) -> str:
     """What is wrong with a production row that loses against another of its key."""
     return f"a second production row of {key}: {winner} counts"
+
+
+def by_hand_text(model_id: str) -> str:
+    """What is said of a model that an edit of the index put into production."""
+    return f"{model_id} was put into production by hand, without evidence"

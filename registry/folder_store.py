@@ -55,7 +55,7 @@ from signalserve.registry.events import (
     json_safe,
 )
 from signalserve.registry.index import INDEX_FILE, LARGEST_INDEX, parse_index
-from signalserve.registry.outside import Edit, Found, edit_of, judge
+from signalserve.registry.outside import Edit, Found, edit_of, judge, superseded
 from signalserve.registry.projections import Base, Projections
 from signalserve.registry.state import RegistryState
 from signalserve.registry.store import LOCK_SECONDS, Draft, Origin, View, default_actor
@@ -210,7 +210,8 @@ class FolderStore:
     def accept(self, content: bytes, origin: Origin) -> Event | None:
         """Take an index as it is, as a decision: None where it changes nothing.
 
-        A row that is missing deletes nothing while the model's folder stands.
+        A row that is missing deletes nothing while the model's folder stands; a production model without a row makes
+        way for the one that the index has.
 
         Raises:
             InvalidArgumentError: none of its rows can be read.
@@ -223,7 +224,8 @@ class FolderStore:
                 raise InvalidArgumentError("none of its rows can be read", reason="UNREADABLE_INDEX")
             base = Base(state.revision, state.entries, frozenset(state.raw_rows))
             missing = [model_id for model_id in state.entries if model_id not in index.entries]
-            draft = _external_edit(state, edit_of(index, base, state.entries, missing, self._stands))
+            edit = edit_of(index, base, state.entries, missing, self._stands)
+            draft = _external_edit(state, replace(edit, written=(*edit.written, *superseded(index, state))))
             event = None
             if draft.changes or draft.detail["entries"] or "raw_rows" in draft.detail:
                 event = self._commit(replace(draft, detail={**draft.detail, "accepted": True}), origin)
@@ -274,28 +276,27 @@ class FolderStore:
         news = self._events.read_new()
         if news.restarted:
             self._state, self._projections = RegistryState(), Projections()
-            self._look_for_lost(news)
         elif news.events:
             self._state = self._state.copy()  # readers may hold the old one
+        self._look_for_lost(news)
         for event in news.events:
             self._state.apply(event)
             self._projections.take(event, self._state)
         return len(news.events)
 
     def _look_for_lost(self, news: News) -> None:
-        self._lost = news.lost or self._lost
-        lost = self._lost
-        if lost is not None and lost.hash in {event.hash for event in news.events}:
-            self._lost = None
+        if self._lost is not None and self._lost.hash in {event.hash for event in news.events}:
+            self._lost = None  # what had been read first is back
         elif news.lost is not None:
+            self._lost = self._lost or news.lost
             _log.warning("registry.went_back", why=self._alarm())
 
     def _alarm(self) -> str:
         if self._lost is None:
             return ""
         return (
-            f"the log no longer holds revision {self._lost.revision} ({self._lost.hash[:12]}), which was read here: it was "
-            "cut off, rewritten or put back from a backup, or its disk failed as it was written"
+            f"the log no longer holds revision {self._lost.revision} ({self._lost.hash[:12]}), which was read here: it "
+            "was cut off, rewritten or put back from a backup, or its disk failed as it was written"
         )
 
     def _wait_until_it_rests(self) -> None:
@@ -486,7 +487,7 @@ def aside_name(content: bytes) -> str:
 
 def _remarks(edit: Edit, revision: int) -> tuple[str, ...]:
     found = []
-    if edit.changes and edit.base != revision:
+    if edit.base != revision:
         found.append(
             f"the index was edited on a copy of revision {edit.base}: what was decided since stays where the edit did "
             "not change it"

@@ -80,7 +80,9 @@ class HandEdits(Parts):
         except OSError as error:
             raise StorageError(f"{file}: {error.strerror or error}") from error
         if content is None:
-            raise NotFoundError("no index is asked about, and none was kept aside", reason="NOTHING_TO_ACCEPT")
+            raise NotFoundError(
+                "no index is asked about, and none was kept aside", reason="NOTHING_TO_ACCEPT"
+            )
         if not content.strip():
             raise InvalidArgumentError("it has no row", reason="UNREADABLE_INDEX")
         return self.store.accept(content, Origin(actor, via, reason=reason))

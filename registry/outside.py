@@ -14,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from signalserve.registry.entry import COLUMNS, ModelRegistryEntry
+from signalserve.registry.entry import COLUMNS, ModelRegistryEntry, Status
 from signalserve.registry.index import Index, UnreadableRow, parse_index
 from signalserve.registry.projections import Base, Projections
+from signalserve.registry.state import RegistryState
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,17 @@ def edit_of(
     gone = [model_id for model_id in there if model_id not in set(back)]
     raw_rows = index.raw_rows if frozenset(index.raw_rows) != base.raw_rows else None
     return Edit(base.revision, tuple(written), tuple(gone), raw_rows, tuple(back))
+
+
+def superseded(index: Index, state: RegistryState) -> tuple[ModelRegistryEntry, ...]:
+    """Production models that an index has no row of, archived, where it has another one in production for their key."""
+    taken = {entry.key for entry in index.entries.values() if entry.status == Status.PRODUCTION}
+    return tuple(
+        state.entries[model_id].with_status(Status.ARCHIVED)
+        for key in taken
+        for model_id in state.in_production.get(key, ())
+        if model_id not in index.entries
+    )
 
 
 def _merged(

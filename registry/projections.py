@@ -66,9 +66,13 @@ class Projections:
         return self._newest.get(sum(map(_number, _lines(index).values())) % _MODULUS)
 
     def nearest(self, index: Index) -> Base:
-        """The revision whose rows differ from an index in the fewest; of several the newest."""
+        """The revision whose rows differ from an index in the fewest; of several the newest.
+
+        A row of a model that came later than a revision speaks against it more than any other difference.
+        """
         lines = _lines(index)
-        wrong = best = len(lines)
+        known = {step.name for step in self._steps}
+        wrong = best = sum(_cost(None, line) for name, line in lines.items() if name in known)
         found = 0
         now: dict[str, str | None] = {}
         revision = 0
@@ -78,7 +82,7 @@ class Projections:
                     best, found = wrong, revision
                 revision = step.revision
             wanted = lines.get(step.name)
-            wrong += (step.line != wanted) - (now.get(step.name) != wanted)
+            wrong += _cost(step.line, wanted) - _cost(now.get(step.name), wanted)
             now[step.name] = step.line
         if wrong <= best:
             found = self._revision
@@ -119,6 +123,17 @@ class Projections:
 
 _BYTES = 16
 _MODULUS = 1 << 8 * _BYTES
+
+
+# more than any index has rows
+_NEVER = 1 << 32
+
+
+def _cost(line: str | None, wanted: str | None) -> int:
+    """How much a revision's row speaks against an index's."""
+    if line == wanted:
+        return 0
+    return _NEVER if line is None else 1
 
 
 def _number(line: str) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from signalserve.common.key import Key
 from signalserve.common.log import LibraryLog
 from signalserve.registry.artefact import LoadedModel
-from signalserve.registry.description import Description, second_row_text
+from signalserve.registry.description import Description, by_hand_text, second_row_text
 from signalserve.registry.entry import ModelRegistryEntry, Status, newest_first
 from signalserve.registry.events import Event
 from signalserve.registry.parts import Parts
@@ -46,6 +46,9 @@ def warnings_of(view: View, *, index: str) -> Iterator[str]:
             f"{other} is {second_row_text(view.state.entries[other].key, served)}; promote one of them, which "
             "archives the other"
         )
+    for model_id in view.state.by_hand:
+        yield f"{view.state.entries[model_id].key}: {by_hand_text(model_id)}"
+    yield from view.warnings
     for row in view.unreadable:
         yield f"{index}, {row}; the row counts for nothing until it is mended"
 
@@ -107,7 +110,11 @@ class Queries(Parts):
         winners = view.state.conflicts()
         for entry in entries:
             artefact = self.artefact_of(view.state, entry.model_id)
-            yield artefact.describe(thorough=thorough, winner=winners.get(entry.model_id, ""))
+            yield artefact.describe(
+                thorough=thorough,
+                winner=winners.get(entry.model_id, ""),
+                by_hand=entry.model_id in view.state.by_hand,
+            )
 
     def events(self, since: int = 0) -> Sequence[Event]:
         """The audit log after a revision, oldest first.

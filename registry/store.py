@@ -24,7 +24,6 @@ from signalserve.registry.events import Event, StatusChange
 from signalserve.registry.index import UnreadableRow
 from signalserve.registry.state import RegistryState
 
-
 # how long a writer waits for its turn
 LOCK_SECONDS = 60.0
 

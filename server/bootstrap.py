@@ -186,6 +186,7 @@ async def running_server(
         patience=options.load_seconds,
         strict=options.strict_ready,
         count_swap=metrics.swaps.inc,
+        record_edits=lambda: registry.record_edits(via="server"),
     )
     guard = CallGuard(options.max_in_flight, metrics.counts, access.gatekeeper, options.max_streams)
     scorer = Scorer(
@@ -203,6 +204,8 @@ async def running_server(
             guard.in_flight,
             len(guard.streams),
             registry_readable=not watcher.trouble,
+            index_followed=not watcher.index_asked,
+            log_whole=not watcher.log_went_back,
             lock_wait=registry.store.awaited(),
         )
     )
@@ -306,6 +309,7 @@ def _model_choice(settings: Settings) -> ModelChoice:
         pins={Key.parse(text): model_id for text, model_id in ml.pins.items()},
         max_age=ml.max_model_age,
         unpickle=settings.security.unpickle,
+        hold_hand_edits=settings.promotion.hand_edits == "hold",
     )
 
 

@@ -29,10 +29,11 @@ class ModelChoice:
     """Which models are served beside those in production, and how they are opened.
 
     `for_its_key` is a model_id that is pinned for the one key that it belongs to; `unpickle` is the policy
-    `never`, `verified` or `always`.
+    `never`, `verified` or `always`. `hold_hand_edits`: what was put into production by hand is served once confirmed.
     """
 
     for_its_key: str | None = None
     pins: Mapping[Key, str] = field(default_factory=lambda: MappingProxyType({}))
     max_age: timedelta | None = None
     unpickle: str = "verified"
+    hold_hand_edits: bool = False

@@ -48,6 +48,8 @@ class Gauges:
     in_flight: int
     open_streams: int
     registry_readable: bool = True
+    index_followed: bool = True
+    log_whole: bool = True
     lock_wait: float = 0.0
 
 
@@ -118,6 +120,16 @@ class _GaugeCollector(Collector):  # type: ignore[misc]  # the library is untype
             ("load_failures", "Models that could not be loaded.", len(snapshot.failures)),
             ("loading", "Models that are being loaded.", len(snapshot.pending)),
             ("registry_readable", "0 while the registry can't be read.", int(now.registry_readable)),
+            (
+                "registry_index_followed",
+                "0 while the index is asked about and not followed.",
+                int(now.index_followed),
+            ),
+            (
+                "registry_log_whole",
+                "0 once the log no longer holds what was read from it.",
+                int(now.log_whole),
+            ),
             (
                 "registry_lock_wait",
                 "Seconds for which a change has been waiting for the lock.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -43,7 +43,7 @@ class Wanted:
 def wanted_of(view: View, choice: ModelChoice) -> Wanted:
     """What a view of the registry and the configuration ask for."""
     state = view.state
-    wanted, pinned = state.productions(), set[Key]()
+    wanted, pinned = _in_production(state, choice), set[Key]()
     problems: list[LoadFailure] = []
     if choice.for_its_key is not None:
         entry = state.entries.get(choice.for_its_key)
@@ -69,8 +69,24 @@ def wanted_of(view: View, choice: ModelChoice) -> Wanted:
         problems=tuple(problems),
         known_keys=frozenset(state.keys()),
         known_ids=MappingProxyType({entry.model_id: entry.key for entry in state.entries.values()}),
-        warnings=tuple(warnings_of(view, index=INDEX_FILE)),
+        warnings=(*warnings_of(view, index=INDEX_FILE), *_held(state, choice)),
     )
+
+
+def _in_production(state: RegistryState, choice: ModelChoice) -> dict[Key, str]:
+    if not choice.hold_hand_edits:
+        return state.productions()
+    return {key: model_id for key, model_id in state.decided.items() if model_id in state.entries}
+
+
+def _held(state: RegistryState, choice: ModelChoice) -> Iterator[str]:
+    """What is not served as nobody has confirmed it."""
+    if choice.hold_hand_edits:
+        for key, decided in sorted(state.unconfirmed().items()):
+            yield (
+                f"{key}: the index was edited by hand; {decided or 'nothing'} is served until `signalserve registry "
+                "confirm` (promotion.hand_edits: hold)"
+            )
 
 
 def snapshot_of(

@@ -43,6 +43,9 @@ _LONG_TURN_SECONDS = 2.0
 # while much is being loaded, this much longer than a snapshot took to build passes before the next
 _PAUSE_FACTOR = 10.0
 
+# so often in a row an edit by hand could not be recorded before that is said
+_VAIN_LOOKS = 4
+
 _log = structlog.get_logger("server")
 
 
@@ -79,8 +82,16 @@ class RegistryWatcher:
         patience: float,
         strict: bool,
         count_swap: Callable[[], None],
+        record_edits: Callable[[], None],
     ) -> None:
-        """`patience`: seconds after which a registry that does not answer is said so; `strict`: see `snapshot_of`."""
+        """`record_edits` gives edits by hand their event, or raises where that can't be done now.
+
+        `patience`: seconds after which a registry that does not answer is said so; `strict`: see `snapshot_of`.
+        """
+        self._record_edits = record_edits
+        self._unrecorded = self._told_unrecorded = ""
+        self._vain_looks = 0
+        self.index_asked = self.log_went_back = False
         self._store = store
         self._loader = loader
         self._loading = loading
@@ -138,11 +149,15 @@ class RegistryWatcher:
 
     def warnings(self) -> list[str]:
         """What keeps changes from being made, for people; none while they are."""
+        found = []
+        if self._unrecorded:
+            found.append(f"the index was edited by hand, and no event says so yet: {self._unrecorded}")
         if not self._turn_awaited:
-            return []
+            return found
         return [
+            *found,
             f"{self._store.location}: a change has been waiting for its turn for {self._store.awaited():.0f} s, as "
-            "another program holds the registry's lock; what is served goes on"
+            "another program holds the registry's lock; what is served goes on",
         ]
 
     async def look(self) -> None:
@@ -150,7 +165,7 @@ class RegistryWatcher:
         self._retry_failed()
         if self._look_job is None:
             self._look_job = self._reading.begin(
-                self._look, self._signature, dict(self._models), always=bool(self.trouble)
+                self._look, self._signature, dict(self._models), always=bool(self.trouble or self._vain_looks)
             )
         try:
             seen = await self._look_job.result(self._patience)
@@ -168,6 +183,9 @@ class RegistryWatcher:
             raise
         self._look_job = None
         await self._say("")
+        if self._told_unrecorded != self._unrecorded:
+            self._told_unrecorded = self._unrecorded
+            await self.tell()
         if seen is not None:
             self._take(seen)
 
@@ -208,6 +226,14 @@ class RegistryWatcher:
             return None
         self._store.check()
         view = self._store.view(wait=True)
+        if view.edited_outside and view.state.revision and not view.alarm:
+            self._record()
+            now = self._store.signature()
+            view = self._store.view()
+        else:
+            self._vain_looks = 0
+            self._unrecorded = ""
+        self.index_asked, self.log_went_back = bool(view.asked), bool(view.alarm)
         self.seen_revision = view.state.revision
         wanted = wanted_of(view, self._choice)
         kept: dict[Key, ServedModel] = {}
@@ -219,6 +245,20 @@ class RegistryWatcher:
             else:
                 new.append(key)
         return _Seen(now, wanted, kept, new)
+
+    def _record(self) -> None:
+        """Have an edit by hand get its event; where that can't be, try again with the next look."""
+        try:
+            self._record_edits()
+        except (RegistryError, OSError) as error:
+            self._vain_looks += 1
+            # another worker may be at it
+            if self._vain_looks == _VAIN_LOOKS:
+                self._unrecorded = str(error)
+                _log.warning("registry.edit_not_recorded", why=self._unrecorded)
+        else:
+            self._vain_looks = 0
+            self._unrecorded = ""
 
     def _take(self, seen: _Seen) -> None:
         """Serve what is loaded, and begin to load what is not."""

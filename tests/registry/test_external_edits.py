@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,7 +91,8 @@ def test_a_rewrite_by_a_program_that_read_an_older_index_loses_nothing_of_ours(
     assert state.entries["two"].status == "archived"
 
 
-def test_a_row_added_by_hand_is_listed_and_one_that_was_deleted_is_gone(base: Path) -> None:
+def test_a_row_added_by_hand_is_listed_and_one_that_was_deleted_with_its_folder_is_gone(base: Path) -> None:
+    shutil.rmtree(base / "three")
     edit(base, (row(base, "three") + "\n", "by_hand,ETHUSDT,15m,rf,2026-01-05,nowhere,0.1,0.2,success\n"))
     assert {entry.model_id for entry in list_models(base)} == {"one", "two", "by_hand"}
     registry_at(base).promote([Promotion("two")], request_id="a writer records it")

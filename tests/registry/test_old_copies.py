@@ -1,0 +1,235 @@
+"""An index that was saved before comes back, half of one is written, or one that nobody can read."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from signalserve.cli import exits
+from signalserve.common.key import Key
+from signalserve.registry import Promotion, verify_log
+from signalserve.registry.entry import ModelRegistryEntry, Status
+from signalserve.registry.events import EventLog
+from signalserve.registry.folder_store import open_store
+from signalserve.registry.index import parse_index, render_index
+from tests.cli.test_commands import signalserve
+from tests.registries import registry_at
+from tests.small_models import register_copy, sealed_template
+
+KEY = Key("BTCUSDT", "15m")
+NAMES = [f"m{number:02}" for number in range(20)]
+
+
+@pytest.fixture(scope="module")
+def master(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty models of one key, promoted in turn: many revisions, of which the index was saved at each."""
+    folder = tmp_path_factory.mktemp("copies")
+    base, template = folder / "registry", sealed_template(folder / "template")
+    for name in NAMES:
+        register_copy(template, base, name)
+        registry_at(base).promote([Promotion(name)])
+        revision = open_store(base).view().state.revision
+        shutil.copy(base / "registry_index.csv", folder / f"index-{revision}.csv")
+    return base
+
+
+@pytest.fixture
+def base(master: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(master, tmp_path / "registry", copy_function=shutil.copy2))
+
+
+def saved(master: Path, revision: int) -> str:
+    return (master.parent / f"index-{revision}.csv").read_text()
+
+
+def production(base: Path) -> str | None:
+    return open_store(base).view().state.production(KEY)
+
+
+def respelt(text: str) -> str:
+    """As a spreadsheet saves it: sorted otherwise, quoted, with the line ends of another system."""
+    header, *rows = text.splitlines()
+    lines = [header, *sorted(rows, reverse=True)]
+    return "\r\n".join(",".join(f'"{cell}"' for cell in line.split(",")) for line in lines) + "\r\n"
+
+
+@pytest.mark.parametrize("spelling", [str, respelt])
+@pytest.mark.parametrize("revision", [2, 20, 38])
+def test_an_old_copy_of_any_revision_changes_nothing_and_is_asked_about(
+    master: Path, base: Path, revision: int, spelling: Callable[[str], str]
+) -> None:
+    index = base / "registry_index.csv"
+    content = spelling(saved(master, revision)).encode()
+    index.write_bytes(content)
+    assert production(base) == NAMES[-1]
+    (problem,) = verify_log(base).problems
+    assert f"the rows of revision {revision}" in problem
+    assert problem in signalserve("registry", "verify-log", "--registry", str(base), code=exits.FAILED)
+    # the next change keeps it aside
+    register_copy(master.parent / "template", base, "further")
+    assert production(base) == NAMES[-1]
+    report = verify_log(base)
+    assert report.ok
+    (kept,) = base.glob("registry_index.aside-*.csv")
+    assert kept.read_bytes() == content
+    assert any(kept.name in note for note in report.notes)
+
+
+def test_an_old_copy_that_was_meant_is_taken_once_somebody_says_so(master: Path, base: Path) -> None:
+    at = ("--registry", str(base))
+    (base / "registry_index.csv").write_text(saved(master, 20))
+    told = signalserve("registry", "accept-index", *at, "--reason", "back to the tenth")
+    assert "m09: archived -> production" in told
+    assert "m19: production -> archived" in told
+    assert production(base) == "m09"
+    assert verify_log(base).ok
+    # rows that the copy never had are written back, as their folders stand
+    assert set(open_store(base).view().state.entries) == set(NAMES)
+    assert "none was kept aside" in signalserve("registry", "accept-index", *at, code=exits.NOT_FOUND)
+
+
+def test_one_that_was_kept_aside_can_still_be_taken(master: Path, base: Path) -> None:
+    (base / "registry_index.csv").write_text(saved(master, 20))
+    register_copy(master.parent / "template", base, "further")
+    signalserve("registry", "accept-index", "--registry", str(base))
+    assert production(base) == "m09"
+    assert list(base.glob("registry_index.aside-*.csv")) == []
+
+
+def test_an_edit_that_leads_back_to_an_earlier_state_is_asked_about(master: Path, base: Path) -> None:
+    """A, B and A are promoted in turn; B by hand is what the revision before said."""
+    opened = registry_at(base)
+    opened.promote([Promotion("m18")], force=True, reason="back")
+    opened.promote([Promotion("m19")], force=True, reason="and forth")
+    index = base / "registry_index.csv"
+    text = index.read_text()
+    index.write_text(
+        "".join(
+            line.replace(",production", ",archived")
+            if line.startswith("m19,")
+            else line.replace(",archived", ",production")
+            if line.startswith("m18,")
+            else line
+            for line in text.splitlines(keepends=True)
+        )
+    )
+    view = open_store(base).view()
+    assert view.state.production(KEY) == "m19"
+    assert "as an old copy has" in view.asked
+    assert not verify_log(base).ok
+    signalserve("registry", "accept-index", "--registry", str(base))
+    assert production(base) == "m18"
+
+
+@pytest.mark.parametrize("revision", [10, 24, 38])
+def test_an_edited_old_copy_takes_the_edited_cell_and_nothing_else(
+    master: Path, base: Path, revision: int
+) -> None:
+    index = base / "registry_index.csv"
+    row = next(line for line in saved(master, revision).splitlines() if line.startswith("m03,"))
+    cells = row.split(",")
+    cells[6] = "0.125"
+    index.write_text(saved(master, revision).replace(row, ",".join(cells)))
+    view = open_store(base).view()
+    assert view.state.production(KEY) == NAMES[-1]
+    assert view.state.entries["m03"].cum_return == 0.125
+    assert view.state.entries["m03"].status == "archived"
+    assert f"a copy of revision {revision}" in view.remarks[0]
+    assert set(view.state.entries) == set(NAMES)
+    registry_at(base).record_edits()
+    assert verify_log(base).ok
+    assert production(base) == NAMES[-1]
+    event = EventLog(base / "registry_events.jsonl").read_new().events[-1]
+    assert (event.action, event.changes, event.detail["base_revision"]) == ("external_edit", (), revision)
+    assert len(list(base.glob("registry_index.aside-*.csv"))) == 1
+
+
+@pytest.mark.parametrize("rows", [10, 19])
+def test_a_half_written_index_takes_nothing_out_of_production(base: Path, rows: int) -> None:
+    index = base / "registry_index.csv"
+    lines = index.read_text().splitlines(keepends=True)
+    index.write_text("".join(lines[: 1 + rows]))
+    view = open_store(base).view()
+    assert set(view.state.entries) == set(NAMES)
+    assert view.state.production(KEY) == NAMES[-1]
+    assert any("will be written back" in remark for remark in view.remarks)
+    registry_at(base).promote([Promotion("m00")], force=True, reason="a change")
+    assert {line.split(",")[0] for line in index.read_text().splitlines()[1:]} == set(NAMES)
+    assert verify_log(base).ok
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (lambda text: text.encode("utf-16"), "none of its rows can be read"),
+        (lambda text: text.replace(",", ";").encode(), "none of its rows can be read"),
+        (lambda text: text.splitlines(keepends=True)[0].encode(), "no row left"),
+        (lambda text: "".join(text.splitlines(keepends=True)[-4:]).encode(), "16 of 20 rows are missing"),
+        (lambda text: bytes(range(256)) * 40, "none of its rows can be read"),
+    ],
+)
+def test_an_index_that_can_not_be_read_or_lost_most_of_its_rows_is_asked_about(
+    base: Path, content: Callable[[str], bytes], why: str
+) -> None:
+    index = base / "registry_index.csv"
+    index.write_bytes(content(index.read_text()))
+    view = open_store(base).view()
+    assert why in view.asked
+    assert set(view.state.entries) == set(NAMES)
+    assert view.state.production(KEY) == NAMES[-1]
+    assert any(why in problem for problem in verify_log(base).problems)
+    registry_at(base).promote([Promotion("m00")], force=True, reason="a change")
+    assert verify_log(base).ok
+    assert set(open_store(base).view().state.entries) == set(NAMES)
+
+
+def test_an_unreadable_index_is_not_accepted(base: Path) -> None:
+    (base / "registry_index.csv").write_bytes((base / "registry_index.csv").read_text().encode("utf-16"))
+    told = signalserve("registry", "accept-index", "--registry", str(base), code=exits.USAGE)
+    assert "none of its rows can be read" in told
+    assert production(base) == NAMES[-1]
+    told = signalserve(
+        "registry", "accept-index", str(base / "typo.csv"), "--registry", str(base), code=exits.USAGE
+    )
+    assert "no such file" in told
+
+
+def test_a_row_by_hand_clears_no_quarantine(base: Path) -> None:
+    opened = registry_at(base)
+    opened.rollback([KEY], reason="it loses")
+    assert "m19" in opened.state.quarantined
+    index = base / "registry_index.csv"
+    row = next(line for line in index.read_text().splitlines() if line.startswith("m19,"))
+    index.write_text(index.read_text().replace(row, row.replace(",archived", ",production")))
+    assert "m19" in open_store(base).view().state.quarantined
+    opened.record_edits()
+    state = opened.state
+    assert (state.production(KEY), state.conflicts()) == ("m18", {"m19": "m18"})
+    assert "m19" in state.quarantined
+
+
+ENTRIES = st.dictionaries(
+    st.sampled_from(NAMES),
+    st.tuples(st.sampled_from(list(Status)), st.sampled_from([0.5, 1.5, float("nan")])),
+    min_size=1,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(ENTRIES)
+def test_rows_are_the_same_however_they_are_spelt(rows: dict[str, tuple[Status, float]]) -> None:
+    entries = [
+        ModelRegistryEntry(name, "A", "15m", "rf", "2026-01-01", sharpe=sharpe, status=status.value)
+        for name, (status, sharpe) in rows.items()
+    ]
+    content = render_index(entries)
+    known = {entry.line: entry for entry in entries}
+    for spelling in (str, respelt):
+        index = parse_index(spelling(content.decode()).encode(), known)
+        assert {entry.line for entry in index.entries.values()} == set(known)
+        assert index.unreadable == ()
