@@ -1,4 +1,4 @@
-"""`signalserve registry init | validate | clean | adopt | verify-log | confirm | accept-index`: without a server."""
+"""`signalserve registry ...`: what looks after the registry's folder, without a server."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ from signalserve.registry import (
 from signalserve.registry import verify_log as check_log
 from signalserve.registry.errors import RegistryError
 from signalserve.registry.events import Event
+from signalserve.registry.repair import plan_repair, repair_log
 
 
 def group() -> typer.Typer:
@@ -48,6 +49,7 @@ def group() -> typer.Typer:
     made.command("verify-log")(verify_log)
     made.command()(confirm)
     made.command("accept-index")(accept_index)
+    made.command()(repair)
     return made
 
 
@@ -337,6 +339,47 @@ def accept_index(
         before, after = change.before or "new", change.after or "gone"
         console.print(f"{change.model_id}: {before} -> {after}", soft_wrap=True, markup=False)
     _print_head(event)
+
+
+def repair(
+    expect: Annotated[
+        str,
+        typer.Option(
+            "--expect",
+            metavar="HASH",
+            help="A head that was noted before: it proves the lines behind the break.",
+        ),
+    ] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be done.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask on a terminal.")] = False,
+    reason: ReasonOption = "",
+    config: ConfigOption = None,
+    registry: RegistryOption = None,
+) -> None:
+    """Mend a log that is no whole chain: keep what can be proven, list what not, and keep the old log aside.
+
+    A backup of the log is better, if there is one. The index stays, and what it says is taken as a decision of yours.
+    """
+    folder = registry if registry is not None else load_settings(config).ml.models_dir
+    refuse_file(folder, "the registry is a folder")
+    plan = plan_repair(folder, expect)
+    if not plan.needed:
+        console.print(f"nothing to repair: {plan.kept} events, the chain is whole")
+        return
+    for item in plan.unproven:
+        console.print(f"line {item.line} is not kept, {item.why}: {item.says}", soft_wrap=True, markup=False)
+    console.print(f"{plan.kept} events can be proven and are kept")
+    if dry_run:
+        console.print("dry run: nothing was changed")
+        return
+    if sys.stdin.isatty() and not yes:
+        typer.confirm("Repair the log, and take the index as it lies?", abort=True, err=True)
+    done = repair_log(folder, expect, reason=reason, via="cli")
+    console.print(f"the old log is {done.aside}", soft_wrap=True, markup=False)
+    for model_id in done.adopt:
+        remark(
+            "adopt it again:", f"{model_id} has no digest any more; `signalserve registry adopt` takes one"
+        )
 
 
 def _print_head(event: Event) -> None:

@@ -24,6 +24,7 @@ LOG_FILE = "registry_events.jsonl"
 GENESIS = "0" * 64
 # of the lines that are written here; lines of before the format was said have 0
 FORMAT = 1
+_WAY_OUT = "put a backup of it back, or see `signalserve registry repair`"
 # what a line calls the changes; hashes cover it
 _CHANGES = "transitions"
 
@@ -44,6 +45,7 @@ class Action(StrEnum):
     DELETE_DIR = "delete_dir"
     EXTERNAL_EDIT = "external_edit"
     CONFIRM = "confirm"
+    REPAIR = "repair"
     # steps that are part of one of the events above
     SUPERSEDE = "supersede"
     REMOVE = "remove"
@@ -145,7 +147,7 @@ class Event:
             raise ValueError("lacks fields of an event")
         stored = values.pop("hash")
         if sha256_hex(canonical(values)) != stored:
-            raise ValueError("its hash does not fit its content")
+            raise ValueError("has a hash that does not fit its content")
         try:
             changes = tuple(StatusChange.from_dict(item) for item in values.pop(_CHANGES))
             fields_of_ours = {name: values[name] for name in _FIELDS if name in values}
@@ -270,12 +272,11 @@ class EventLog:
             event = Event.from_line(line)
         except (ValueError, RecursionError) as error:
             raise LogCorruptError(
-                f"{self.path}: the line after revision {after} {error}; run `signalserve registry verify-log`"
+                f"{self.path}: the line after revision {after} {error}; {_WAY_OUT}"
             ) from error
         if event.revision != after + 1 or event.prev_hash != (last.hash if last else GENESIS):
             raise LogCorruptError(
-                f"{self.path}: revision {event.revision} does not follow revision {after}; "
-                "run `signalserve registry verify-log`"
+                f"{self.path}: revision {event.revision} does not follow revision {after}; {_WAY_OUT}"
             )
         return event
 

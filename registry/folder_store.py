@@ -18,10 +18,11 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -207,11 +208,19 @@ class FolderStore:
         kept = sorted(self.base_dir.glob(f"{ASIDE_PREFIX}*"), key=lambda path: path.stat().st_mtime)
         return read_regular(kept[-1], largest=LARGEST_INDEX) if kept else None
 
-    def accept(self, content: bytes, origin: Origin) -> Event | None:
+    def accept(
+        self,
+        content: bytes,
+        origin: Origin,
+        *,
+        repaired: Mapping[str, Any] | None = None,
+        digests: Mapping[str, str] = MappingProxyType({}),
+    ) -> Event | None:
         """Take an index as it is, as a decision: None where it changes nothing.
 
         A row that is missing deletes nothing while the model's folder stands; a production model without a row makes
-        way for the one that the index has.
+        way for the one that the index has. `repaired` says of a log that was repaired what was kept of it; `digests`
+        are those of models that it proves.
 
         Raises:
             InvalidArgumentError: none of its rows can be read.
@@ -227,7 +236,13 @@ class FolderStore:
             edit = edit_of(index, base, state.entries, missing, self._stands)
             draft = _external_edit(state, replace(edit, written=(*edit.written, *superseded(index, state))))
             event = None
-            if draft.changes or draft.detail["entries"] or "raw_rows" in draft.detail:
+            if repaired is not None:
+                detail = {**draft.detail, "accepted": True, "repaired": repaired}
+                changes = _with_digests(draft.changes, state, edit, digests)
+                event = self._commit(
+                    replace(draft, action=Action.REPAIR, changes=changes, detail=detail), origin
+                )
+            elif draft.changes or draft.detail["entries"] or "raw_rows" in draft.detail:
                 event = self._commit(replace(draft, detail={**draft.detail, "accepted": True}), origin)
             (self.base_dir / aside_name(content)).unlink(missing_ok=True)
         return event
@@ -285,8 +300,11 @@ class FolderStore:
         return len(news.events)
 
     def _look_for_lost(self, news: News) -> None:
-        if self._lost is not None and self._lost.hash in {event.hash for event in news.events}:
-            self._lost = None  # what had been read first is back
+        if any(
+            event.action == Action.REPAIR or (self._lost is not None and event.hash == self._lost.hash)
+            for event in news.events
+        ):
+            self._lost = None  # somebody knows of it, or what had been read first is back
         elif news.lost is not None:
             self._lost = self._lost or news.lost
             _log.warning("registry.went_back", why=self._alarm())
@@ -498,6 +516,20 @@ def _remarks(edit: Edit, revision: int) -> tuple[str, ...]:
             f"rows of models whose folders are there are missing from the index and will be written back: {names}"
         )
     return tuple(found)
+
+
+def _with_digests(
+    changes: tuple[StatusChange, ...], state: RegistryState, edit: Edit, digests: Mapping[str, str]
+) -> tuple[StatusChange, ...]:
+    """The changes with the digests that are known of their models, and one for each other model of which one is."""
+    entries = {**state.entries, **{entry.model_id: entry for entry in edit.written}}
+    moved = {change.model_id for change in changes}
+    known = tuple(replace(change, digest=digests.get(change.model_id, change.digest)) for change in changes)
+    return known + tuple(
+        StatusChange(entry.symbol, entry.timeframe, model_id, entry.status, entry.status, digests[model_id])
+        for model_id, entry in entries.items()
+        if model_id in digests and model_id not in moved and state.digests.get(model_id) != digests[model_id]
+    )
 
 
 def _external_edit(state: RegistryState, edit: Edit) -> Draft:

@@ -197,7 +197,7 @@ class RegistryState:
         if event.action == Action.CONFIRM:
             return
         stack = self.history.get(key, ())
-        by_hand = event.action == Action.EXTERNAL_EDIT
+        by_hand = event.action in (Action.EXTERNAL_EDIT, Action.REPAIR)
         if after != Status.PRODUCTION:
             self.by_hand.pop(model_id, None)
             if self.decided.get(key) == model_id and (after is None or not by_hand):

@@ -1,0 +1,103 @@
+"""A log that is broken in its middle is mended: nothing goes out of production, and what is lost is listed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from signalserve.cli import exits
+from signalserve.common.key import Key
+from signalserve.registry import Promotion, verify_log
+from signalserve.registry.errors import LogCorruptError
+from signalserve.registry.folder_store import FolderStore, open_store
+from tests.cli.test_commands import signalserve
+from tests.registries import registry_at
+from tests.small_models import register_copy, sealed_template
+
+KEY = Key("BTCUSDT", "15m")
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """Three models of a key, promoted in turn; rolled back once."""
+    base, template = tmp_path / "registry", sealed_template(tmp_path / "template")
+    for name in ("one", "two", "three"):
+        register_copy(template, base, name)
+        registry_at(base).promote([Promotion(name)])
+    registry_at(base).rollback([KEY], reason="it loses")
+    return base
+
+
+def broken(base: Path, line: int) -> str:
+    """Change one byte of a line; the head as it was."""
+    head, log = verify_log(base).head, base / "registry_events.jsonl"
+    lines = log.read_bytes().splitlines(keepends=True)
+    lines[line - 1] = lines[line - 1].replace(b'"actor":"', b'"actor":"X', 1)
+    log.write_bytes(b"".join(lines))
+    return head
+
+
+@pytest.mark.parametrize(
+    ("line", "noted", "lost"),
+    [
+        (1, True, []),
+        (3, True, []),
+        (4, True, []),
+        (7, True, []),
+        (1, False, ["one", "two", "three"]),
+        (3, False, ["two", "three"]),
+        (4, False, ["three"]),
+        (7, False, []),
+    ],
+)
+def test_what_can_be_proven_is_kept_and_the_rest_is_listed(
+    base: Path, line: int, noted: bool, lost: list[str]
+) -> None:
+    """Lines 1, 3 and 5 register the models, which takes their digests; promotes name them again."""
+    at = ("--registry", str(base))
+    follower = FolderStore(base)
+    before = follower.view().state
+    head = broken(base, line)
+    log = base / "registry_events.jsonl"
+    spoilt = log.read_bytes()
+    with pytest.raises(LogCorruptError):
+        FolderStore(base).view()
+    told = signalserve("registry", "verify-log", *at, code=exits.FAILED)
+    assert "registry repair" in told
+    more = ("--expect", head) if noted else ()
+    told = signalserve("registry", "repair", *at, "--dry-run", *more)
+    assert f"line {line} is not kept, it has a hash that does not fit its content" in told
+    assert f"{line - 1} events can be proven and are kept" in told
+    assert log.read_bytes() == spoilt
+    told = signalserve("registry", "repair", *at, "--yes", *more)
+    assert told.count("is not kept") == 8 - line
+    (aside,) = base.glob("registry_events.aside-*.jsonl")
+    assert str(aside) in told
+    assert aside.read_bytes() == spoilt
+    report = verify_log(base)
+    assert report.ok
+    state = open_store(base).view().state
+    assert state.production(KEY) == before.production(KEY) == "two"
+    assert {name: entry.status for name, entry in state.entries.items()} == {
+        name: entry.status for name, entry in before.entries.items()
+    }
+    assert [name for name in before.digests if not state.digests.get(name)] == lost
+    for name in lost:
+        signalserve("registry", "adopt", name, "--yes", *at)
+    assert follower.view().alarm == ""
+    assert "nothing to repair" in signalserve("registry", "repair", *at)
+    registry_at(base).promote([Promotion("one")], force=True, reason="it goes on")
+    assert verify_log(base).ok
+
+
+def test_a_whole_log_and_a_torn_one_need_no_repair(base: Path) -> None:
+    at = ("--registry", str(base))
+    assert "nothing to repair: 7 events" in signalserve("registry", "repair", *at)
+    with (base / "registry_events.jsonl").open("ab") as log:
+        log.write(b'{"torn":')
+    assert "nothing to repair: 7 events" in signalserve("registry", "repair", *at)
+
+
+def test_where_there_is_no_log_there_is_nothing_to_repair(tmp_path: Path) -> None:
+    assert "no log" in signalserve("registry", "repair", "--registry", str(tmp_path), code=exits.FAILED)
