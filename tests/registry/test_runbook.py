@@ -1,0 +1,90 @@
+"""The runbook of docs/registry.md: backup and restore beside writers, and a folder that was moved."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from pathlib import Path
+
+from signalserve.common.key import Key
+from signalserve.registry import Promotion, load_model_by_id, verify_log
+from signalserve.registry.folder_store import FolderStore
+from tests.registries import registry_at
+from tests.small_models import register_copy, sealed_template
+
+KEY = Key("BTCUSDT", "15m")
+
+
+def back_up(base: Path, backup: Path) -> None:
+    """As the runbook says: the log first, the index and what is hidden not at all."""
+    backup.mkdir()
+    shutil.copy(base / "registry_events.jsonl", backup)
+    for folder in [item for item in base.iterdir() if item.is_dir() and not item.name.startswith(".")]:
+        shutil.copytree(folder, backup / folder.name)
+
+
+def test_a_backup_that_was_taken_beside_a_writer_is_whole(tmp_path: Path) -> None:
+    base, template = tmp_path / "registry", sealed_template(tmp_path / "template")
+    register_copy(template, base, "m0")
+    registry_at(base).promote([Promotion("m0")])
+    over = threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not over.is_set():
+            number += 1
+            register_copy(template, base, f"m{number}")
+            registry_at(base).promote([Promotion(f"m{number}")])
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    seen = set()
+    try:
+        while len(seen) < 5:
+            backup = tmp_path / f"backup{len(seen)}"
+            back_up(base, backup)
+            report = verify_log(backup)
+            assert report.ok
+            state = FolderStore(backup).view().state
+            assert state.production(KEY) is not None
+            assert all((backup / model_id / "model.onnx").is_file() for model_id in state.entries)
+            seen.add(report.head)
+            if len(seen) == len(list(tmp_path.glob("backup*"))):
+                continue
+            shutil.rmtree(backup)  # nothing was written since the last one
+    finally:
+        over.set()
+        writer.join()
+    head = verify_log(tmp_path / "backup0").head
+    assert verify_log(base, head).ok
+
+
+def test_a_registry_is_restored_in_place_and_a_follower_follows(tmp_path: Path) -> None:
+    base, template = tmp_path / "registry", sealed_template(tmp_path / "template")
+    register_copy(template, base, "one")
+    registry_at(base).promote([Promotion("one")])
+    back_up(base, tmp_path / "backup")
+    head = verify_log(tmp_path / "backup").head
+    register_copy(template, base, "two")
+    registry_at(base).promote([Promotion("two")])
+    follower = FolderStore(base)
+    assert follower.view().state.production(KEY) == "two"
+    shutil.copytree(tmp_path / "backup", base, dirs_exist_ok=True)
+    (base / "registry_index.csv").unlink()
+    assert verify_log(base, head).ok
+    view = follower.view()
+    assert view.state.production(KEY) == "one"
+    assert view.alarm
+    registry_at(base).promote([Promotion("one")], request_id="goes on")
+    assert verify_log(base, head).ok
+
+
+def test_a_folder_that_was_moved_needs_nothing(tmp_path: Path) -> None:
+    base, template = tmp_path / "registry", sealed_template(tmp_path / "template")
+    register_copy(template, base, "one")
+    moved = tmp_path / "elsewhere" / "models"
+    moved.parent.mkdir()
+    base.rename(moved)
+    assert load_model_by_id(moved, "one").meta.model_id == "one"
+    registry_at(moved).promote([Promotion("one")])
+    assert verify_log(moved).ok
