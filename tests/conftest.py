@@ -13,6 +13,9 @@ from hypothesis import settings
 # most tests move models about that have no evidence; those of the gate say what they want
 os.environ.setdefault("SIGNALSERVE__PROMOTION__GATE", "none")
 
+# without it gRPC writes lines of its own on the stderr of programs that a test starts, between fork and exec
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
 # a run repeats the one before; HYPOTHESIS_PROFILE=explore looks for new cases. No example is timed: machines are busy
 settings.register_profile("repeat", derandomize=True, deadline=None)
 settings.register_profile("explore", derandomize=False, deadline=None, max_examples=1000)

@@ -231,7 +231,7 @@ def test_a_model_that_can_not_be_loaded_takes_the_others_away_only_where_health_
     whole = damaged.read_bytes()
     registry.damage("eth")
     server = serve(registry.base, ready=False, server={"strict_ready": strict})
-    status = server.until(lambda status: bool(status.load_errors))
+    status = server.until(lambda status: bool(status.load_errors) and not status.loading)
     assert status.ready != strict
     stub = health_pb2_grpc.HealthStub(server.channel)
     watch = stub.Watch(health_pb2.HealthCheckRequest(service="ETHUSDT/15m"), timeout=60)
