@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -36,6 +37,9 @@ class Status(StrEnum):
     PRODUCTION = "production"
     ARCHIVED = "archived"
 
+
+# what the csv module puts quotes around, and more
+_QUOTED = re.compile(r"[\"'\s]")
 
 _UNKNOWN = datetime.min.replace(tzinfo=UTC)
 
@@ -83,7 +87,19 @@ class ModelRegistryEntry:
     @cached_property
     def line(self) -> str:
         """The row as the index file has it; kept, since every commit writes every row."""
-        return csv_line(list(self.to_row().values()))
+        return csv_line(
+            (
+                self.model_id,
+                self.symbol,
+                self.timeframe,
+                self.model_type,
+                self.created_at,
+                self.path,
+                _number_text(self.cum_return),
+                _number_text(self.sharpe),
+                str(self.status),
+            )
+        )
 
     def with_status(self, status: str) -> ModelRegistryEntry:
         """The same model in another status."""
@@ -127,6 +143,9 @@ def newest_first(entries: Iterable[ModelRegistryEntry]) -> list[ModelRegistryEnt
 
 def csv_line(cells: Sequence[str]) -> str:
     """A line of the index file, its end included."""
+    plain = ",".join(cells)
+    if plain.count(",") == len(cells) - 1 and plain and not _QUOTED.search(plain):
+        return plain + "\n"
     buffer = io.StringIO()
     # the csv module quotes a bare carriage return only where it is part of the line end
     every = any("\r" in cell for cell in cells)

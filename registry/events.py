@@ -17,6 +17,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import from_json
+
 from signalserve.common.files import open_regular, sha256_hex, sync_folder
 from signalserve.registry.errors import LogCorruptError, RegistryGoneError, StorageError
 
@@ -140,13 +142,13 @@ class Event:
         Raises:
             ValueError: no JSON object, a missing field, or a hash that does not fit.
         """
-        values = json.loads(line)
+        values = _parsed(line)
         if not isinstance(values, dict):
             raise ValueError("is no JSON object")
         if not values.keys() >= _FIELDS:
             raise ValueError("lacks fields of an event")
         stored = values.pop("hash")
-        if sha256_hex(canonical(values)) != stored:
+        if not _hashes_to(line, values, stored):
             raise ValueError("has a hash that does not fit its content")
         try:
             changes = tuple(StatusChange.from_dict(item) for item in values.pop(_CHANGES))
@@ -154,6 +156,22 @@ class Event:
             return cls(**fields_of_ours, changes=changes, hash=stored, format=int(values.get("format", 0)))
         except (KeyError, TypeError) as error:
             raise ValueError(f"has a malformed change: {error}") from error
+
+
+def _parsed(line: bytes) -> Any:
+    try:
+        return from_json(line)
+    except ValueError:  # half of a surrogate pair, which the library of Python alone takes
+        return json.loads(line)
+
+
+def _hashes_to(line: bytes, values: Mapping[str, Any], stored: Any) -> bool:
+    """Whether `stored` is the hash of a line without its hash; one that is spelt as we do is not spelt again."""
+    if isinstance(stored, str):
+        left, member, right = line.rstrip(b"\n").partition(b'"hash":"' + stored.encode() + b'",')
+        if member and sha256_hex(left + right) == stored:
+            return True
+    return sha256_hex(canonical(values)) == stored
 
 
 _FIELDS = {_CHANGES if item.name == "changes" else item.name for item in fields(Event)} - {"format"}
