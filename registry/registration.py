@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from signalserve.common.files import is_folder, sync_tree
 from signalserve.common.log import LibraryLog
 from signalserve.common.moments import parse_moment, second_text, utc_now
 from signalserve.predictors.contents import META_FILE
@@ -15,7 +17,7 @@ from signalserve.predictors.trial import tried_in_fresh_process
 from signalserve.registry.answers import answered, commit
 from signalserve.registry.artefact import Artefact, Proof
 from signalserve.registry.entry import ModelRegistryEntry, Status
-from signalserve.registry.errors import ArtefactError, DeclarationError, InvalidArgumentError
+from signalserve.registry.errors import ArtefactError, DeclarationError, InvalidArgumentError, StorageError
 from signalserve.registry.events import Action
 from signalserve.registry.identifiers import check_name
 from signalserve.registry.lifecycle import first_step, step
@@ -81,7 +83,8 @@ class Registration(Retention):
             raise InvalidArgumentError("max_models_per_symbol_tf must be at least 1", reason="INVALID_LIMIT")
         request = [meta.symbol, meta.timeframe]
         # a registry that has gone is no place to begin another one
-        earlier = _registered(self.state, request_id, request) if self.store.exists() else None
+        known = self.state if self.store.exists() else RegistryState()
+        earlier = _registered(known, request_id, request)
         if earlier is not None:
             return earlier
         good = status == Status.SUCCESS
@@ -96,12 +99,15 @@ class Registration(Retention):
             sharpe=meta.metric("sharpe") if good else math.nan,
             status=str(status),
         )
+        # the folder of an id that is taken is another model's, which may be served: nothing is written there
+        plan_register(known, entry, "", {})
         if good:
             digest, detail = _take_digest(self.artefacts.of(entry, ""), meta, model, reference)
             if why := not_servable_of(detail):
                 _log.warning("registry.not_servable", model_id=meta.model_id, why=why)
         else:
             digest, detail = "", {"error": error or str(meta.extra.get("error", ""))}
+        _make_durable(self.artefacts.folder(entry))
         self.store.make()
         with self.store.transaction(Origin(actor, via, request_id=request_id)) as transaction:
             earlier = _registered(transaction.state, request_id, request)
@@ -133,12 +139,22 @@ class Registration(Retention):
         detail = _engine(artefact, proof)
         if why := not_servable_of(detail):
             _log.warning("registry.not_servable", model_id=model_id, why=why)
+        _make_durable(artefact.folder)
         with self.store.transaction(Origin(actor, via, reason)) as transaction:
             transaction.commit(plan_adopt(transaction.state, model_id, proof.digest, detail))
         _log.info(
             "registry.adopted", model_id=model_id, engine=proof.manifest.engine, digest=proof.digest[:12]
         )
         return proof.digest
+
+
+def _make_durable(folder: Path) -> None:
+    """What an event speaks of is on disk before it, also where another program wrote it."""
+    try:
+        if is_folder(folder):  # a failed run may have none
+            sync_tree(folder)
+    except OSError as error:
+        raise StorageError(f"{folder}: {error.strerror or error}; nothing was registered") from error
 
 
 def _take_digest(
