@@ -23,7 +23,7 @@ from signalserve.registry.identifiers import check_name
 from signalserve.registry.lifecycle import first_step, step
 from signalserve.registry.metadata import ModelMetadata
 from signalserve.registry.plans import entry_of, plan_adopt, plan_register
-from signalserve.registry.retention import Retention
+from signalserve.registry.retention import Retained, Retention
 from signalserve.registry.state import RegistryState, not_servable_of
 from signalserve.registry.store import Origin
 
@@ -59,8 +59,9 @@ class Registration(Retention):
         Args:
             meta: the run's metadata; it is written to meta.json where the folder has none.
             status: `success` or `failed`.
-            keep: how many to keep per symbol, timeframe and model_type; older entries leave the index (never
-                production, pinned or the rollback target). None keeps all.
+            keep: how many to keep per symbol, timeframe and model_type; older entries leave the index, and their
+                folders are deleted (never those of production, pinned models or the rollback target; the log says
+                what was spared). None keeps all.
             model: the fitted model.
             reference: the rows [rows, features] that the model was fitted on: golden rows are drawn from them, and if
                 they have missing values, the model takes such.
@@ -108,6 +109,8 @@ class Registration(Retention):
         else:
             digest, detail = "", {"error": error or str(meta.extra.get("error", ""))}
         _make_durable(self.artefacts.folder(entry))
+        verified = self.foresee(known, entry, keep) if keep is not None else {}
+        retained = Retained()
         self.store.make()
         with self.store.transaction(Origin(actor, via, request_id=request_id)) as transaction:
             earlier = _registered(transaction.state, request_id, request)
@@ -116,8 +119,9 @@ class Registration(Retention):
             draft = plan_register(transaction.state, entry, digest, detail)
             commit(transaction, Action.REGISTER, request, draft)
             if keep is not None:
-                self.retain(transaction, entry, keep)
+                retained = self.retain(transaction, entry, keep, verified)
         _log.info("registry.registered", model_id=entry.model_id, status=entry.status, digest=digest[:12])
+        self.delete_retired(retained)
         return entry
 
     def adopt(self, model_id: str, *, reason: str = "", actor: str = "", via: str = "python") -> str:
