@@ -174,7 +174,12 @@ def clean(
     if not dry_run and not idle:
         if sys.stdin.isatty() and not yes:
             typer.confirm("Remove these?", abort=True, err=True)
+        shown = plan
         plan = opened.clean(selection, delete_dirs=delete_dirs, confirmed=plan, reason=reason, via="cli")
+        if not json_output:
+            for name, why in plan.kept.items():
+                if name not in shown.kept:
+                    remark("keep", f"{name}: {why}")
     if json_output:
         print_json(plan)
     elif idle:

@@ -171,7 +171,7 @@ def _hashes_to(line: bytes, values: Mapping[str, Any], stored: Any) -> bool:
         left, member, right = line.rstrip(b"\n").partition(b'"hash":"' + stored.encode() + b'",')
         if member and sha256_hex(left + right) == stored:
             return True
-    return sha256_hex(canonical(values)) == stored
+    return bool(sha256_hex(canonical(values)) == stored)
 
 
 _FIELDS = {_CHANGES if item.name == "changes" else item.name for item in fields(Event)} - {"format"}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from signalserve.common.files import is_folder, sync_tree
 from signalserve.common.log import LibraryLog
 from signalserve.common.moments import parse_moment, second_text, utc_now
 from signalserve.predictors.contents import META_FILE
@@ -15,13 +17,13 @@ from signalserve.predictors.trial import tried_in_fresh_process
 from signalserve.registry.answers import answered, commit
 from signalserve.registry.artefact import Artefact, Proof
 from signalserve.registry.entry import ModelRegistryEntry, Status
-from signalserve.registry.errors import ArtefactError, DeclarationError, InvalidArgumentError
+from signalserve.registry.errors import ArtefactError, DeclarationError, InvalidArgumentError, StorageError
 from signalserve.registry.events import Action
 from signalserve.registry.identifiers import check_name
 from signalserve.registry.lifecycle import first_step, step
 from signalserve.registry.metadata import ModelMetadata
 from signalserve.registry.plans import entry_of, plan_adopt, plan_register
-from signalserve.registry.retention import Retention
+from signalserve.registry.retention import Retained, Retention
 from signalserve.registry.state import RegistryState, not_servable_of
 from signalserve.registry.store import Origin
 
@@ -57,8 +59,9 @@ class Registration(Retention):
         Args:
             meta: the run's metadata; it is written to meta.json where the folder has none.
             status: `success` or `failed`.
-            keep: how many to keep per symbol, timeframe and model_type; older entries leave the index (never
-                production, pinned or the rollback target). None keeps all.
+            keep: how many to keep per symbol, timeframe and model_type; older entries leave the index, and their
+                folders are deleted (never those of production, pinned models or the rollback target; the log says
+                what was spared). None keeps all.
             model: the fitted model.
             reference: the rows [rows, features] that the model was fitted on: golden rows are drawn from them, and if
                 they have missing values, the model takes such.
@@ -81,7 +84,8 @@ class Registration(Retention):
             raise InvalidArgumentError("max_models_per_symbol_tf must be at least 1", reason="INVALID_LIMIT")
         request = [meta.symbol, meta.timeframe]
         # a registry that has gone is no place to begin another one
-        earlier = _registered(self.state, request_id, request) if self.store.exists() else None
+        known = self.state if self.store.exists() else RegistryState()
+        earlier = _registered(known, request_id, request)
         if earlier is not None:
             return earlier
         good = status == Status.SUCCESS
@@ -96,12 +100,17 @@ class Registration(Retention):
             sharpe=meta.metric("sharpe") if good else math.nan,
             status=str(status),
         )
+        # the folder of an id that is taken is another model's, which may be served: nothing is written there
+        plan_register(known, entry, "", {})
         if good:
             digest, detail = _take_digest(self.artefacts.of(entry, ""), meta, model, reference)
             if why := not_servable_of(detail):
                 _log.warning("registry.not_servable", model_id=meta.model_id, why=why)
         else:
             digest, detail = "", {"error": error or str(meta.extra.get("error", ""))}
+        _make_durable(self.artefacts.folder(entry))
+        verified = self.foresee(known, entry, keep) if keep is not None else {}
+        retained = Retained()
         self.store.make()
         with self.store.transaction(Origin(actor, via, request_id=request_id)) as transaction:
             earlier = _registered(transaction.state, request_id, request)
@@ -110,8 +119,9 @@ class Registration(Retention):
             draft = plan_register(transaction.state, entry, digest, detail)
             commit(transaction, Action.REGISTER, request, draft)
             if keep is not None:
-                self.retain(transaction, entry, keep)
+                retained = self.retain(transaction, entry, keep, verified)
         _log.info("registry.registered", model_id=entry.model_id, status=entry.status, digest=digest[:12])
+        self.delete_retired(retained)
         return entry
 
     def adopt(self, model_id: str, *, reason: str = "", actor: str = "", via: str = "python") -> str:
@@ -133,12 +143,22 @@ class Registration(Retention):
         detail = _engine(artefact, proof)
         if why := not_servable_of(detail):
             _log.warning("registry.not_servable", model_id=model_id, why=why)
+        _make_durable(artefact.folder)
         with self.store.transaction(Origin(actor, via, reason)) as transaction:
             transaction.commit(plan_adopt(transaction.state, model_id, proof.digest, detail))
         _log.info(
             "registry.adopted", model_id=model_id, engine=proof.manifest.engine, digest=proof.digest[:12]
         )
         return proof.digest
+
+
+def _make_durable(folder: Path) -> None:
+    """What an event speaks of is on disk before it, also where another program wrote it."""
+    try:
+        if is_folder(folder):  # a failed run may have none
+            sync_tree(folder)
+    except OSError as error:
+        raise StorageError(f"{folder}: {error.strerror or error}; nothing was registered") from error
 
 
 def _take_digest(

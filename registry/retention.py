@@ -3,28 +3,32 @@
 1. Never: the production model of a key, a pinned model, a key's rollback target and the nearer ones that a
    rollback would pass over; and by age or count none whose `created_at` can't be read.
 2. Retention counts per symbol, timeframe and model_type; failed runs are counted apart, so that a streak of
-   failures pushes out no good model. The entries leave the index; their folders stay until `clean`.
+   failures pushes out no good model. The entries leave the index, and their folders go with them.
 3. Clean drops entries whose artefacts are missing, and those that a `Selection` asks for. Folders are deleted
-   only when asked, and only those that the registry knows, or once knew.
-4. Each thing that is removed has an event of its own; a folder's event is written before the folder goes.
+   only when asked, and only those that the registry knows, or once knew. A rollback target whose artefacts are
+   missing goes too, since no rollback leads there.
+4. Each entry that is removed has an event of its own, which speaks for its folder where a retention removes it; each
+   folder that a clean deletes has another. Events come before what they speak of goes.
+5. Models are hashed before the lock is taken, and folders deleted after it was let go.
 """
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from signalserve.common.files import is_folder
 from signalserve.common.key import Key
+from signalserve.common.log import LibraryLog
 from signalserve.common.moments import utc_now
 from signalserve.predictors.manifest import MODEL_FILE
 from signalserve.registry.entry import ModelRegistryEntry, Status, newest_first
 from signalserve.registry.errors import ArtefactError, InvalidArgumentError, NotAdoptedError
 from signalserve.registry.events import Action
+from signalserve.registry.folders import delete_folders
 from signalserve.registry.metadata import META_FILE, ModelMetadata
 from signalserve.registry.parts import Parts
 from signalserve.registry.plans import plan_removal
@@ -32,7 +36,12 @@ from signalserve.registry.runs import BUILDING_PREFIX, is_being_built
 from signalserve.registry.state import RegistryState
 from signalserve.registry.store import Draft, Origin, Transaction
 
+_log = LibraryLog("registry")
+
 _ABANDONED_SECONDS = 24 * 3600.0
+
+# (model_id, digest) -> whether it verifies: what was hashed before the lock is not hashed under it
+Verified = dict[tuple[str, str], bool]
 
 
 @dataclass(frozen=True)
@@ -104,9 +113,21 @@ class CleanPlan:
         return CleanPlan(entries, folders, self.kept)
 
 
+def _peers_of(state: RegistryState, newest: ModelRegistryEntry) -> list[ModelRegistryEntry]:
+    return [entry for entry in state.entries.values() if _peers(entry) == _peers(newest)]
+
+
 def _peers(entry: ModelRegistryEntry) -> tuple[Key, str, bool]:
     """What entries are counted by: the key, the model_type, and whether the run failed."""
     return entry.key, entry.model_type.casefold(), entry.status == Status.FAILED
+
+
+@dataclass(frozen=True)
+class Retained:
+    """What a retention dropped, and what it spared though it is beyond the limit; each with the reason."""
+
+    dropped: dict[str, str] = field(default_factory=dict)
+    spared: dict[str, str] = field(default_factory=dict)
 
 
 class Retention(Parts):
@@ -114,7 +135,7 @@ class Retention(Parts):
 
     def plan_clean(self, selection: Selection = Selection(), *, delete_dirs: bool = False) -> CleanPlan:
         """What `clean` would do now."""
-        return self._plan(self.store.view(wait=True).state, selection, delete_dirs=delete_dirs)[0]
+        return self._plan(self.store.view(wait=True).state, selection, {}, delete_dirs=delete_dirs)[0]
 
     def clean(
         self,
@@ -129,55 +150,106 @@ class Retention(Parts):
         """Drop entries whose artefacts are missing, and the selected ones; with `delete_dirs`, also their folders.
 
         Nothing goes that is not in the `confirmed` plan, whatever has happened to the registry since it was shown.
-        Gives what was done.
+        Gives what was done; a folder that could not be deleted is among what is kept.
         """
+        verified: Verified = {}
+        self.protected(self.state, self.state.keys(), verified)
         with self.store.transaction(Origin(actor, via, reason)) as transaction:
-            plan, stays = self._plan(transaction.state, selection, delete_dirs=delete_dirs)
+            plan, stays = self._plan(transaction.state, selection, verified, delete_dirs=delete_dirs)
             if confirmed is not None:
                 plan = plan.within(confirmed)
             self._remove(transaction, Action.CLEAN, plan.entries, stays)
             for folder in plan.folders:
                 transaction.commit(Draft(Action.DELETE_DIR, (), {"folder": folder.name}))
-                shutil.rmtree(folder)
-        return plan
+        left = delete_folders(self.artefacts.base_dir, [folder.name for folder in plan.folders], self.state)
+        return replace(
+            plan,
+            folders=tuple(folder for folder in plan.folders if folder.name not in left),
+            kept=plan.kept | {name: f"its folder could not be deleted: {why}" for name, why in left.items()},
+        )
 
-    def retain(self, transaction: Transaction, newest: ModelRegistryEntry, keep: int) -> list[str]:
-        """Drop the oldest entries beyond `keep` of the new entry's symbol, timeframe and model_type."""
+    def foresee(self, state: RegistryState, newest: ModelRegistryEntry, keep: int) -> Verified:
+        """Hash before the lock is taken what `retain` will ask of."""
+        verified: Verified = {}
+        if len(_peers_of(state, newest)) >= keep:
+            self.protected(state, [newest.key], verified)
+        return verified
+
+    def retain(
+        self, transaction: Transaction, newest: ModelRegistryEntry, keep: int, verified: Verified
+    ) -> Retained:
+        """Drop the oldest entries beyond `keep` of the new entry's symbol, timeframe and model_type.
+
+        Their folders are `delete_retired`'s, once the lock is free.
+        """
         state = transaction.state
-        peers = [entry for entry in state.entries.values() if _peers(entry) == _peers(newest)]
-        surplus = newest_first(peers)[keep:]
+        surplus = newest_first(_peers_of(state, newest))[keep:]
         if not surplus:
-            return []
-        stays = {**self.protected(state, [newest.key]), newest.model_id: "the newest"}
-        surplus = [entry for entry in surplus if entry.model_id not in stays and entry.is_dated]
-        why = {entry.model_id: f"beyond the newest {keep}" for entry in surplus}
-        self._remove(transaction, Action.RETENTION, why, stays)
-        return list(why)
+            return Retained()
+        stays = self.protected(state, [newest.key], verified)
+        stays.setdefault(newest.model_id, "the one that was registered")
+        for entry in surplus:
+            if not entry.is_dated:
+                stays.setdefault(entry.model_id, f"of unknown age (created_at is {entry.created_at!r})")
+        why = f"beyond the newest {keep}"
+        dropped = {entry.model_id: why for entry in surplus if entry.model_id not in stays}
+        self._remove(transaction, Action.RETENTION, dropped, stays)
+        return Retained(
+            dropped, {entry.model_id: stays[entry.model_id] for entry in surplus if entry.model_id in stays}
+        )
 
-    def protected(self, state: RegistryState, keys: Collection[Key]) -> dict[str, str]:
-        """model_id -> why it must stay: of the earlier production models all up to the first that verifies."""
-        reasons = dict.fromkeys(self.pins, "pinned in the configuration")
+    def delete_retired(self, retained: Retained) -> None:
+        """Delete the folders of what a retention has dropped, and say in the log what went and what stays.
+
+        Call it without the lock. What it can't delete is said and no error: the registration has been committed.
+        """
+        if not retained.dropped and not retained.spared:
+            return
+        left = delete_folders(self.artefacts.base_dir, retained.dropped, self.state)
+        _log.info(
+            "registry.retention",
+            removed=list(retained.dropped),
+            spared=retained.spared,
+            folders_left=left,
+        )
+        for model_id, why in left.items():
+            _log.warning("registry.folder_not_deleted", model_id=model_id, why=why)
+
+    def protected(
+        self, state: RegistryState, keys: Collection[Key], verified: Verified | None = None
+    ) -> dict[str, str]:
+        """model_id -> why it must stay: of the earlier production models all up to the first that verifies.
+
+        `verified`: what was hashed already; what is hashed now is added.
+        """
+        verified = {} if verified is None else verified
+        reasons: dict[str, str] = {}
         for key in keys:
             for model_id in state.rollback_targets(key):
                 reasons[model_id] = f"rollback target of {key}"
-                if self._verifies(state, model_id):
+                if self._verifies(state, model_id, verified):
                     break
+        reasons |= dict.fromkeys(self.pins, "pinned in the configuration")
+        for key in keys:
             for model_id in state.production_rows(key):
                 reasons[model_id] = f"in production for {key}"
         return reasons
 
-    def _verifies(self, state: RegistryState, model_id: str) -> bool:
-        try:
-            self.artefact_of(state, model_id).verify()
-        except (ArtefactError, NotAdoptedError):
-            return False
-        return True
+    def _verifies(self, state: RegistryState, model_id: str, verified: Verified) -> bool:
+        known = (model_id, state.digests.get(model_id, ""))
+        if known not in verified:
+            try:
+                self.artefact_of(state, model_id).verify()
+                verified[known] = True
+            except (ArtefactError, NotAdoptedError):
+                verified[known] = False
+        return verified[known]
 
     def _plan(
-        self, state: RegistryState, selection: Selection, *, delete_dirs: bool
+        self, state: RegistryState, selection: Selection, verified: Verified, *, delete_dirs: bool
     ) -> tuple[CleanPlan, dict[str, str]]:
         """The plan, and what must stay with the reason."""
-        stays = self.protected(state, state.keys())
+        stays = self.protected(state, state.keys(), verified)
         entries: dict[str, str] = {}
         kept: dict[str, str] = {}
         selected = selection.find(state, utc_now())
@@ -186,7 +258,12 @@ class Retention(Parts):
             why = missing or selected.get(entry.model_id)
             if why is None:
                 continue
-            if not missing and not entry.is_dated and selection.by_age:
+            is_target = entry.model_id not in self.pins and entry.status != Status.PRODUCTION
+            if missing and entry.model_id in stays and is_target:
+                entries[entry.model_id] = (
+                    f"{why}; it was a {stays.pop(entry.model_id)}, and can't be rolled back to"
+                )
+            elif not missing and not entry.is_dated and selection.by_age:
                 kept[entry.model_id] = why
             elif entry.model_id in stays:
                 kept[entry.model_id] = f"{why}, but it is {stays[entry.model_id]}"

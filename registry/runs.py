@@ -22,6 +22,8 @@ from signalserve.registry.identifiers import check_name
 
 BUILDING_PREFIX = ".building-"
 
+Announce = Callable[["RunDirectory"], None]
+
 
 @dataclass
 class RunDirectory:
@@ -54,11 +56,12 @@ def new_run(
     model_type: str,
     *,
     clock: Callable[[], datetime] = utc_now,
+    announce: Announce | None = None,
 ) -> Iterator[RunDirectory]:
     """Reserve a model_id and give a hidden folder to fill.
 
     Ids are `{symbol}_{timeframe}_{model_type}_{timestamp}`; a second run within one second gets a
-    counter behind the timestamp.
+    counter behind the timestamp. `announce` is told of the folder while it is empty.
 
     Raises:
         InvalidArgumentError: a name can't be part of a folder's name.
@@ -72,6 +75,8 @@ def new_run(
     run = _reserve(base, stem, second_text(moment))
     try:
         with _locked(run.path):
+            if announce is not None:
+                announce(run)
             yield run
     finally:
         if not run.committed:
@@ -79,13 +84,24 @@ def new_run(
 
 
 def is_being_built(folder: Path) -> bool:
-    """Whether a living process is at work on a run directory, under its hidden or its final name."""
+    """Whether a living process may be at work on a run directory, under its hidden or its final name.
+
+    That is so of a folder that is held, and of one on a file system that holds none, or that can't be looked at.
+    """
     try:
         with _locked(folder, must=True):
-            return False
-    except BlockingIOError:
-        return True
+            return _is_free(folder)  # held by us, so it is not, unless every lock is given to everyone
+    except FileNotFoundError:
+        return False
     except OSError:
+        return True
+
+
+def _is_free(folder: Path) -> bool:
+    try:
+        with _locked(folder, must=True):
+            return True
+    except BlockingIOError:
         return False
 
 

@@ -7,6 +7,7 @@ import shutil
 from signalserve.registry import ModelMetadata, Registry, Status, new_run
 from signalserve.registry.errors import RegistryError
 from signalserve.registry.metadata import META_FILE
+from signalserve.registry.runs import Announce
 
 
 def register_failure(
@@ -20,6 +21,7 @@ def register_failure(
     request_id: str,
     actor: str = "",
     via: str = "python",
+    announce: Announce | None = None,
 ) -> str | None:
     """Register a failed training run, and give its model_id; the newest `keep` runs of its kind stay.
 
@@ -32,7 +34,7 @@ def register_failure(
         earlier = registry.state.requests.get(request_id)
         if earlier is not None and earlier.changes:
             return earlier.changes[0].model_id
-        with new_run(base, symbol, timeframe, model_type) as run:
+        with new_run(base, symbol, timeframe, model_type, announce=announce) as run:
             meta = ModelMetadata(
                 model_id=run.model_id,
                 symbol=symbol,

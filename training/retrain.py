@@ -26,8 +26,9 @@ from signalserve.config.settings import ConfigError, Settings
 from signalserve.registry.events import json_safe
 from signalserve.training.backends import Backend, Inbox, Outcome
 from signalserve.training.plan import Job, Plan, plan_jobs
-from signalserve.training.retrain_job import JobResult, JobStatus, fail, registry_of, run_job, sweep
+from signalserve.training.retrain_job import JobResult, JobStatus, fail, registry_of, run_job
 from signalserve.training.schedule import check_schedule, due_slot, next_slot, read_state, write_state
+from signalserve.training.unfinished import sweep
 
 RUNS_FILE = "runs.jsonl"
 LOCK_FILE = ".retrain.lock"
@@ -149,7 +150,7 @@ class Retrain:
 
     def _run_batch(self, slots: Sequence[Slot]) -> list[JobResult]:
         backend = self._backend or build_backend(self._settings.retrain)
-        sweep(self._settings, self._registry)
+        sweep(self._folder, self._registry)
         plan = plan_jobs(self._settings, slots)
         state = read_state(self._folder)
         for policy, slot in slots:
@@ -165,8 +166,11 @@ class Retrain:
                 self._keep(result)
                 self._on_result(result)
         finally:
-            for name in sweep(self._settings, self._registry):
+            swept = sweep(self._folder, self._registry)
+            for name in swept.removed:
                 _log.warning("retrain.removed_unregistered_run", folder=name)
+            for name in swept.kept:
+                _log.warning("retrain.kept_unregistered_run", folder=name, why="its worker may be alive")
         interrupted = {result.policy for result in results if result.status == JobStatus.INTERRUPTED}
         for policy, slot in slots:
             if policy.name not in interrupted:

@@ -4,26 +4,17 @@
 2. A job that has registered its model before (its worker died, the run was interrupted) takes that model over
    and goes on behind what is in the registry's log: nothing is registered or evaluated twice.
 3. What computes is imported by the job, not by the module: the process that hands jobs out does without.
-4. While it runs, a file in `{retrain.output_dir}/running` names what it builds; one that is left tells of a
-   worker that died, and `sweep` removes what that worker left behind.
+4. While it runs, a file names what it builds (`training/unfinished.py`), for who clears up after a worker that died.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import re
-import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from signalserve.common.files import write_atomically
 from signalserve.common.moments import second_text, utc_now
 from signalserve.config.logs import configure_logs
 from signalserve.config.settings import Settings
@@ -31,15 +22,14 @@ from signalserve.features.errors import FeatureError
 from signalserve.judging import PromoteGate
 from signalserve.registry import Promotion, Registry, Status, open_registry
 from signalserve.registry.errors import GateRefusedError, RegistryError, StaleExpectationError
-from signalserve.registry.runs import BUILDING_PREFIX, is_being_built
+from signalserve.registry.runs import Announce
 from signalserve.training.errors import TrainingError, TrainingRequestError
 from signalserve.training.failure import register_failure
 from signalserve.training.plan import Job, slot_text
+from signalserve.training.unfinished import marked
 
 if TYPE_CHECKING:
     from signalserve.training.request import TrainRequest
-
-_RUNNING = "running"
 
 
 class JobStatus(StrEnum):
@@ -105,6 +95,7 @@ class _Run:
     failed_verdicts: tuple[str, ...] = ()
     report: str | None = None
     note: str | None = None
+    announce: Announce | None = None
 
     @cached_property
     def registry(self) -> Registry:
@@ -123,7 +114,8 @@ def run_job(settings: Settings, actor: str, via: str, job: Job) -> JobResult:
     began = time.monotonic()
     run = _Run(settings, job, actor, via)
     try:
-        with _marker(settings, job):
+        with marked(settings.retrain.output_dir, job.job_id, job.key) as marker:
+            run.announce = marker.announce
             status = _steps(run)
     except Exception as error:  # noqa: BLE001 - whatever it is, the other jobs go on
         known = isinstance(error, TrainingError | RegistryError | FeatureError)
@@ -173,9 +165,11 @@ def _train(run: _Run) -> str:
     try:
         request = training_request(run.settings, run.job)
     except TrainingRequestError as error:
-        run.model_id = fail(run.settings, run.registry, run.actor, run.via, run.job, str(error))
+        run.model_id = fail(
+            run.settings, run.registry, run.actor, run.via, run.job, str(error), announce=run.announce
+        )
         raise
-    return train(request, registry=run.registry, actor=run.actor, via=run.via).model_id
+    return train(request, registry=run.registry, actor=run.actor, via=run.via, announce=run.announce).model_id
 
 
 def training_request(settings: Settings, job: Job) -> TrainRequest:
@@ -205,7 +199,16 @@ def training_request(settings: Settings, job: Job) -> TrainRequest:
     )
 
 
-def fail(settings: Settings, registry: Registry, actor: str, via: str, job: Job, error: str) -> str | None:
+def fail(
+    settings: Settings,
+    registry: Registry,
+    actor: str,
+    via: str,
+    job: Job,
+    error: str,
+    *,
+    announce: Announce | None = None,
+) -> str | None:
     """Leave a `failed` entry for a job that has registered nothing; gives its model_id, if there is one."""
     return register_failure(
         registry,
@@ -217,6 +220,7 @@ def fail(settings: Settings, registry: Registry, actor: str, via: str, job: Job,
         request_id=job.request_id,
         actor=actor,
         via=via,
+        announce=announce,
     )
 
 
@@ -272,51 +276,3 @@ def _promote(run: _Run, model_id: str) -> JobStatus:
         run.note = f"{model_id} was promoted, and another model has taken its place since"
         return JobStatus.TRAINED
     return JobStatus.PROMOTED
-
-
-@contextmanager
-def _marker(settings: Settings, job: Job) -> Iterator[None]:
-    from signalserve.training.models import canonical_type
-
-    folder = settings.retrain.output_dir / _RUNNING
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{job.job_id}.{platform.node()}.{os.getpid()}.json"
-    content = {
-        "stem": f"{job.symbol}_{job.timeframe}_{canonical_type(job.model_type)}",
-        "started": f"{utc_now():%Y%m%d_%H%M%S}",
-        "key": job.key,
-        "host": platform.node(),
-        "pid": os.getpid(),
-    }
-    write_atomically(path, json.dumps(content).encode(), durable=False)
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def sweep(settings: Settings, registry: Registry) -> list[str]:
-    """Remove the run directories that workers which died left unregistered; gives their names.
-
-    Call it when no worker of a retrain runs.
-    """
-    base = registry.artefacts.base_dir
-    removed: list[str] = []
-    for marker in sorted((settings.retrain.output_dir / _RUNNING).glob("*.json")):
-        try:
-            lost = json.loads(marker.read_text(encoding="utf-8"))
-            name = re.compile(re.escape(lost["stem"]) + r"_(\d{8}_\d{6})(_\d+)?")
-            started = str(lost["started"])
-        except (OSError, KeyError, TypeError, ValueError):
-            continue
-        known = registry.state.used_ids if registry.store.exists() else set()
-        for folder in sorted(base.iterdir()) if base.is_dir() else ():
-            model_id = folder.name.removeprefix(BUILDING_PREFIX)
-            match = name.fullmatch(model_id)
-            if match is not None and match[1] >= started and model_id not in known:
-                if not folder.is_dir() or is_being_built(folder):
-                    continue
-                shutil.rmtree(folder, ignore_errors=True)
-                removed.append(folder.name)
-        marker.unlink(missing_ok=True)
-    return removed

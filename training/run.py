@@ -25,7 +25,7 @@ from signalserve.registry.entry import ModelRegistryEntry
 from signalserve.registry.errors import RegistryError
 from signalserve.registry.events import Action
 from signalserve.registry.metadata import META_FILE
-from signalserve.registry.runs import RunDirectory
+from signalserve.registry.runs import Announce, RunDirectory
 from signalserve.registry.sealing import seal
 from signalserve.trading.metrics import Metrics
 from signalserve.training.dataset import Dataset, prepare
@@ -63,6 +63,7 @@ def train(
     report: Report = quiet,
     actor: str = "",
     via: str = "python",
+    announce: Announce | None = None,
 ) -> TrainResult:
     """Walk forward over the earlier bars, fit one model on them, measure it on the later ones, register it.
 
@@ -75,6 +76,7 @@ def train(
         report: is told each step as it starts; `training.progress.steps` gives one for terminals.
         actor: who trains, for the event log; empty: this process's user.
         via: cli, lab or python.
+        announce: is told of the run directory as soon as it is there.
 
     Raises:
         TrainingRequestError: the request can't be run; nothing was written.
@@ -90,7 +92,13 @@ def train(
         with ExitStack() as stack:
             with uninterrupted():
                 run = stack.enter_context(
-                    new_run(request.base_dir, request.symbol, request.timeframe, request.model_type)
+                    new_run(
+                        request.base_dir,
+                        request.symbol,
+                        request.timeframe,
+                        request.model_type,
+                        announce=announce,
+                    )
                 )
             try:
                 # as models run; threads beyond the cores that are free cost more than they bring

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+from contextlib import redirect_stdout
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from pathlib import Path
+from unittest import mock
 
 import pytest
+from filelock import FileLock
 
+from signalserve.cli.main import main
+from signalserve.common.key import Key
 from signalserve.registry import (
     ModelMetadata,
+    Promotion,
     Selection,
     list_models,
     new_run,
@@ -18,6 +27,7 @@ from signalserve.registry import (
 )
 from signalserve.registry.errors import InvalidArgumentError
 from signalserve.registry.events import EventLog
+from signalserve.registry.folder_store import LOCK_FILE
 from signalserve.registry.runs import is_being_built
 from tests.registries import gate_of, registry_at
 from tests.small_models import register_copy, sealed_template
@@ -97,17 +107,64 @@ def test_each_thing_that_goes_has_an_event_of_its_own_with_what_it_was(base: Pat
     assert verify_log(base).ok
 
 
-def test_a_folder_goes_after_its_event(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
+def test_a_folder_goes_after_its_event_and_while_nobody_is_kept_waiting(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone: list[str] = []
+    real = shutil.rmtree
 
     def removed(folder: Path) -> None:
-        told.append(EventLog(base / "registry_events.jsonl").read_new().events[-1].detail["folder"])
-        assert told[-1] == folder.name
-        assert folder.is_dir()
+        events = EventLog(base / "registry_events.jsonl").read_new().events
+        assert folder.name in {event.detail.get("folder") for event in events if event.action == "delete_dir"}
+        with FileLock(base / LOCK_FILE, timeout=0, is_singleton=False):
+            gone.append(folder.name)
+        real(folder)
 
-    monkeypatch.setattr("signalserve.registry.retention.shutil.rmtree", removed)
+    monkeypatch.setattr("signalserve.registry.folders.shutil.rmtree", removed)
     registry_at(base).clean(selection=Selection(keep=1), delete_dirs=True)
-    assert told == ["fourth", "third"]
+    assert gone == ["fourth", "third"]
+
+
+def test_a_folder_that_can_not_be_deleted_is_said_and_a_later_clean_takes_it(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("signalserve.registry.folders.shutil.rmtree", refused)
+        done = registry_at(base).clean(selection=Selection(keep=1), delete_dirs=True)
+    assert set(done.entries) == {"third", "fourth"}
+    assert done.folders == ()
+    assert done.kept["third"] == f"its folder could not be deleted: {base / 'third'}: Permission denied"
+    later = registry_at(base).clean(delete_dirs=True)
+    assert [folder.name for folder in later.folders] == ["fourth", "third"]
+    assert not (base / "third").exists()
+
+
+def test_a_rollback_target_without_artefacts_goes_and_it_is_said(base: Path) -> None:
+    registry_at(base).promote([Promotion("third")])
+    registry_at(base).promote([Promotion("fourth")])
+    shutil.rmtree(base / "third")
+    (base / "second" / "model.joblib").unlink()
+    for pinned in ({"third"}, set()):
+        plan = registry_at(base, pins=pinned).plan_clean()
+        assert ("third" in plan.entries) != bool(pinned)
+    printed = StringIO()
+    with (
+        redirect_stdout(printed),
+        mock.patch.object(sys, "argv", ["signalserve", "registry", "clean", "--registry", str(base)]),
+        pytest.raises(SystemExit) as ended,
+    ):
+        main()
+    assert not ended.value.code
+    lost = "; it was a rollback target of BTCUSDT/15m, and can't be rolled back to"
+    assert f"drop third: {base / 'third'} is missing{lost}\n" in printed.getvalue()
+    assert f"drop second: {base / 'second' / 'model.joblib'} is missing{lost}\n" in printed.getvalue()
+    assert ids(base) == {"old", "fourth", "new", "bad"}
+    assert verify_log(base).ok
+    result = registry_at(base).rollback([Key("BTCUSDT", "15m")], reason="bad day")
+    assert result.transitions[0].model_id == "old"
 
 
 def test_failed_runs_do_not_push_out_good_models(base: Path) -> None:
