@@ -78,7 +78,7 @@ def test_folders_go_after_the_commit_and_while_nobody_is_kept_waiting(
     def removed(folder: Path, **how: Any) -> None:
         if how:  # a helper's own
             return
-        events = EventLog(base / "registry_events.jsonl").read_new()[1]
+        events = EventLog(base / "registry_events.jsonl").read_new().events
         retired = {change.model_id for event in events for change in event.changes if change.after is None}
         assert folder.name in retired
         with FileLock(base / LOCK_FILE, timeout=0, is_singleton=False):
