@@ -215,6 +215,8 @@ def _show_result(result: PromoteResult, now: str, before: str, json_output: bool
         console.print(
             f"registry revision {result.registry_revision}, served revision {result.served_revision}"
         )
+        if result.log_head:
+            console.print(f"head {result.log_head}")
     for item in result.lagging:
         say_error(f"worker {item.worker} (process {item.process_id}) does not serve it yet: {item.why}")
     if result.served:

@@ -117,7 +117,8 @@ class LaggingWorker:
 class PromoteResult:
     """What a promote, rollback or archive changed, all in one registry revision.
 
-    `lagging`: workers of the server that did not serve it yet.
+    `lagging`: workers of the server that did not serve it yet. `log_head`: the hash of the change's event, for
+    `verify-log --expect`; empty where nothing changed, or of an older server.
     """
 
     transitions: tuple[Transition, ...]
@@ -125,6 +126,7 @@ class PromoteResult:
     served_revision: int
     request_id: str
     lagging: tuple[LaggingWorker, ...] = ()
+    log_head: str = ""
 
     @property
     def served(self) -> bool:
@@ -143,6 +145,7 @@ class PromoteResult:
             registry_revision=message.registry_revision,
             served_revision=message.served_revision,
             request_id=request_id,
+            log_head=message.log_head,
             lagging=tuple(
                 LaggingWorker(item.worker, item.process_id, item.served_revision, item.why)
                 for item in message.lagging

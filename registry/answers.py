@@ -21,12 +21,14 @@ _log = LibraryLog("registry")
 class Committed:
     """The answer of a change: its revision and what it did, one transition a model or key.
 
-    `repeated` is true where the request_id had been answered before.
+    `repeated` is true where the request_id had been answered before. `head` is the hash of its event, empty where there
+    was nothing to change: who notes it can prove later that the log still holds the change (`verify-log --expect`).
     """
 
     revision: int
     transitions: tuple[Transition, ...]
     repeated: bool = False
+    head: str = ""
 
 
 def decide_and_commit(
@@ -94,4 +96,4 @@ def _fingerprint(action: str, request: Any) -> str:
 
 def _committed(event: Event, *, repeated: bool = False) -> Committed:
     results = tuple(Transition(**item) for item in event.detail.get("result", ()))
-    return Committed(event.revision, results, repeated)
+    return Committed(event.revision, results, repeated, event.hash)

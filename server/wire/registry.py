@@ -124,6 +124,7 @@ def outcome_fields(outcome: Outcome) -> dict[str, Any]:
         ],
         "registry_revision": outcome.committed.revision,
         "served_revision": outcome.served_revision,
+        "log_head": outcome.committed.head,
         "lagging": [registry_pb2.LaggingWorker(**item._asdict()) for item in outcome.lagging],
     }
 

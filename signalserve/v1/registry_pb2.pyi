@@ -453,12 +453,15 @@ class PromoteResponse(_message.Message):
     REGISTRY_REVISION_FIELD_NUMBER: _builtins.int
     SERVED_REVISION_FIELD_NUMBER: _builtins.int
     LAGGING_FIELD_NUMBER: _builtins.int
+    LOG_HEAD_FIELD_NUMBER: _builtins.int
     registry_revision: _builtins.int
     """The revision of the promote."""
     served_revision: _builtins.int
     """The revision that this server serves now; below registry_revision where loading failed or
     took longer than the call's deadline.
     """
+    log_head: _builtins.str
+    """The hash of the change's event; empty where nothing changed. Whoever notes it can prove later that the log holds it."""
     @_builtins.property
     def transitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Transition]:
         """One a promotion, in the request's order."""
@@ -474,10 +477,11 @@ class PromoteResponse(_message.Message):
         registry_revision: _builtins.int = ...,
         served_revision: _builtins.int = ...,
         lagging: _abc.Iterable[Global___LaggingWorker] | None = ...,
+        log_head: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lagging", b"lagging", "registry_revision", b"registry_revision", "served_revision", b"served_revision", "transitions", b"transitions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lagging", b"lagging", "log_head", b"log_head", "registry_revision", b"registry_revision", "served_revision", b"served_revision", "transitions", b"transitions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -593,10 +597,13 @@ class RollbackResponse(_message.Message):
     REGISTRY_REVISION_FIELD_NUMBER: _builtins.int
     SERVED_REVISION_FIELD_NUMBER: _builtins.int
     LAGGING_FIELD_NUMBER: _builtins.int
+    LOG_HEAD_FIELD_NUMBER: _builtins.int
     registry_revision: _builtins.int
     """The revision of the rollback."""
     served_revision: _builtins.int
     """The revision that this server serves now."""
+    log_head: _builtins.str
+    """The hash of the change's event; empty where nothing changed. Whoever notes it can prove later that the log holds it."""
     @_builtins.property
     def transitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Transition]:
         """One a key, in the request's order; model_id is the restored model."""
@@ -612,10 +619,11 @@ class RollbackResponse(_message.Message):
         registry_revision: _builtins.int = ...,
         served_revision: _builtins.int = ...,
         lagging: _abc.Iterable[Global___LaggingWorker] | None = ...,
+        log_head: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lagging", b"lagging", "registry_revision", b"registry_revision", "served_revision", b"served_revision", "transitions", b"transitions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lagging", b"lagging", "log_head", b"log_head", "registry_revision", b"registry_revision", "served_revision", b"served_revision", "transitions", b"transitions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -667,10 +675,13 @@ class ArchiveResponse(_message.Message):
     REGISTRY_REVISION_FIELD_NUMBER: _builtins.int
     SERVED_REVISION_FIELD_NUMBER: _builtins.int
     LAGGING_FIELD_NUMBER: _builtins.int
+    LOG_HEAD_FIELD_NUMBER: _builtins.int
     registry_revision: _builtins.int
     """The revision of the archive."""
     served_revision: _builtins.int
     """The revision that this server serves now."""
+    log_head: _builtins.str
+    """The hash of the change's event; empty where nothing changed. Whoever notes it can prove later that the log holds it."""
     @_builtins.property
     def transitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Transition]:
         """One a model, in the request's order."""
@@ -686,10 +697,11 @@ class ArchiveResponse(_message.Message):
         registry_revision: _builtins.int = ...,
         served_revision: _builtins.int = ...,
         lagging: _abc.Iterable[Global___LaggingWorker] | None = ...,
+        log_head: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lagging", b"lagging", "registry_revision", b"registry_revision", "served_revision", b"served_revision", "transitions", b"transitions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lagging", b"lagging", "log_head", b"log_head", "registry_revision", b"registry_revision", "served_revision", b"served_revision", "transitions", b"transitions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

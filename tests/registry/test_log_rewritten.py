@@ -196,3 +196,13 @@ def test_a_line_that_lacks_a_field_is_no_event(base: Path, log: Path, gone: str)
     values = json.loads(log.read_bytes().splitlines()[0])
     with pytest.raises(ValueError, match="lacks"):
         Event.from_line(canonical({key: value for key, value in values.items() if key != gone}))
+
+
+def test_each_change_says_the_head_that_it_made(base: Path) -> None:
+    done = registry_at(base).promote([Promotion("one")], force=True, reason="back", request_id="once")
+    assert done.head == verify_log(base).head
+    assert verify_log(base, done.head).ok
+    register_copy(base.parent / "template", base, "three")
+    again = registry_at(base).promote([Promotion("one")], force=True, reason="back", request_id="once")
+    assert (again.repeated, again.head) == (True, done.head)
+    assert registry_at(base).promote([Promotion("one")]).head == ""

@@ -64,7 +64,8 @@ def test_an_edit_is_served_recorded_by_the_server_and_marked_wherever_it_is_list
     listed = signalserve("registry", "validate", "--registry", str(registry.base))
     assert f"{registry['b']} was put into production by hand, without evidence" in listed
     # a decision ends the mark
-    server.client.promote(registry["c"], force=True, reason="a decision")
+    result = server.client.promote(registry["c"], force=True, reason="a decision")
+    assert result.log_head == verify_log(registry.base).head
     server.until(lambda status: not any("by hand" in warning for warning in status.warnings))
 
 
