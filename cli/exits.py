@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from signalserve.config.settings import ConfigError
     from signalserve.registry.errors import RegistryError
 
-OK, FAILED, USAGE, SERVER_AWAY, NOT_FOUND, REFUSED, DENIED, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 130
+OK, FAILED, USAGE, SERVER_AWAY, NOT_FOUND, REFUSED, DENIED, STORAGE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 7, 130
 
 EPILOG = (
     "Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 server away, 4 not found, "
-    "5 refused by the registry's rules, 6 not allowed, 130 interrupted."
+    "5 refused by the registry's rules, 6 not allowed, 7 the registry can't be read or written (a full disk, a lock "
+    "that is held, a registry that is away), 130 interrupted."
 )
 
 _errors = Console(stderr=True, highlight=False)
@@ -124,6 +125,8 @@ def _server_code(error: SignalServeError) -> int:
         Unavailable,
     )
 
+    if error.reason in _storage_reasons():
+        return STORAGE
     if isinstance(error, Unavailable | DeadlineExceeded):
         return SERVER_AWAY
     if isinstance(error, NotFound):
@@ -137,14 +140,27 @@ def _server_code(error: SignalServeError) -> int:
     return FAILED
 
 
+def _storage_reasons() -> set[str]:
+    """The reasons of the errors that are the registry's own, as a server says them."""
+    from signalserve.registry.errors import StorageError
+
+    kinds: list[type[StorageError]] = [StorageError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    return {kind.reason for kind in kinds}
+
+
 def _registry_code(error: RegistryError) -> int:
     from signalserve.registry.errors import (
         InvalidArgumentError,
         NotFoundError,
         PreconditionError,
         StaleExpectationError,
+        StorageError,
     )
 
+    if isinstance(error, StorageError):
+        return STORAGE
     if isinstance(error, NotFoundError):
         return NOT_FOUND
     if isinstance(error, PreconditionError | StaleExpectationError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -195,20 +196,28 @@ def archive(
     """Retire models; they stay on disk."""
     with connection.open() as client:
         result = client.archive(model_ids, reason, allow_unserved, request_id)
-    _show_result(result, "archived", "in production before", json_output)
+    archived = {item.model_id for item in result.transitions}
+    _show_result(result, "archived", "in production", json_output, but=archived)
     for item in result.transitions:
         if item.model_id == item.previous_model_id and not json_output:
-            remark(f"{item.symbol}/{item.timeframe} has nothing in production now")
+            remark(f"{item.symbol}/{item.timeframe} has nothing in production now; a rollback brings it back")
 
 
-def _show_result(result: PromoteResult, now: str, before: str, json_output: bool) -> None:
+def _show_result(
+    result: PromoteResult, now: str, before: str, json_output: bool, but: Collection[str] = ()
+) -> None:
+    """The answer as a table; of what was in production before, `but` are those that are no more."""
     if json_output:
         print_json(result)
     else:
         print_table(
             ("key", now, before),
             [
-                (f"{item.symbol}/{item.timeframe}", item.model_id, item.previous_model_id)
+                (
+                    f"{item.symbol}/{item.timeframe}",
+                    item.model_id,
+                    item.previous_model_id if item.previous_model_id not in but else "",
+                )
                 for item in result.transitions
             ],
         )
@@ -275,7 +284,9 @@ def events(
 
 def _changes(event: AuditEvent) -> str:
     texts = [
-        f"{change.model_id}: {change.from_status or 'new'} > {change.to_status or 'deleted'}"
+        f"{change.model_id}: stays {change.to_status}"
+        if change.from_status == change.to_status
+        else f"{change.model_id}: {change.from_status or 'new'} > {change.to_status or 'deleted'}"
         for change in event.changes
     ]
     if event.action == "evaluate":

@@ -40,7 +40,7 @@ class Pair:
     """The challenger against one of the others.
 
     `state`: `current` or `stale` where the challenger's evidence was measured against this one; `other_champion` where
-    it was measured against another or none; `absent` where it was never evaluated. `probability_better` is the
+    it was measured against another or none; `absent` where no evaluation of it counts now. `probability_better` is the
     evidence's, None unless it is about this pair. `text` says it in words, and what to do.
     """
 

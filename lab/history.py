@@ -195,7 +195,11 @@ def _bands(events: Iterable[Event], key: Key, production: str) -> tuple[Band, ..
 
 def _marks(events: Iterable[Event], key: Key) -> Iterable[Mark]:
     for event in events:
-        mine = [change for change in event.changes if (change.symbol, change.timeframe) == key]
+        mine = [
+            change
+            for change in event.changes
+            if (change.symbol, change.timeframe) == key and change.before != change.after
+        ]
         raised = next((item.model_id for item in mine if item.after == "production"), "")
         left = next((item.model_id for item in mine if item.before == "production"), "")
         evidence = mapping(event.evidence)
@@ -204,7 +208,7 @@ def _marks(events: Iterable[Event], key: Key) -> Iterable[Mark]:
             record = next((item for item in decisions if item.get("challenger") == raised), {})
             yield _mark(event, str(event.action), raised, left, failed_names(record))
         elif event.action == Action.ARCHIVE and left:
-            yield _mark(event, "archive", left, left, ())
+            yield _mark(event, "archive", left, "", ())
         elif event.action == Action.EXTERNAL_EDIT and (raised or left):
             yield _mark(event, "external_edit", raised, left, ())
         elif event.action == Action.EVALUATE and (failed := failed_names(evidence)):

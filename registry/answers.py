@@ -50,7 +50,8 @@ def decide_and_commit(
     if answer is not None:
         return answer
     draft, results = decide(transaction.state)
-    if not draft.changes and not origin.request_id:
+    if not origin.request_id and all(change.before == change.after for change in draft.changes):
+        _log.info(f"registry.{draft.action}_unneeded", models=[item.model_id for item in results])
         return Committed(transaction.state.revision, tuple(results))
     event = commit(transaction, action, request, draft)
     for change in event.changes:

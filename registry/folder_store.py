@@ -27,6 +27,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from signalserve.common.collector import collector_paused
 from signalserve.common.files import (
     file_sha256,
     is_folder,
@@ -87,6 +88,7 @@ class FolderStore:
         self._state = RegistryState()
         self._projections = Projections()
         self._lost: Event | None = None
+        self._judged_last: tuple[Hashable, Found] | None = None
         self._published: tuple[Hashable, View] | None = None
 
     @property
@@ -154,7 +156,7 @@ class FolderStore:
 
     def signature(self) -> Hashable:
         """Inode, size and time of the log and the index."""
-        return tuple(_stat(path) for path in (self.log_path, self.index_path))
+        return _stats(self.log_path, self.index_path)
 
     def events(self, since: int = 0) -> Sequence[Event]:
         """The log's events after a revision; reads the log anew, beside whoever writes.
@@ -288,7 +290,12 @@ class FolderStore:
             del self._waiting[turn]
 
     def _catch_up(self) -> int:
-        news = self._events.read_new()
+        if self._events.last is not None:
+            return self._take_in(self._events.read_new())
+        with collector_paused():  # it may be a long log
+            return self._take_in(self._events.read_new())
+
+    def _take_in(self, news: News) -> int:
         if news.restarted:
             self._state, self._projections = RegistryState(), Projections()
         elif news.events:
@@ -368,10 +375,14 @@ class FolderStore:
 
     def _judged(self, content: bytes | None) -> Found:
         last = self._events.last
-        if content is None or not content.strip() or (last and sha256_hex(content) == last.index_sha256):
+        digest = "" if content is None else sha256_hex(content)
+        if content is None or not content.strip() or (last and digest == last.index_sha256):
             known = parse_index(self._state.render()).unreadable if self._state.raw_rows else ()
             return Found(current=bool(content and content.strip()), unreadable=known)
-        return judge(
+        about = (digest, last.hash if last else "", *_stats(self.index_path, self.log_path))
+        if self._judged_last is not None and self._judged_last[0] == about:
+            return self._judged_last[1]
+        found = judge(
             content,
             self._state.entries,
             self._projections,
@@ -379,6 +390,10 @@ class FolderStore:
             put_there_since=_stat(self.index_path)[2] > _stat(self.log_path)[2],
             stands=self._stands,
         )
+        # a folder may go without a sign in either file
+        lasts = found.edit is None or not (found.edit.removed or found.edit.written_back)
+        self._judged_last = (about, found) if lasts else None
+        return found
 
     def _stands(self, model_id: str, entry: ModelRegistryEntry) -> bool:
         """Whether a model's folder is there."""
@@ -496,6 +511,10 @@ def _stat(path: Path) -> tuple[int, int, int]:
     except OSError:
         return (0, 0, 0)
     return (status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def _stats(*paths: Path) -> tuple[tuple[int, int, int], ...]:
+    return tuple(_stat(path) for path in paths)
 
 
 def aside_name(content: bytes) -> str:

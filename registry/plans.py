@@ -101,8 +101,9 @@ def plan_promote(
     for promotion, entry in zip(promotions, entries, strict=True):
         current = state.production(entry.key)
         _expected(promotion, entry.key, current)
-        if entry.model_id == current:
-            continue  # it is there already: asking again changes nothing
+        if entry.model_id == current:  # it is there already: asking again changes nothing
+            changes.append(_stays(state, entry))
+            continue
         cases.append(case := Case(state, entry, gate, reason, force))
         change = step(Action.PROMOTE, entry).take(case)
         # every production row of the key leaves, a second one that a hand edit made included
@@ -196,7 +197,7 @@ def plan_archive(
         for entry in entries
     ]
     results = [Transition.of(state, entry) for entry in entries]
-    return Draft(Action.ARCHIVE, _real(changes), _detail(results)), results
+    return Draft(Action.ARCHIVE, tuple(changes), _detail(results)), results
 
 
 def plan_evaluate(
@@ -223,7 +224,7 @@ def plan_candidate(state: RegistryState, model_id: str, gate: Gate, *, reason: s
     change = step(action, entry).take(case)
     results = [Transition.of(state, entry)]
     if case.decision is None:  # it is one already
-        return Draft(action, (), _detail(results)), results
+        return Draft(action, (change,), _detail(results)), results
     if not case.decision.allowed:
         raise _refusal([(model_id, case.decision)])
     evidence = {"decisions": [case.decision.record]}
@@ -249,6 +250,12 @@ def plan_removal(
 def _superseded(state: RegistryState, key: Key, *, but: str = "") -> list[StatusChange]:
     rows = [state.entries[model_id] for model_id in state.production_rows(key) if model_id != but]
     return [step(Action.SUPERSEDE, entry).take(Case(state, entry)) for entry in rows]
+
+
+def _stays(state: RegistryState, entry: ModelRegistryEntry) -> StatusChange:
+    """What names a model in the event of a call that has nothing to do."""
+    digest = state.digests.get(entry.model_id, "")
+    return StatusChange(*entry.key, entry.model_id, entry.status, entry.status, digest)
 
 
 def _real(changes: Iterable[StatusChange]) -> tuple[StatusChange, ...]:

@@ -68,11 +68,12 @@ class Projections:
     def nearest(self, index: Index) -> Base:
         """The revision whose rows differ from an index in the fewest; of several the newest.
 
-        A row of a model that came later than a revision speaks against it more than any other difference.
+        A row of a model that came later than a revision speaks against it more than any other difference; one that had
+        gone by then may have been put back.
         """
         lines = _lines(index)
-        known = {step.name for step in self._steps}
-        wrong = best = sum(_cost(None, line) for name, line in lines.items() if name in known)
+        to_come = {step.name for step in self._steps}
+        wrong = best = _NEVER * sum(name in to_come for name in lines)
         found = 0
         now: dict[str, str | None] = {}
         revision = 0
@@ -82,7 +83,11 @@ class Projections:
                     best, found = wrong, revision
                 revision = step.revision
             wanted = lines.get(step.name)
-            wrong += _cost(step.line, wanted) - _cost(now.get(step.name), wanted)
+            if step.name in now:
+                wrong -= now[step.name] != wanted
+            elif wanted is not None:
+                wrong -= _NEVER
+            wrong += step.line != wanted
             now[step.name] = step.line
         if wrong <= best:
             found = self._revision
@@ -127,13 +132,6 @@ _MODULUS = 1 << 8 * _BYTES
 
 # more than any index has rows
 _NEVER = 1 << 32
-
-
-def _cost(line: str | None, wanted: str | None) -> int:
-    """How much a revision's row speaks against an index's."""
-    if line == wanted:
-        return 0
-    return _NEVER if line is None else 1
 
 
 def _number(line: str) -> int:

@@ -3,10 +3,11 @@
 The rules that this module keeps:
 1. `entries` are the index's rows in their order; `raw_rows` the rows that nobody can read.
 2. A key's `history` is the stack of its production models, oldest first; the last is in production, if
-   any is. Promote pushes. Rollback takes off all above its target. Archive of the production model takes
-   that one off, so a rollback after it goes to the model before. Deleting a model removes it from the stack.
+   any is. Promote pushes. Rollback takes off all above its target. What is archived stays, so a rollback after it
+   brings that model back. Deleting a model removes it from the stack.
 3. A model that a rollback left behind is quarantined until a promote takes it on again.
-4. `digests` holds the artefact digest that register or adopt took; no other digest counts.
+4. `digests` holds the artefact digest that register or adopt took; no other digest counts. It stays when a model goes,
+   and so does `not_servable`: a row that is put back is the model that it was.
 5. Where an index edited from outside has two production rows of one key, the one that the log put there
    last wins, then the newest; the others are flagged in `conflicts`.
 6. `evidence` holds the record of each model's last evaluation, until it is archived: what comes back is
@@ -210,9 +211,7 @@ class RegistryState:
             self.decided[key] = model_id
         if after is None:
             self._drop(model_id)
-            self.digests.pop(model_id, None)
             self.evidence.pop(model_id, None)
-            self.not_servable.pop(model_id, None)
             self.quarantined.discard(model_id)
             self.history[key] = tuple(other for other in stack if other != model_id)
             return
@@ -229,8 +228,6 @@ class RegistryState:
             if not by_hand:
                 self.put_in_production[model_id] = event.revision
                 self.quarantined.discard(model_id)
-        elif (by_hand or event.action == Action.ARCHIVE) and stack and stack[-1] == model_id:
-            stack = stack[:-1]
         self.history[key] = stack
 
     def _production_rows(self, key: Key) -> list[ModelRegistryEntry]:

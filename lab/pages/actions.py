@@ -223,7 +223,10 @@ def _since(lab: Lab, key: Key) -> int:
     """The revision since which what is in production of a key is there; 0 where no event says so."""
     current = lab.registry.state.production(key)
     for event in reversed(lab.trail.events()):
-        if any(change.model_id == current and change.after == Stage.PRODUCTION for change in event.changes):
+        if any(
+            change.model_id == current and change.before != change.after == Stage.PRODUCTION
+            for change in event.changes
+        ):
             return event.revision
     return 0
 

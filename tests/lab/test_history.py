@@ -21,6 +21,7 @@ def test_bands_and_marks_follow_promotes_a_rollback_and_an_archive(
     registry = registry_at(base)
     registry.promote([Promotion("btc1")], reason="better")
     registry.rollback([("BTCUSDT", "15m")], reason="it was not")
+    registry.promote([Promotion("btc0")], request_id="asked again")  # decides nothing
     registry.archive(["btc0"], allow_unserved=True, reason="neither was this")
     found = open_lab(lab_settings(tmp_path)).json(HISTORY, symbol="BTCUSDT", timeframe="15m")
     assert [(mark["kind"], mark["model_id"], mark["reason"]) for mark in found["marks"]] == [
@@ -29,6 +30,7 @@ def test_bands_and_marks_follow_promotes_a_rollback_and_an_archive(
         ("rollback", "btc0", "it was not"),
         ("archive", "btc0", "neither was this"),
     ]
+    assert [mark["previous_model_id"] for mark in found["marks"]] == ["", "btc0", "btc1", ""]
     bands = found["bands"]
     assert [band["model_id"] for band in bands] == ["btc0", "btc1", "btc0"]
     assert [band["end"] for band in bands[:2]] == [band["start"] for band in bands[1:]]

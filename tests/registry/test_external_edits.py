@@ -74,7 +74,7 @@ def test_a_production_moved_by_hand_is_the_new_one_and_a_rollback_finds_the_old_
     )
     assert open_store(base).view().state.production(KEY) == "three"
     registry_at(base).rollback([KEY], reason="by hand was wrong")
-    assert open_store(base).view().state.production(KEY) == "one"
+    assert open_store(base).view().state.production(KEY) == "two"
 
 
 def test_a_rewrite_by_a_program_that_read_an_older_index_loses_nothing_of_ours(

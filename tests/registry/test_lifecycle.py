@@ -130,7 +130,39 @@ def test_a_production_model_is_archived_only_on_an_explicit_word(base: Path) -> 
     registry_at(base).archive(["c"], allow_unserved=True, reason="delisted")
     assert production(base) is None
     registry_at(base).rollback([KEY], reason="listed again")
-    assert production(base) == "b"
+    assert production(base) == "c"
+    assert registry_at(base).rollback([KEY], reason="bad day").transitions[0].model_id == "b"
+
+
+def test_a_model_whose_row_and_folder_were_deleted_and_put_back_has_its_digest_still(
+    base: Path, tmp_path: Path
+) -> None:
+    index = base / "registry_index.csv"
+    (row,) = [line for line in index.read_text().splitlines(keepends=True) if line.startswith("d,")]
+    (base / "d").rename(tmp_path / "d")
+    index.write_text(index.read_text().replace(row, ""))
+    registry_at(base).rollback([KEY], reason="a writer records it")
+    assert "d" not in {entry.model_id for entry in list_models(base)}
+    (tmp_path / "d").rename(base / "d")
+    index.write_text(index.read_text() + row)
+    assert registry_at(base).promote([Promotion("d")]).transitions[0].model_id == "d"
+    (base / "d" / "model.onnx").write_bytes(b"another")
+    with pytest.raises(ArtefactError):
+        registry_at(base).artefact("d").verify()
+
+
+def test_a_promote_of_what_is_in_production_changes_nothing_and_is_in_the_log_where_it_has_an_id(
+    base: Path,
+) -> None:
+    before = last_event(base)
+    registry_at(base).promote([Promotion("c")])
+    assert last_event(base) == before
+    first = registry_at(base).promote([Promotion("c")], request_id="again")
+    assert [(change.model_id, change.before, change.after) for change in last_event(base).changes] == [
+        ("c", "production", "production")
+    ]
+    assert registry_at(base).promote([Promotion("c")], request_id="again").revision == first.revision
+    assert registry_at(base).rollback([KEY], reason="bad day").transitions[0].model_id == "b"
 
 
 def test_stages_move_as_the_lifecycle_says(base: Path) -> None:

@@ -100,4 +100,4 @@ def test_a_whole_log_and_a_torn_one_need_no_repair(base: Path) -> None:
 
 
 def test_where_there_is_no_log_there_is_nothing_to_repair(tmp_path: Path) -> None:
-    assert "no log" in signalserve("registry", "repair", "--registry", str(tmp_path), code=exits.FAILED)
+    assert "no log" in signalserve("registry", "repair", "--registry", str(tmp_path), code=exits.STORAGE)

@@ -18,6 +18,7 @@ import yaml
 from click.testing import Result
 from typer.testing import CliRunner
 
+from signalserve.cli import exits
 from signalserve.cli import retrain as retrain_command
 from signalserve.config.settings import ConfigError
 from signalserve.features.synthetic import synthetic_bars
@@ -166,7 +167,7 @@ def test_a_registry_that_is_not_there_ends_it_with_what_to_do(
     (tmp_path / "models").rename(tmp_path / "elsewhere")
     command = [sys.executable, "-m", "signalserve.cli.main", "retrain", how, "--config", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-    assert done.returncode == 1
+    assert done.returncode == exits.STORAGE
     assert f"there is no registry at {tmp_path / 'models'}" in done.stderr
     assert "registry init" in done.stderr
     assert not (tmp_path / "models").exists()

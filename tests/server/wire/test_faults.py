@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
+from signalserve.cli import exits
 from signalserve.client import (
     DeadlineExceeded,
     FailedPrecondition,
@@ -292,7 +293,7 @@ def test_a_server_does_not_start_on_a_registry_that_is_not_there(mount_point: bo
         timeout=100,
         check=False,
     )
-    assert done.returncode == 1
+    assert done.returncode == exits.STORAGE
     assert ("holds no registry" if mount_point else "there is no registry at") in done.stderr
     assert [path.name for path in tmp_path.rglob("*")] == (["typo"] if mount_point else [])
 
