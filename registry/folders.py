@@ -22,7 +22,12 @@ def delete_folders(base: Path, model_ids: Iterable[str], state: RegistryState) -
     kept: dict[str, str] = {}
     for model_id in model_ids:
         folder = base / model_id
-        if folder.is_symlink():
+        if Path(model_id).name != model_id or model_id in (
+            "",
+            "..",
+        ):  # no index has such an id: the last guard
+            kept[model_id] = "its name leads elsewhere"
+        elif folder.is_symlink():
             kept[model_id] = "it is a link"
         elif not folder.is_dir():
             continue

@@ -14,6 +14,8 @@ from signalserve.common.key import Key
 from signalserve.registry import ModelMetadata, Promotion, list_models, new_run, verify_log
 from signalserve.registry.events import EventLog
 from signalserve.registry.folder_store import LOCK_FILE
+from signalserve.registry.folders import delete_folders
+from signalserve.registry.state import RegistryState
 from tests.registries import registry_at
 from tests.small_models import register_copy, sealed_template
 
@@ -150,6 +152,15 @@ def test_a_link_stays_and_so_does_what_another_entry_needs_or_a_process_holds(
     assert "model_id='first' why='it is a link'" in said
     assert "model_id='second' why='the path of other leads there'" in said
     assert "model_id='third' why='a process may be at work on it'" in said
+
+
+def test_no_name_leads_out_of_the_registry(base: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    names = ["..", ".", "", "../elsewhere", str(tmp_path / "elsewhere"), "first/.."]
+    kept = delete_folders(base, names, RegistryState())
+    assert kept == dict.fromkeys(names, "its name leads elsewhere")
+    assert (tmp_path / "elsewhere").is_dir()
+    assert folders(base) == ids(base)
 
 
 def test_a_folder_that_can_not_be_deleted_fails_no_registration(
