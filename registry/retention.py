@@ -25,7 +25,7 @@ from signalserve.common.log import LibraryLog
 from signalserve.common.moments import utc_now
 from signalserve.predictors.manifest import MODEL_FILE
 from signalserve.registry.entry import ModelRegistryEntry, Status, newest_first
-from signalserve.registry.errors import ArtefactError, NotAdoptedError
+from signalserve.registry.errors import ArtefactError, NotAdoptedError, StorageError
 from signalserve.registry.events import Action
 from signalserve.registry.folders import delete_folders
 from signalserve.registry.metadata import META_FILE, ModelMetadata
@@ -131,7 +131,10 @@ class Retention(Parts):
         """
         if not retained.dropped and not retained.spared:
             return
-        left = delete_folders(self.artefacts.base_dir, retained.dropped, self.state)
+        try:
+            left = delete_folders(self.artefacts.base_dir, retained.dropped, self.state)
+        except StorageError as error:  # it has gone just now
+            left = dict.fromkeys(retained.dropped, str(error))
         _log.info(
             "registry.retention",
             removed=list(retained.dropped),
