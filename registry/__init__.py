@@ -22,8 +22,8 @@ from signalserve.registry.gate import Decision, Gate, Verdict
 from signalserve.registry.metadata import ModelMetadata
 from signalserve.registry.plans import Promotion, Transition
 from signalserve.registry.registry import Registry, open_registry
-from signalserve.registry.retention import CleanPlan, Selection
 from signalserve.registry.runs import RunDirectory, new_run
+from signalserve.registry.selection import CleanPlan, Selection
 from signalserve.registry.store import Store
 from signalserve.registry.verify_log import LogReport, verify_log
 

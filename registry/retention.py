@@ -17,7 +17,6 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
 from pathlib import Path
 
 from signalserve.common.files import is_folder
@@ -26,13 +25,14 @@ from signalserve.common.log import LibraryLog
 from signalserve.common.moments import utc_now
 from signalserve.predictors.manifest import MODEL_FILE
 from signalserve.registry.entry import ModelRegistryEntry, Status, newest_first
-from signalserve.registry.errors import ArtefactError, InvalidArgumentError, NotAdoptedError
+from signalserve.registry.errors import ArtefactError, NotAdoptedError, StorageError
 from signalserve.registry.events import Action
 from signalserve.registry.folders import delete_folders
 from signalserve.registry.metadata import META_FILE, ModelMetadata
 from signalserve.registry.parts import Parts
 from signalserve.registry.plans import plan_removal
 from signalserve.registry.runs import BUILDING_PREFIX, is_being_built
+from signalserve.registry.selection import NOTHING_WHOLE, CleanPlan, Selection, peers_of
 from signalserve.registry.state import RegistryState
 from signalserve.registry.store import Draft, Origin, Transaction
 
@@ -44,82 +44,8 @@ _ABANDONED_SECONDS = 24 * 3600.0
 Verified = dict[tuple[str, str], bool]
 
 
-@dataclass(frozen=True)
-class Selection:
-    """Which whole entries a clean removes: those that meet every condition that is given; none given, none.
-
-    `older_than`: by `created_at`; `keep`: beyond the newest so many of a symbol, timeframe and model_type;
-    `statuses`: any but production.
-    """
-
-    older_than: timedelta | None = None
-    keep: int | None = None
-    statuses: frozenset[str] = frozenset()
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        if self.keep is not None and self.keep < 0:
-            raise InvalidArgumentError("keep must be 0 or more", reason="INVALID_LIMIT")
-        odd = self.statuses - (set(Status) - {Status.PRODUCTION})
-        if odd:
-            raise InvalidArgumentError(
-                f"clean removes failed, success, candidate or archived models, not {', '.join(sorted(odd))}",
-                reason="INVALID_STATUS",
-            )
-
-    def find(self, state: RegistryState, now: datetime) -> dict[str, str]:
-        """model_id -> why it is selected. Of failed runs the newest are counted apart."""
-        if self.older_than is None and self.keep is None and not self.statuses:
-            return {}
-        groups: dict[tuple[Key, str, bool], list[ModelRegistryEntry]] = {}
-        for entry in state.entries.values():
-            if not self.statuses or entry.status in self.statuses:
-                groups.setdefault(_peers(entry), []).append(entry)
-        found: dict[str, str] = {}
-        for peers in groups.values():
-            for entry in newest_first(peers)[self.keep or 0 :]:
-                if self.older_than is None or now - entry.created > self.older_than:
-                    found[entry.model_id] = self._why(entry, now)
-        return found
-
-    @property
-    def by_age(self) -> bool:
-        """Whether it asks how old a model is."""
-        return self.older_than is not None or self.keep is not None
-
-    def _why(self, entry: ModelRegistryEntry, now: datetime) -> str:
-        texts = [entry.status]
-        if not entry.is_dated:
-            texts.append(f"of unknown age (created_at is {entry.created_at!r})")
-        elif self.older_than is not None:
-            texts.append(f"{(now - entry.created).days} days old")
-        if self.keep is not None:
-            texts.append(f"beyond the newest {self.keep}")
-        return ", ".join(texts)
-
-
-@dataclass(frozen=True)
-class CleanPlan:
-    """What a clean does: entries to drop with the reason, and folders to delete."""
-
-    entries: dict[str, str]
-    folders: tuple[Path, ...]
-    kept: dict[str, str]
-
-    def within(self, other: CleanPlan) -> CleanPlan:
-        """What of this plan is in another one, too."""
-        entries = {model_id: why for model_id, why in self.entries.items() if model_id in other.entries}
-        folders = tuple(folder for folder in self.folders if folder in other.folders)
-        return CleanPlan(entries, folders, self.kept)
-
-
 def _peers_of(state: RegistryState, newest: ModelRegistryEntry) -> list[ModelRegistryEntry]:
-    return [entry for entry in state.entries.values() if _peers(entry) == _peers(newest)]
-
-
-def _peers(entry: ModelRegistryEntry) -> tuple[Key, str, bool]:
-    """What entries are counted by: the key, the model_type, and whether the run failed."""
-    return entry.key, entry.model_type.casefold(), entry.status == Status.FAILED
+    return [entry for entry in state.entries.values() if peers_of(entry) == peers_of(newest)]
 
 
 @dataclass(frozen=True)
@@ -133,13 +59,13 @@ class Retained:
 class Retention(Parts):
     """Removes entries and folders."""
 
-    def plan_clean(self, selection: Selection = Selection(), *, delete_dirs: bool = False) -> CleanPlan:
+    def plan_clean(self, selection: Selection = NOTHING_WHOLE, *, delete_dirs: bool = False) -> CleanPlan:
         """What `clean` would do now."""
         return self._plan(self.store.view(wait=True).state, selection, {}, delete_dirs=delete_dirs)[0]
 
     def clean(
         self,
-        selection: Selection = Selection(),
+        selection: Selection = NOTHING_WHOLE,
         *,
         delete_dirs: bool = False,
         confirmed: CleanPlan | None = None,
@@ -205,7 +131,10 @@ class Retention(Parts):
         """
         if not retained.dropped and not retained.spared:
             return
-        left = delete_folders(self.artefacts.base_dir, retained.dropped, self.state)
+        try:
+            left = delete_folders(self.artefacts.base_dir, retained.dropped, self.state)
+        except StorageError as error:  # it has gone just now
+            left = dict.fromkeys(retained.dropped, str(error))
         _log.info(
             "registry.retention",
             removed=list(retained.dropped),

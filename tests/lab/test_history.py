@@ -6,8 +6,7 @@ import shutil
 from pathlib import Path
 
 from signalserve.lab.app import lab_of
-from signalserve.registry import Promotion
-from signalserve.registry.retention import Selection
+from signalserve.registry import Promotion, Selection
 from tests.lab.conftest import OpenLab, Workshop, lab_settings
 from tests.registries import registry_at
 from tests.small_models import register_copy
