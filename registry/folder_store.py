@@ -371,7 +371,9 @@ class FolderStore:
         state.apply(
             Event(state.revision, "", "", "", draft.action, changes=draft.changes, detail=draft.detail)
         )
-        return View(state, unreadable, edited_outside=True, remarks=remarks, alarm=alarm), draft
+        # a row that can't be read changes nothing, and may be mended where it stands
+        edited = bool(edit.written or edit.removed)
+        return View(state, unreadable, edited_outside=edited, remarks=remarks, alarm=alarm), draft
 
     def _judged(self, content: bytes | None) -> Found:
         last = self._events.last

@@ -47,7 +47,9 @@ def warnings_of(view: View, *, index: str) -> Iterator[str]:
             "archives the other"
         )
     for model_id in view.state.by_hand:
-        yield f"{view.state.entries[model_id].key}: {by_hand_text(model_id)}"
+        key = view.state.entries[model_id].key
+        if view.state.production(key) == model_id:
+            yield f"{key}: {by_hand_text(model_id)}"
     yield from view.warnings
     for row in view.unreadable:
         yield f"{index}, {row}; the row counts for nothing until it is mended"

@@ -5,7 +5,8 @@ The rules that this module keeps:
 2. A key's `history` is the stack of its production models, oldest first; the last is in production, if
    any is. Promote pushes. Rollback takes off all above its target. What is archived stays, so a rollback after it
    brings that model back. Deleting a model removes it from the stack.
-3. A model that a rollback left behind is quarantined until a promote takes it on again.
+3. A model that a rollback left behind is quarantined until a promote takes it on again, also where its row goes and is
+   put back.
 4. `digests` holds the artefact digest that register or adopt took; no other digest counts. It stays when a model goes,
    and so does `not_servable`: a row that is put back is the model that it was.
 5. Where an index edited from outside has two production rows of one key, the one that the log put there
@@ -212,7 +213,6 @@ class RegistryState:
         if after is None:
             self._drop(model_id)
             self.evidence.pop(model_id, None)
-            self.quarantined.discard(model_id)
             self.history[key] = tuple(other for other in stack if other != model_id)
             return
         entry = self.entries[model_id]

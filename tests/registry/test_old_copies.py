@@ -14,6 +14,7 @@ from signalserve.cli import exits
 from signalserve.common.key import Key
 from signalserve.registry import Promotion, verify_log
 from signalserve.registry.entry import ModelRegistryEntry, Status
+from signalserve.registry.errors import QuarantinedError
 from signalserve.registry.events import EventLog
 from signalserve.registry.folder_store import open_store
 from signalserve.registry.index import parse_index, render_index
@@ -211,6 +212,27 @@ def test_a_row_by_hand_clears_no_quarantine(base: Path) -> None:
     state = opened.state
     assert (state.production(KEY), state.conflicts()) == ("m18", {"m19": "m18"})
     assert "m19" in state.quarantined
+
+
+def test_a_row_that_was_deleted_and_put_back_clears_no_quarantine(tmp_path: Path) -> None:
+    base, template = tmp_path / "registry", sealed_template(tmp_path / "template")
+    for name in ("one", "two"):
+        register_copy(template, base, name)
+        registry_at(base).promote([Promotion(name)])
+    register_copy(template, base, "three")
+    opened, index = registry_at(base), base / "registry_index.csv"
+    opened.rollback([KEY], reason="it loses")
+    row = next(line for line in index.read_text().splitlines(keepends=True) if line.startswith("two,"))
+    (base / "two").rename(tmp_path / "two")
+    index.write_text(index.read_text().replace(row, ""))
+    opened.record_edits()
+    assert set(opened.state.entries) == {"one", "three"}
+    (tmp_path / "two").rename(base / "two")
+    index.write_text(index.read_text() + row)
+    opened.record_edits()
+    assert set(opened.state.entries) == {"one", "two", "three"}
+    with pytest.raises(QuarantinedError):
+        opened.promote([Promotion("two")])
 
 
 ENTRIES = st.dictionaries(
