@@ -228,7 +228,7 @@ def test_a_row_that_was_deleted_and_put_back_clears_no_quarantine(tmp_path: Path
     opened.record_edits()
     assert set(opened.state.entries) == {"one", "three"}
     (tmp_path / "two").rename(base / "two")
-    index.write_text(index.read_text() + row)
+    index.write_text(index.read_text() + row.replace("archived", "candidate"))
     opened.record_edits()
     assert set(opened.state.entries) == {"one", "two", "three"}
     with pytest.raises(QuarantinedError):
