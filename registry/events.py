@@ -305,9 +305,12 @@ class EventLog:
             StorageError: nothing was committed (a full disk, say); what was written is taken back.
         """
         created = not self.path.exists()
+        at = (
+            self._offset
+        )  # readers of this process may meet the line before it is durable, and go on behind it
         try:
             with self.path.open("ab", buffering=0) as stream:
-                stream.truncate(self._offset)  # drops a torn last line
+                stream.truncate(at)  # drops a torn last line
                 line = event.to_line()
                 try:
                     written = 0
@@ -315,7 +318,7 @@ class EventLog:
                         written += stream.write(line[written:])
                     os.fsync(stream.fileno())
                 except OSError:
-                    stream.truncate(self._offset)
+                    stream.truncate(at)
                     raise
             if created:
                 sync_folder(self.path.parent)

@@ -19,7 +19,7 @@ import os
 import threading
 import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -448,7 +448,10 @@ class FolderStore:
         event = replace(unhashed, index_sha256=sha256_hex(content))
         event = replace(event, hash=event.digest())
         self._events.append(event)
-        with self._taking_in:
+        with (
+            self._taking_in,
+            suppress(StorageError),
+        ):  # it is committed, whether it can be read back just now or not
             self._catch_up()
         try:
             write_atomically(self.index_path, content)

@@ -15,7 +15,7 @@ from signalserve.cli import exits
 from signalserve.common.files import sha256_hex
 from signalserve.common.key import Key
 from signalserve.registry import Promotion, verify_log
-from signalserve.registry.errors import LogCorruptError
+from signalserve.registry.errors import LogCorruptError, StorageError
 from signalserve.registry.events import FORMAT, GENESIS, Event, EventLog, canonical
 from signalserve.registry.folder_store import FolderStore, open_store
 from tests.cli.test_commands import signalserve
@@ -206,3 +206,26 @@ def test_each_change_says_the_head_that_it_made(base: Path) -> None:
     again = registry_at(base).promote([Promotion("one")], force=True, reason="back", request_id="once")
     assert (again.repeated, again.head) == (True, done.head)
     assert registry_at(base).promote([Promotion("one")]).head == ""
+
+
+def test_a_write_that_fails_is_taken_back_also_where_a_reader_has_met_it(
+    base: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, whole = open_store(base), log.read_bytes()
+    real = os.fsync
+
+    def fails(descriptor: int) -> None:
+        if os.path.realpath(f"/proc/self/fd/{descriptor}") == str(log.resolve()):
+            assert store.view().state.revision == 5, "a reader meets the line before it is durable"
+            raise OSError(5, "Input/output error")
+        real(descriptor)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", fails)
+        with pytest.raises(StorageError):
+            registry_at(base).promote([Promotion("one")], force=True, reason="back")
+    assert log.read_bytes() == whole
+    assert store.view().state.production(KEY) == "two"
+    registry_at(base).promote([Promotion("one")], force=True, reason="back")
+    assert store.view().state.production(KEY) == "one"
+    assert verify_log(base).ok
