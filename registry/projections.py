@@ -72,39 +72,56 @@ class Projections:
         gone by then may have been put back.
         """
         lines = _lines(index)
+        # no revision has just these rows (`revision_of`): none is nearer than one that differs in a single row
+        if self._differs(lines) <= 1:
+            return self._present()
         to_come = {step.name for step in self._steps}
         wrong = best = _NEVER * sum(name in to_come for name in lines)
-        found = 0
+        found = revision = 0
         now: dict[str, str | None] = {}
-        revision = 0
-        for step in self._steps:
-            if step.revision != revision:
+        for at, name, _, line in self._steps:
+            if at != revision:
                 if wrong <= best:
                     best, found = wrong, revision
-                revision = step.revision
-            wanted = lines.get(step.name)
-            if step.name in now:
-                wrong -= now[step.name] != wanted
+                revision = at
+            wanted = lines.get(name)
+            if name in now:
+                wrong -= now[name] != wanted
             elif wanted is not None:
                 wrong -= _NEVER
-            wrong += step.line != wanted
-            now[step.name] = step.line
-        if wrong <= best:
-            found = self._revision
-        return self._at(found)
+            wrong += line != wanted
+            now[name] = line
+        return self._present() if wrong <= best else self._at(found)
+
+    def _differs(self, lines: Mapping[str, str]) -> int:
+        """In how many rows the newest revision differs from an index; new models are no difference."""
+        ever = (
+            {step.name for step in self._steps} if not lines.keys() <= self._now.keys() else self._now.keys()
+        )
+        return sum(self._now.get(name) != line and name in ever for name, line in lines.items()) + sum(
+            name not in lines for name in self._now
+        )
+
+    def _present(self) -> Base:
+        """The rows of the newest revision."""
+        return Base(
+            self._revision,
+            {name: self.known[line] for name, line in self._now.items() if not name.startswith(_RAW)},
+            frozenset(name[1:] for name in self._now if name.startswith(_RAW)),
+        )
 
     def _at(self, revision: int) -> Base:
         entries: dict[str, ModelRegistryEntry] = {}
         raw: set[str] = set()
-        for step in self._steps:
-            if step.revision > revision:
+        for at, name, entry, line in self._steps:
+            if at > revision:
                 break
-            if step.name.startswith(_RAW):
-                (raw.discard if step.line is None else raw.add)(step.name[1:])
-            elif step.entry is None:
-                entries.pop(step.name, None)
+            if name.startswith(_RAW):
+                (raw.discard if line is None else raw.add)(name[1:])
+            elif entry is None:
+                entries.pop(name, None)
             else:
-                entries[step.name] = step.entry
+                entries[name] = entry
         return Base(revision, entries, frozenset(raw))
 
     def _put(self, revision: int, model_id: str, entry: ModelRegistryEntry | None) -> None:
