@@ -94,18 +94,22 @@ def run_server(settings: Settings, on_ready: Callable[[int], None] | None = None
         AccessSetupError: it may not be served like this, or a token file or certificate can't be used.
     """
     _access(settings)  # a worker would refuse too, again and again
-    if settings.server.workers == 1:
+    options = settings.server
+    if options.metrics_port:  # before anybody listens; a worker would find its own taken again and again
+        for number in range(options.workers):
+            check_free(options.metrics_host, options.metrics_port + number, "server.metrics_port")
+    if options.workers == 1:
         run_loop(serve(settings, on_ready=on_ready))
         _leave_what_hangs()
         return 0
-    with reserved_port(settings.server.host, settings.server.port) as port:
+    with reserved_port(options.host, options.port) as port:
 
         def tell_ready() -> None:
             if on_ready is not None:
                 on_ready(port)
 
         run = partial(_run_worker, _with_server(settings, port=port))
-        Supervisor(run, settings.server.workers, tell_ready, settings.server.silence_seconds).run()
+        Supervisor(run, options.workers, tell_ready, options.silence_seconds).run()
     return 0
 
 
@@ -117,6 +121,9 @@ def _run_worker(settings: Settings, number: int, connection: Connection) -> None
         run_loop(serve(settings, among=Among(number, connection), on_ready=lambda _: connection.send(READY)))
     except AccessSetupError as error:  # files that went bad since the others started
         _log.error("worker.can_not_start", why=error.fact)
+        sys.exit(1)
+    except PortTakenError as error:  # since this process looked
+        _log.error("worker.can_not_start", why=str(error))
         sys.exit(1)
     _leave_what_hangs()
 

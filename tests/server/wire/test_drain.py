@@ -131,21 +131,22 @@ def test_a_stream_answers_what_it_owes_before_it_ends(server: Server, row: np.nd
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("setting", ["port", "metrics_port"])
 def test_a_taken_port_is_one_clear_line_and_exit_code_1(
-    registry: Registry, tmp_path: Path, workers: str
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, workers: str, setting: str
 ) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
+        monkeypatch.setenv("SIGNALSERVE__SERVER__PORT", "0")
+        monkeypatch.setenv(f"SIGNALSERVE__SERVER__{setting.upper()}", port)
         answer = subprocess.run(
             [
                 sys.executable,
                 "-m",
                 "signalserve.cli.main",
                 "serve",
-                "--port",
-                port,
                 "--workers",
                 workers,
                 "-r",
@@ -161,7 +162,7 @@ def test_a_taken_port_is_one_clear_line_and_exit_code_1(
     lines = [line for line in answer.stderr.splitlines() if "error" in line.lower()]
     assert len(lines) == 1, answer.stderr
     assert f"127.0.0.1:{port} can't be bound" in lines[0]
-    assert "server.port" in lines[0]
+    assert f"server.{setting}" in lines[0]
     assert "Traceback" not in answer.stderr
 
 
