@@ -306,6 +306,17 @@ class FolderStore:
             self._projections.take(event, self._state)
         return len(news.events)
 
+    def _take_own(self, event: Event, after: RegistryState) -> None:
+        """Read an event back that was appended just now; `after` is the state with it."""
+        news = self._events.read_new()
+        if news.restarted or [found.hash for found in news.events] != [event.hash]:
+            self._take_in(news)  # a reader has met it already
+            return
+        if event.request_id:
+            after.requests[event.request_id] = event
+        self._state = after
+        self._projections.take(event, after)
+
     def _look_for_lost(self, news: News) -> None:
         if any(
             event.action == Action.REPAIR or (self._lost is not None and event.hash == self._lost.hash)
@@ -448,11 +459,9 @@ class FolderStore:
         event = replace(unhashed, index_sha256=sha256_hex(content))
         event = replace(event, hash=event.digest())
         self._events.append(event)
-        with (
-            self._taking_in,
-            suppress(StorageError),
-        ):  # it is committed, whether it can be read back just now or not
-            self._catch_up()
+        # it is committed, whether it can be read back just now or not
+        with self._taking_in, suppress(StorageError):
+            self._take_own(event, after)
         try:
             write_atomically(self.index_path, content)
         except (
