@@ -285,7 +285,9 @@ def verify_log(
             say_error(problem)
         for note in report.notes:
             remark("note:", note)
-        if report.ok:
+        if report.ok and not report.events:
+            console.print("no events: there is nothing to prove")
+        elif report.ok:
             console.print(f"ok: {report.events} events, the chain is whole and the index is what it says")
         if report.head:
             console.print(f"head: {report.head}")

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from io import RawIOBase
 from pathlib import Path
 from typing import Any
 
@@ -305,12 +306,14 @@ class EventLog:
             StorageError: nothing was committed (a full disk, say); what was written is taken back.
         """
         created = not self.path.exists()
-        at = (
-            self._offset
-        )  # readers of this process may meet the line before it is durable, and go on behind it
+        # readers of this process may meet the line before it is durable, and go on behind it
+        at, before = self._offset, self._line
         try:
-            with self.path.open("ab", buffering=0) as stream:
+            with self.path.open("xb" if created else "r+b", buffering=0) as stream:
+                if not created:
+                    self._check_end(stream, at, before)
                 stream.truncate(at)  # drops a torn last line
+                stream.seek(at)
                 line = event.to_line()
                 try:
                     written = 0
@@ -324,6 +327,16 @@ class EventLog:
                 sync_folder(self.path.parent)
         except OSError as error:
             raise StorageError(f"{self.path}: {error.strerror or error}") from error
+
+    def _check_end(self, stream: RawIOBase, at: int, before: bytes) -> None:
+        """See that the file is the one that was read, and ends there."""
+        stream.seek(at - len(before))
+        found = stream.read() or b""
+        if not found.startswith(before) or b"\n" in found[len(before) :]:
+            raise StorageError(
+                f"{self.path} is not what it was when this change began: it was replaced, or written to without the "
+                "lock; nothing was changed, try again"
+            )
 
     @property
     def last(self) -> Event | None:

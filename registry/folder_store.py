@@ -57,7 +57,7 @@ from signalserve.registry.events import (
     json_safe,
 )
 from signalserve.registry.index import INDEX_FILE, LARGEST_INDEX, parse_index
-from signalserve.registry.outside import Edit, Found, edit_of, judge, superseded
+from signalserve.registry.outside import Edit, Found, edit_of, judge, rows_of, superseded
 from signalserve.registry.projections import Base, Projections
 from signalserve.registry.state import RegistryState
 from signalserve.registry.store import LOCK_SECONDS, Draft, Origin, View, default_actor
@@ -88,6 +88,7 @@ class FolderStore:
         self._state = RegistryState()
         self._projections = Projections()
         self._lost: Event | None = None
+        self._index_read = ""
         self._judged_last: tuple[Hashable, Found] | None = None
         self._published: tuple[Hashable, View] | None = None
 
@@ -233,9 +234,9 @@ class FolderStore:
             index = parse_index(content, self._projections.known)
             if not index.entries:
                 raise InvalidArgumentError("none of its rows can be read", reason="UNREADABLE_INDEX")
-            base = Base(state.revision, state.entries, frozenset(state.raw_rows))
-            missing = [model_id for model_id in state.entries if model_id not in index.entries]
-            edit = edit_of(index, base, state.entries, missing, self._stands)
+            base, rows = Base(state.revision, state.entries), rows_of(index, state)
+            missing = [model_id for model_id in state.entries if model_id not in rows]
+            edit = edit_of(index, rows, base, state, missing, self._stands)
             draft = _external_edit(state, replace(edit, written=(*edit.written, *superseded(index, state))))
             event = None
             if repaired is not None:
@@ -372,7 +373,7 @@ class FolderStore:
         found = self._judged(content)
         unreadable, alarm = found.unreadable, self._alarm()
         edit = found.edit
-        if edit is None:
+        if edit is None or found.current:
             return View(self._state, unreadable, asked=found.asked, alarm=alarm), None
         remarks = _remarks(edit, self._state.revision)
         if not edit.changes:
@@ -397,12 +398,16 @@ class FolderStore:
             return self._judged_last[1]
         found = judge(
             content,
-            self._state.entries,
+            self._state,
             self._projections,
-            self._state.revision,
             put_there_since=_stat(self.index_path)[2] > _stat(self.log_path)[2],
             stands=self._stands,
         )
+        if found.edit is not None and found.edit.changes and self._lost is not None:
+            # beside a log that went back, what is newer than it is no edit
+            found = Found(
+                asked="the log went back, and the index is not of what is left", unreadable=found.unreadable
+            )
         # a folder may go without a sign in either file
         lasts = found.edit is None or not (found.edit.removed or found.edit.written_back)
         self._judged_last = (about, found) if lasts else None
@@ -417,6 +422,7 @@ class FolderStore:
         with self._taking_in:
             self._catch_up()
             content = self._read_index()
+            self._index_read = sha256_hex(content or b"")
             found = self._judged(content)
             draft = self._seen(content)[1]
         if draft is not None:
@@ -429,13 +435,27 @@ class FolderStore:
         elif not found.current and self._state.revision:
             if found.asked:
                 self._keep_aside(content or b"")
-            write_atomically(self.index_path, self._state.render())
+            projected = self._state.render()
+            self._write(self.index_path, projected)
+            self._index_read = sha256_hex(projected)
 
     def _keep_aside(self, content: bytes) -> None:
         """Leave an index that is not followed, or was an old copy before it was edited, under a name of its own."""
         path = self.base_dir / aside_name(content)
-        write_atomically(path, content)
+        self._write(path, content)
         _log.warning("registry.index_kept_aside", path=str(path))
+
+    def _keep_what_came_in(self) -> None:
+        """Keep an index aside that somebody saved since this turn began."""
+        content = self._read_index()
+        if content and sha256_hex(content) != self._index_read:
+            self._keep_aside(content)
+
+    def _write(self, path: Path, content: bytes) -> None:
+        try:
+            write_atomically(path, content)
+        except OSError as error:
+            raise StorageError(f"{path}: {error.strerror or error}") from error
 
     def _commit(self, draft: Draft, origin: Origin) -> Event:
         last = self._events.last
@@ -463,10 +483,11 @@ class FolderStore:
         with self._taking_in, suppress(StorageError):
             self._take_own(event, after)
         try:
+            self._keep_what_came_in()
             write_atomically(self.index_path, content)
-        except (
-            OSError
-        ) as error:  # committed all the same: every reader projects the log, the next writer repairs
+            self._index_read = event.index_sha256
+        except (OSError, StorageError) as error:
+            # committed all the same: every reader projects the log, the next writer repairs
             _log.warning("registry.index_not_written", path=str(self.index_path), error=str(error))
         return event
 

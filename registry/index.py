@@ -47,10 +47,14 @@ class UnreadableRow:
 
 @dataclass(frozen=True)
 class Index:
-    """The content of an index file: its entries in their order, and the rows that can't be read."""
+    """The content of an index file: its entries in their order, and the rows that can't be read.
+
+    `without_status` are models whose row says none, which reads as `success`: an old file, or half a row.
+    """
 
     entries: Mapping[str, ModelRegistryEntry]
     unreadable: tuple[UnreadableRow, ...] = ()
+    without_status: frozenset[str] = frozenset()
 
     @property
     def raw_rows(self) -> tuple[str, ...]:
@@ -67,6 +71,7 @@ def parse_index(content: bytes, known: Mapping[str, ModelRegistryEntry] = Mappin
     lines = _join_odd_line_ends(lines)
     entries: dict[str, ModelRegistryEntry] = {}
     unreadable: list[UnreadableRow] = []
+    without_status: set[str] = set()
     header: tuple[str, ...] | None = None
     position = 0
     while position < len(lines):
@@ -93,7 +98,9 @@ def parse_index(content: bytes, known: Mapping[str, ModelRegistryEntry] = Mappin
             unreadable.append(UnreadableRow(line, text.rstrip("\r\n"), why))
         else:
             entries[entry.model_id] = entry
-    return Index(entries, tuple(unreadable))
+            if _says_no_status("".join(lines[position - used : position]), header, entry):
+                without_status.add(entry.model_id)
+    return Index(entries, tuple(unreadable), frozenset(without_status))
 
 
 def render_index(entries: Iterable[ModelRegistryEntry], raw_rows: Iterable[str] = ()) -> bytes:
@@ -111,6 +118,12 @@ def _join_odd_line_ends(lines: list[str]) -> list[str]:
         else:
             joined.append(line)
     return joined
+
+
+def _says_no_status(text: str, header: tuple[str, ...], entry: ModelRegistryEntry) -> bool:
+    if "status" not in header:  # a newer program may have appended rows with one
+        return entry.status == Status.SUCCESS
+    return header[-1] == "status" and text.rstrip("\r\n").endswith((",", ',""'))
 
 
 def _header(text: str) -> tuple[str, ...] | None:

@@ -1,12 +1,15 @@
 """What an index file is beside the log: current, late, edited by hand, or nothing that can be followed.
 
-1. An index with the rows of the newest revision is current, whatever its spelling.
-2. One with the rows of the revision before that nobody wrote since is late: a writer was killed between the two files.
-3. One with the rows of any other revision can't be told from an old copy. It is asked about and not followed; so is
-   one of which no row can be read, or from which most rows are missing.
-4. Any other one was edited. What was changed, cell by cell, is found against the revision that it resembles most: the
-   editor may have begun with an old copy. What has been decided since stays, where the editor did not change it.
-5. A row that is missing deletes nothing while the model's folder stands, and a row that can't be read changes nothing.
+1. Models and their statuses are compared with those of every revision (`registry.projections`); other cells tell
+   nothing.
+2. Those of the newest revision: the index is current, or other cells of it were edited.
+3. Those of the revision before, in a file that nobody wrote since: it is late, as a writer was killed between the two.
+4. Those of any other revision can't be told from an old copy. It is asked about and not followed; so is an edit that an
+   earlier revision explains better than the newest, and a file of which no row can be read, or most are missing.
+5. But a file that lacks the models that came after a revision is a copy of that one: what was edited in it, cell by
+   cell, is taken, and what has been decided since stays.
+6. A row that is missing deletes nothing while the model's folder stands. A row that can't be read, or has no status,
+   changes no status. A model's symbol and timeframe are not to be edited.
 """
 
 from __future__ import annotations
@@ -18,6 +21,9 @@ from signalserve.registry.entry import COLUMNS, ModelRegistryEntry, Status
 from signalserve.registry.index import Index, UnreadableRow, parse_index
 from signalserve.registry.projections import Base, Projections
 from signalserve.registry.state import RegistryState
+
+# what a model was trained for
+_FIXED = frozenset({"symbol", "timeframe"})
 
 
 @dataclass(frozen=True)
@@ -52,60 +58,81 @@ class Found:
 
 def judge(
     content: bytes,
-    entries: Mapping[str, ModelRegistryEntry],
+    state: RegistryState,
     projections: Projections,
-    revision: int,
     *,
     put_there_since: bool,
     stands: Callable[[str, ModelRegistryEntry], bool],
 ) -> Found:
-    """Compare an index with the log, whose newest `revision` has these `entries`.
+    """Compare an index with the log, whose newest revision gives `state`.
 
     `put_there_since`: the file was written after the log. `stands`: whether a model's folder is there.
     """
     index = parse_index(content, projections.known)
-    same = projections.revision_of(index)
-    if same == revision and revision:
-        return Found(current=True, unreadable=index.unreadable)
-    if entries and not index.entries:
+    if state.entries and not index.entries:
         return Found(asked="none of its rows can be read" if index.unreadable else "it has no row left")
-    if same:
-        if same == revision - 1 and not put_there_since:
-            return Found(unreadable=index.unreadable)
-        return Found(asked=f"it has the rows of revision {same}, as an old copy has")
-    base = projections.nearest(index)
-    missing = [
-        model_id
-        for model_id in base.entries
-        if model_id not in index.entries and not any(row.is_of(model_id) for row in index.unreadable)
-    ]
+    rows = rows_of(index, state)
+    lacks_some = any(model_id not in rows for model_id in state.entries)
+    same = projections.revision_of(rows)
+    if same is None:
+        base = projections.nearest(rows)
+    else:
+        base = projections.present if same == state.revision else projections.at(same)
+    missing = [model_id for model_id in base.entries if model_id not in rows]
     if len(missing) > 1 and 2 * len(missing) > len(base.entries):
         return Found(asked=f"{len(missing)} of {len(base.entries)} rows are missing from it")
-    return Found(edit=edit_of(index, base, entries, missing, stands), unreadable=index.unreadable)
+    edit = edit_of(index, rows, base, state, missing, stands)
+    if base.revision == state.revision:
+        nothing = same is not None and not edit.changes
+        return Found(current=nothing and bool(state.revision), edit=edit, unreadable=index.unreadable)
+    if lacks_some and (same is None or edit.written):
+        return Found(edit=edit, unreadable=index.unreadable)
+    if same is None:
+        return Found(
+            asked=f"it may be a copy of revision {base.revision} that was edited, or an edit of several rows"
+        )
+    if same == state.revision - 1 and not put_there_since and not edit.written:
+        return Found(unreadable=index.unreadable)
+    return Found(asked=f"it has the models and statuses of revision {same}, as an old copy has")
+
+
+def rows_of(index: Index, state: RegistryState) -> dict[str, ModelRegistryEntry]:
+    """The rows of an index, with what it does not say as it is now: statuses, and known models whose row is spoilt."""
+    rows = dict(index.entries)
+    for model_id in index.without_status:
+        if model_id in state.entries:
+            rows[model_id] = rows[model_id].with_status(state.entries[model_id].status)
+    if index.unreadable:
+        for model_id, entry in state.entries.items():
+            if model_id not in rows and any(row.is_of(model_id) for row in index.unreadable):
+                rows[model_id] = entry
+    return rows
 
 
 def edit_of(
     index: Index,
+    rows: Mapping[str, ModelRegistryEntry],
     base: Base,
-    entries: Mapping[str, ModelRegistryEntry],
+    state: RegistryState,
     missing: list[str],
     stands: Callable[[str, ModelRegistryEntry], bool],
 ) -> Edit:
-    """What was done to the rows of `base`, laid over the `entries` of now."""
+    """What was done to the rows of `base`, laid over those of now."""
     written = []
-    for model_id, entry in index.entries.items():
-        began, now = base.entries.get(model_id), entries.get(model_id)
+    for model_id, entry in rows.items():
+        began, now = base.entries.get(model_id), state.entries.get(model_id)
         if began is not None and began.line == entry.line:
             continue
         if now is None and began is not None and not stands(model_id, entry):
             continue  # deleted since, with its folder
-        merged = entry if began is None or now is None else _merged(began, entry, now)
+        merged = entry if now is None else _merged(began or now, entry, now)
         if now is None or merged.line != now.line:
             written.append(merged)
-    there = [model_id for model_id in missing if model_id in entries]
-    back = [model_id for model_id in there if stands(model_id, entries[model_id])]
+    there = [model_id for model_id in missing if model_id in state.entries]
+    back = [model_id for model_id in there if stands(model_id, state.entries[model_id])]
     gone = [model_id for model_id in there if model_id not in set(back)]
-    raw_rows = index.raw_rows if frozenset(index.raw_rows) != base.raw_rows else None
+    ours = base.revision == state.revision
+    raw_rows = index.raw_rows if ours and set(index.raw_rows) != set(state.raw_rows) else None
     return Edit(base.revision, tuple(written), tuple(gone), raw_rows, tuple(back))
 
 
@@ -126,4 +153,4 @@ def _merged(
     """The present row with the cells that the editor changed."""
     old, new = began.to_row(), edited.to_row()
     changed = {name: getattr(edited, name) for name in COLUMNS if old[name] != new[name]}
-    return replace(now, **changed)
+    return replace(now, **{name: value for name, value in changed.items() if name not in _FIXED})

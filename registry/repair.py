@@ -22,7 +22,7 @@ from signalserve.common.files import read_regular, sha256_hex, write_atomically
 from signalserve.registry.errors import RegistryBusyError, RegistryMissingError, StorageError
 from signalserve.registry.events import GENESIS, LOG_FILE, Event
 from signalserve.registry.folder_store import LOCK_FILE, FolderStore
-from signalserve.registry.index import INDEX_FILE, LARGEST_INDEX
+from signalserve.registry.index import INDEX_FILE, LARGEST_INDEX, parse_index
 from signalserve.registry.store import LOCK_SECONDS, Origin
 
 # a log that was broken, beside the one that is not
@@ -75,7 +75,7 @@ def repair_log(
     Raises:
         RegistryMissingError: there is no log.
         RegistryBusyError: another writer has its turn.
-        StorageError: it can't be read or written.
+        StorageError: it can't be read or written, or there is no index to take.
     """
     base = Path(base_dir)
     try:
@@ -84,6 +84,7 @@ def repair_log(
             plan, rest = _plan(content, expect)
             if not plan.needed:
                 return plan
+            index = _usable_index(base / INDEX_FILE)
             aside = base / f"{LOG_ASIDE_PREFIX}{sha256_hex(content)[:12]}.jsonl"
             write_atomically(aside, content)
             write_atomically(base / LOG_FILE, b"".join(content.splitlines(keepends=True)[: plan.kept]))
@@ -94,20 +95,12 @@ def repair_log(
     except OSError as error:
         raise StorageError(f"{base}: {error.strerror or error}") from error
     store = FolderStore(base)
-    try:
-        index = read_regular(base / INDEX_FILE, largest=LARGEST_INDEX)
-    except FileNotFoundError:
-        index = b""
-    except OSError as error:
-        raise StorageError(f"{base / INDEX_FILE}: {error.strerror or error}") from error
-    digests = _digests(rest) if plan.anchored else {}
-    if index.strip():
-        store.accept(
-            index,
-            Origin(actor, via, reason=reason or "the log was broken"),
-            repaired={"kept": plan.kept, "unproven": len(plan.unproven), "aside": aside.name},
-            digests=digests,
-        )
+    store.accept(
+        index,
+        Origin(actor, via, reason=reason or "the log was broken"),
+        repaired={"kept": plan.kept, "unproven": len(plan.unproven), "aside": aside.name},
+        digests=_digests(rest) if plan.anchored else {},
+    )
     state = store.view().state
     adopt = tuple(
         entry.model_id
@@ -115,6 +108,20 @@ def repair_log(
         if entry.status != "failed" and not state.digests.get(entry.model_id)
     )
     return replace(plan, aside=aside, adopt=adopt)
+
+
+def _usable_index(path: Path) -> bytes:
+    try:
+        content = read_regular(path, largest=LARGEST_INDEX)
+    except OSError as error:
+        raise StorageError(
+            f"{path}: {error.strerror or error}: without it nobody knows what was in production; put it back first"
+        ) from error
+    if not parse_index(content).entries:
+        raise StorageError(
+            f"{path}: no row of it can be read: without it nobody knows what was in production; put it back first"
+        )
+    return content
 
 
 def _read_log(path: Path) -> bytes:

@@ -161,7 +161,10 @@ class RegistryState:
         if "raw_rows" in detail:
             self.raw_rows = tuple(detail["raw_rows"])
         for change in event.changes:
-            self._apply_change(event, change.model_id, Key(change.symbol, change.timeframe), change.after)
+            if (
+                change.before is None or change.before != change.after
+            ):  # else it stays where it is: nothing was decided
+                self._apply_change(event, change.model_id, Key(change.symbol, change.timeframe), change.after)
             if change.digest:
                 self.digests[change.model_id] = change.digest
         if event.action in (Action.REGISTER, Action.ADOPT):
@@ -196,8 +199,6 @@ class RegistryState:
         self.looks[key] = (*self.looks.get(key, ()), look)
 
     def _apply_change(self, event: Event, model_id: str, key: Key, after: str | None) -> None:
-        if event.action == Action.CONFIRM:
-            return
         stack = self.history.get(key, ())
         by_hand = event.action in (Action.EXTERNAL_EDIT, Action.REPAIR)
         if after != Status.PRODUCTION:

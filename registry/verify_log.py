@@ -91,7 +91,9 @@ def _compare_index(base: Path, events: list[Event], problems: list[str], notes: 
         if index_path.exists():
             notes.append("the log is empty beside an index; the next change imports the index")
         return
-    if view.edited_outside:
+    if view.state.revision != len(events):
+        notes.append("the log was written to meanwhile")
+    elif view.edited_outside:
         problems.append(
             "the index is not what the log says: it was edited outside; the next change records the edit"
         )

@@ -18,6 +18,7 @@ from signalserve.registry import Promotion, verify_log
 from signalserve.registry.errors import LogCorruptError, StorageError
 from signalserve.registry.events import FORMAT, GENESIS, Event, EventLog, canonical
 from signalserve.registry.folder_store import FolderStore, open_store
+from signalserve.registry.store import Draft, Origin
 from tests.cli.test_commands import signalserve
 from tests.registries import registry_at
 from tests.small_models import register_copy, sealed_template
@@ -228,4 +229,19 @@ def test_a_write_that_fails_is_taken_back_also_where_a_reader_has_met_it(
     assert store.view().state.production(KEY) == "two"
     registry_at(base).promote([Promotion("one")], force=True, reason="back")
     assert store.view().state.production(KEY) == "one"
+    assert verify_log(base).ok
+
+
+def test_a_log_that_is_put_back_while_a_change_is_made_is_not_written_to(base: Path, log: Path) -> None:
+    backup = b"".join(log.read_bytes().splitlines(keepends=True)[:2])
+    for content in (backup, log.read_bytes() + chained(log, forged).splitlines(keepends=True)[-1]):
+        before = log.read_bytes()
+        with (
+            pytest.raises(StorageError, match="not what it was"),
+            open_store(base).transaction(Origin()) as turn,
+        ):
+            log.write_bytes(content)
+            turn.commit(Draft("note"))
+        assert log.read_bytes() == content
+        log.write_bytes(before)
     assert verify_log(base).ok

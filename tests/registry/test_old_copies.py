@@ -18,6 +18,7 @@ from signalserve.registry.errors import QuarantinedError
 from signalserve.registry.events import EventLog
 from signalserve.registry.folder_store import open_store
 from signalserve.registry.index import parse_index, render_index
+from signalserve.registry.store import Draft, Origin
 from tests.cli.test_commands import signalserve
 from tests.registries import registry_at
 from tests.small_models import register_copy, sealed_template
@@ -69,7 +70,7 @@ def test_an_old_copy_of_any_revision_changes_nothing_and_is_asked_about(
     index.write_bytes(content)
     assert production(base) == NAMES[-1]
     (problem,) = verify_log(base).problems
-    assert f"the rows of revision {revision}" in problem
+    assert f"statuses of revision {revision}" in problem
     assert problem in signalserve("registry", "verify-log", "--registry", str(base), code=exits.FAILED)
     # the next change keeps it aside
     register_copy(master.parent / "template", base, "further")
@@ -198,6 +199,101 @@ def test_an_unreadable_index_is_not_accepted(base: Path) -> None:
         "registry", "accept-index", str(base / "typo.csv"), "--registry", str(base), code=exits.USAGE
     )
     assert "no such file" in told
+
+
+def two_promoted(tmp_path: Path) -> Path:
+    """One and two, registered and promoted in turn: nothing came after the last promote."""
+    base, template = tmp_path / "two", sealed_template(tmp_path / "template")
+    for name in ("one", "two"):
+        register_copy(template, base, name)
+        registry_at(base).promote([Promotion(name)])
+    return base
+
+
+def rewritten(base: Path, change: Callable[[list[str]], list[str]]) -> None:
+    """Save the index with each row's cells changed."""
+    index = base / "registry_index.csv"
+    header, *rows = index.read_text().splitlines()
+    index.write_text("\n".join([header, *(",".join(change(row.split(","))) for row in rows)]) + "\n")
+
+
+def test_a_script_that_writes_new_numbers_into_a_copy_of_before_a_promote_rolls_nothing_back(
+    tmp_path: Path,
+) -> None:
+    base = two_promoted(tmp_path)
+    index = base / "registry_index.csv"
+    register_copy(tmp_path / "template", base, "three")
+    before = index.read_text()
+    registry_at(base).promote([Promotion("three")])
+    index.write_text(before)
+    rewritten(base, lambda cells: [*cells[:7], "1.25", cells[8]])
+    view = open_store(base).view()
+    assert view.state.production(KEY) == "three"
+    assert "as an old copy has" in view.asked
+    registry_at(base).record_edits()
+    assert production(base) == "three"
+
+
+def test_an_edit_that_may_as_well_be_of_an_old_copy_is_asked_about(tmp_path: Path) -> None:
+    """The statuses of two models are swapped: the revision before the promote differs in one of them alone."""
+    base = two_promoted(tmp_path)
+    other = {"production": "archived", "archived": "production"}
+    rewritten(base, lambda cells: [*cells[:8], other[cells[8]]])
+    view = open_store(base).view()
+    assert view.state.production(KEY) == "two"
+    assert "may be a copy of revision 3" in view.asked
+    signalserve("registry", "accept-index", "--registry", str(base))
+    assert production(base) == "one"
+    assert verify_log(base).ok
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text[: text.rindex("production")],
+        lambda text: "".join(line.rpartition(",")[0] + "\n" for line in text.splitlines()),
+        lambda text: text.replace("two,BTCUSDT", "two,ETHUSDT"),
+    ],
+    ids=["cut off before the status", "without the status column", "another symbol"],
+)
+def test_what_says_no_status_or_another_symbol_moves_no_production(
+    tmp_path: Path, change: Callable[[str], str]
+) -> None:
+    base = two_promoted(tmp_path)
+    index = base / "registry_index.csv"
+    index.write_text(change(index.read_text()))
+    registry_at(base).record_edits()
+    state = open_store(base).view().state
+    assert state.productions() == {KEY: "two"}
+    registry_at(base).promote([Promotion("one")], force=True, reason="it goes on")
+    assert verify_log(base).ok
+
+
+def test_adopting_or_promoting_what_is_in_production_by_hand_decides_nothing(tmp_path: Path) -> None:
+    base = two_promoted(tmp_path)
+    opened = registry_at(base)
+    opened.rollback([KEY], reason="it loses")
+    register_copy(tmp_path / "template", base, "three")
+    status = {"one": "archived", "two": "production", "three": "success"}
+    rewritten(base, lambda cells: [*cells[:8], status[cells[0]]])
+    opened.record_edits()
+    assert (production(base), opened.state.unconfirmed()) == ("two", {KEY: "one"})
+    opened.adopt("two")
+    opened.promote([Promotion("two")], request_id="stays")
+    state = opened.state
+    assert (state.unconfirmed(), set(state.by_hand)) == ({KEY: "one"}, {"two"})
+    assert "two" in state.quarantined
+
+
+def test_an_edit_that_was_saved_while_a_change_was_made_is_kept_aside(tmp_path: Path) -> None:
+    base = two_promoted(tmp_path)
+    index = base / "registry_index.csv"
+    mine = index.read_text() + "mine,ETHUSDT,15m,rf,2026-01-05,nowhere,0.1,0.2,success\n"
+    with open_store(base).transaction(Origin()) as turn:
+        index.write_text(mine)
+        turn.commit(Draft("note"))
+    (kept,) = base.glob("registry_index.aside-*.csv")
+    assert kept.read_text() == mine
 
 
 def test_a_row_by_hand_clears_no_quarantine(base: Path) -> None:

@@ -101,3 +101,19 @@ def test_a_whole_log_and_a_torn_one_need_no_repair(base: Path) -> None:
 
 def test_where_there_is_no_log_there_is_nothing_to_repair(tmp_path: Path) -> None:
     assert "no log" in signalserve("registry", "repair", "--registry", str(tmp_path), code=exits.STORAGE)
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"", "\ufeffmodel_id".encode("utf-16")], ids=["gone", "empty", "UTF-16"]
+)
+def test_without_an_index_that_can_be_read_nothing_is_cut_off(base: Path, content: bytes | None) -> None:
+    broken(base, 3)
+    log, index = base / "registry_events.jsonl", base / "registry_index.csv"
+    spoilt = log.read_bytes()
+    if content is None:
+        index.unlink()
+    else:
+        index.write_bytes(content)
+    told = signalserve("registry", "repair", "--registry", str(base), "--yes", code=exits.STORAGE)
+    assert "put it back first" in told
+    assert log.read_bytes() == spoilt
