@@ -38,6 +38,9 @@ from signalserve.registry.errors import RegistryError
 from signalserve.registry.events import Event
 from signalserve.registry.repair import plan_repair, repair_log
 
+# of a head's hash, so that no other event is taken for it
+_SHORTEST_HEAD = 8
+
 
 def group() -> typer.Typer:
     """Look after the registry's folder, without a server."""
@@ -258,9 +261,9 @@ def adopt(
 
 def verify_log(
     expect: Annotated[
-        str,
+        str | None,
         typer.Option("--expect", metavar="HASH", help="A head that was noted before: the log must hold it."),
-    ] = "",
+    ] = None,
     config: ConfigOption = None,
     registry: RegistryOption = None,
     json_output: JsonOption = False,
@@ -269,7 +272,7 @@ def verify_log(
 
     That nothing was cut off its end and that it was not written anew, only its head as somebody noted it can show.
     """
-    report = check_log(existing_registry(load_settings(config), registry), expect)
+    report = check_log(existing_registry(load_settings(config), registry), _head(expect))
     if json_output:
         print_json(
             {
@@ -350,13 +353,13 @@ def accept_index(
 
 def repair(
     expect: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--expect",
             metavar="HASH",
             help="A head that was noted before: it proves the lines behind the break.",
         ),
-    ] = "",
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be done.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask on a terminal.")] = False,
     reason: ReasonOption = "",
@@ -369,10 +372,15 @@ def repair(
     """
     folder = registry if registry is not None else load_settings(config).ml.models_dir
     refuse_file(folder, "the registry is a folder")
-    plan = plan_repair(folder, expect)
+    plan = plan_repair(folder, _head(expect))
     if not plan.needed:
         console.print(f"nothing to repair: {plan.kept} events, the chain is whole")
         return
+    if expect and not plan.anchored:
+        remark(
+            "note:",
+            "no line behind the break leads to the head that is expected, so it proves nothing of them",
+        )
     for item in plan.unproven:
         console.print(f"line {item.line} is not kept, {item.why}: {item.says}", soft_wrap=True, markup=False)
     console.print(f"{plan.kept} events can be proven and are kept")
@@ -381,12 +389,23 @@ def repair(
         return
     if sys.stdin.isatty() and not yes:
         typer.confirm("Repair the log, and take the index as it lies?", abort=True, err=True)
-    done = repair_log(folder, expect, reason=reason, via="cli")
+    done = repair_log(folder, _head(expect), reason=reason, via="cli")
     console.print(f"the old log is {done.aside}", soft_wrap=True, markup=False)
     for model_id in done.adopt:
         remark(
             "adopt it again:", f"{model_id} has no digest any more; `signalserve registry adopt` takes one"
         )
+
+
+def _head(expect: str | None) -> str:
+    """A noted head as it is compared; empty for none."""
+    if expect is None:
+        return ""
+    head = expect.strip().lower()
+    if len(head) < _SHORTEST_HEAD:
+        say_error(f"--expect {expect!r}: a head is given by its first {_SHORTEST_HEAD} characters or more")
+        raise typer.Exit(USAGE)
+    return head
 
 
 def _print_head(event: Event) -> None:

@@ -77,8 +77,10 @@ _log = LibraryLog("registry")
 class FolderStore:
     """A registry folder. Safe to share between threads."""
 
-    def __init__(self, base_dir: Path | str) -> None:
+    def __init__(self, base_dir: Path | str, models_dir: Path | None = None) -> None:
+        """`models_dir` is where the models' folders are; by default beside the index."""
         self.base_dir = Path(base_dir)
+        self._models_dir = self.base_dir if models_dir is None else models_dir
         self.index_path = self.base_dir / INDEX_FILE
         self.log_path = self.base_dir / LOG_FILE
         self._taking_in = threading.Lock()
@@ -238,15 +240,21 @@ class FolderStore:
             missing = [model_id for model_id in state.entries if model_id not in rows]
             edit = edit_of(index, rows, base, state, missing, self._stands)
             draft = _external_edit(state, replace(edit, written=(*edit.written, *superseded(index, state))))
+            keys = sorted({entry.key for entry in rows.values()})
+            accepted = {
+                **draft.detail,
+                "accepted": True,
+                "keys": [[key.symbol, key.timeframe] for key in keys],
+            }
             event = None
             if repaired is not None:
-                detail = {**draft.detail, "accepted": True, "repaired": repaired}
+                detail = {**accepted, "repaired": repaired}
                 changes = _with_digests(draft.changes, state, edit, digests)
                 event = self._commit(
                     replace(draft, action=Action.REPAIR, changes=changes, detail=detail), origin
                 )
             elif draft.changes or draft.detail["entries"] or "raw_rows" in draft.detail:
-                event = self._commit(replace(draft, detail={**draft.detail, "accepted": True}), origin)
+                event = self._commit(replace(draft, detail=accepted), origin)
             (self.base_dir / aside_name(content)).unlink(missing_ok=True)
         return event
 
@@ -415,7 +423,7 @@ class FolderStore:
 
     def _stands(self, model_id: str, entry: ModelRegistryEntry) -> bool:
         """Whether a model's folder is there."""
-        return is_folder(self.base_dir / model_id) or bool(entry.path and is_folder(Path(entry.path)))
+        return is_folder(self._models_dir / model_id) or bool(entry.path and is_folder(Path(entry.path)))
 
     def _repair(self, via: str) -> None:
         self._wait_until_it_rests()

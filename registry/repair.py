@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from filelock import FileLock, Timeout
 
@@ -87,21 +88,26 @@ def repair_log(
             index = _usable_index(base / INDEX_FILE)
             aside = base / f"{LOG_ASIDE_PREFIX}{sha256_hex(content)[:12]}.jsonl"
             write_atomically(aside, content)
-            write_atomically(base / LOG_FILE, b"".join(content.splitlines(keepends=True)[: plan.kept]))
+            # made whole beside it, so that nobody ever sees the beginning alone
+            with TemporaryDirectory(dir=base, prefix=".repair-") as name:
+                made = FolderStore(name, models_dir=base)
+                made.log_path.write_bytes(b"".join(content.splitlines(keepends=True)[: plan.kept]))
+                made.accept(
+                    index,
+                    Origin(actor, via, reason=reason or "the log was broken"),
+                    repaired={"kept": plan.kept, "unproven": len(plan.unproven), "aside": aside.name},
+                    digests=_digests(rest) if plan.anchored else {},
+                )
+                log, projected = made.log_path.read_bytes(), made.index_path.read_bytes()
+            write_atomically(base / LOG_FILE, log)
+            write_atomically(base / INDEX_FILE, projected)
     except Timeout as error:
         raise RegistryBusyError(
             f"{base}: another writer has held the lock for {LOCK_SECONDS:.0f} s"
         ) from error
     except OSError as error:
         raise StorageError(f"{base}: {error.strerror or error}") from error
-    store = FolderStore(base)
-    store.accept(
-        index,
-        Origin(actor, via, reason=reason or "the log was broken"),
-        repaired={"kept": plan.kept, "unproven": len(plan.unproven), "aside": aside.name},
-        digests=_digests(rest) if plan.anchored else {},
-    )
-    state = store.view().state
+    state = FolderStore(base).view().state
     adopt = tuple(
         entry.model_id
         for entry in state.entries.values()

@@ -158,6 +158,11 @@ class Retention(Parts):
                 reasons[model_id] = f"rollback target of {key}"
                 if self._verifies(state, model_id, verified):
                     break
+        reasons |= {
+            model_id: f"decided on as production of {key}"
+            for key, model_id in state.decided.items()
+            if model_id != state.production(key)
+        }
         reasons |= dict.fromkeys(self.pins, "pinned in the configuration")
         for key in keys:
             for model_id in state.production_rows(key):

@@ -86,9 +86,22 @@ def test_what_can_be_proven_is_kept_and_the_rest_is_listed(
     for name in lost:
         signalserve("registry", "adopt", name, "--yes", *at)
     assert follower.view().alarm == ""
+    assert [event.actor for event in open_store(base).events() if event.action == "external_edit"] == []
     assert "nothing to repair" in signalserve("registry", "repair", *at)
     registry_at(base).promote([Promotion("one")], force=True, reason="it goes on")
     assert verify_log(base).ok
+
+
+def test_a_head_is_given_by_enough_of_it_or_the_command_says_so(base: Path) -> None:
+    at = ("--registry", str(base))
+    for command in ("verify-log", "repair"):
+        for head in ("", "abc"):
+            told = signalserve("registry", command, *at, "--expect", head, code=exits.USAGE)
+            assert "first 8 characters" in told
+    assert "ok: 7" in signalserve("registry", "verify-log", *at, "--expect", verify_log(base).head.upper())
+    broken(base, 3)
+    told = signalserve("registry", "repair", *at, "--dry-run", "--expect", "deadbeefdeadbeef")
+    assert "2 events can be proven" in told
 
 
 def test_a_whole_log_and_a_torn_one_need_no_repair(base: Path) -> None:
