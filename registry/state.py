@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 from signalserve.common.key import Key
 from signalserve.common.moments import parse_moment
 from signalserve.registry.entry import ModelRegistryEntry, Status
-from signalserve.registry.events import Action, Event
+from signalserve.registry.events import Action, Event, StatusChange
 from signalserve.registry.index import render_index
 
 
@@ -160,10 +160,15 @@ class RegistryState:
             self.used_ids.add(entry.model_id)
         if "raw_rows" in detail:
             self.raw_rows = tuple(detail["raw_rows"])
+        unmoved = {
+            change.model_id
+            for change in event.changes
+            if change.before is not None
+            and change.before == change.after
+            and not self._is_chosen(event, change)
+        }
         for change in event.changes:
-            if (
-                change.before is None or change.before != change.after
-            ):  # else it stays where it is: nothing was decided
+            if change.model_id not in unmoved:  # what stays where it is was not decided on
                 self._apply_change(event, change.model_id, Key(change.symbol, change.timeframe), change.after)
             if change.digest:
                 self.digests[change.model_id] = change.digest
@@ -182,6 +187,11 @@ class RegistryState:
         self.quarantined |= set(detail.get("quarantined", ()))
         if event.request_id:
             self.requests[event.request_id] = event
+
+    def _is_chosen(self, event: Event, change: StatusChange) -> bool:
+        """Whether a second production row of a key is promoted, so that it is the one that counts."""
+        key = Key(change.symbol, change.timeframe)
+        return event.action == Action.PROMOTE and self.production(key) != change.model_id
 
     def take_evidence(self, model_id: str, key: Key, record: Mapping[str, Any]) -> None:
         """Keep an evaluation's record, and that it looked at its bars."""
