@@ -35,11 +35,8 @@ from signalserve.registry import (
 )
 from signalserve.registry import verify_log as check_log
 from signalserve.registry.errors import RegistryError
-from signalserve.registry.events import Event
+from signalserve.registry.events import SHORTEST_HEAD, Event
 from signalserve.registry.repair import plan_repair, repair_log
-
-# of a head's hash, so that no other event is taken for it
-_SHORTEST_HEAD = 8
 
 
 def group() -> typer.Typer:
@@ -402,8 +399,8 @@ def _head(expect: str | None) -> str:
     if expect is None:
         return ""
     head = expect.strip().lower()
-    if len(head) < _SHORTEST_HEAD:
-        say_error(f"--expect {expect!r}: a head is given by its first {_SHORTEST_HEAD} characters or more")
+    if len(head) < SHORTEST_HEAD:
+        say_error(f"--expect {expect!r}: a head is given by its first {SHORTEST_HEAD} characters or more")
         raise typer.Exit(USAGE)
     return head
 

@@ -25,6 +25,8 @@ from signalserve.registry.errors import LogCorruptError, RegistryGoneError, Stor
 
 LOG_FILE = "registry_events.jsonl"
 GENESIS = "0" * 64
+# of a hash, so that no other event is taken for the one that is meant
+SHORTEST_HEAD = 8
 # of the lines that are written here; lines of before the format was said have 0
 FORMAT = 1
 _WAY_OUT = "put a backup of it back, or see `signalserve registry repair`"

@@ -194,7 +194,7 @@ class FolderStore:
                 self._catch_up()
                 content = self._read_index()
                 if self._catch_up() == 0:  # no writer in between: index and log belong together
-                    view = self._seen(content)[0]
+                    view = self._seen(self._judged(content))[0]
                     if content is None and not view.state.revision:
                         self.check()  # the index may have gone just now
                     # a folder may go without a sign in either file
@@ -376,9 +376,8 @@ class FolderStore:
         except OSError as error:
             raise StorageError(f"{self.index_path}: {error.strerror or error}") from error
 
-    def _seen(self, content: bytes | None) -> tuple[View, Draft | None]:
+    def _seen(self, found: Found) -> tuple[View, Draft | None]:
         """The state with the index's edits laid over it, and the event that would record them."""
-        found = self._judged(content)
         unreadable, alarm = found.unreadable, self._alarm()
         edit = found.edit
         if edit is None or found.current:
@@ -432,7 +431,7 @@ class FolderStore:
             content = self._read_index()
             self._index_read = sha256_hex(content or b"")
             found = self._judged(content)
-            draft = self._seen(content)[1]
+            draft = self._seen(found)[1]
         if draft is not None:
             if found.edit is not None and found.edit.base != self._state.revision:
                 self._keep_aside(content or b"")

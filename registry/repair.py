@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from signalserve.common.files import read_regular, sha256_hex, write_atomically
 from signalserve.registry.errors import RegistryBusyError, RegistryMissingError, StorageError
-from signalserve.registry.events import GENESIS, LOG_FILE, Event
+from signalserve.registry.events import GENESIS, LOG_FILE, SHORTEST_HEAD, Event
 from signalserve.registry.folder_store import LOCK_FILE, FolderStore
 from signalserve.registry.index import INDEX_FILE, LARGEST_INDEX, parse_index
 from signalserve.registry.store import LOCK_SECONDS, Origin
@@ -161,7 +161,7 @@ def _broken(lines: Sequence[bytes], number: int, why: str, expect: str) -> tuple
     chained = len(whole) == len(tail) and all(
         after.prev_hash == before.hash for before, after in pairwise(whole)
     )
-    anchored = bool(whole) and chained and len(expect) >= 8 and whole[-1].hash.startswith(expect)
+    anchored = bool(whole) and chained and len(expect) >= SHORTEST_HEAD and whole[-1].hash.startswith(expect)
     reason = "it is proven by the head that was noted" if anchored else "it is behind the break"
     unproven = [Unproven(number, _says(lines[number - 1]), why)]
     unproven += [Unproven(at, _says(line), reason) for at, line in enumerate(lines[number:], number + 1)]

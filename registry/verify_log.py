@@ -7,7 +7,7 @@ from pathlib import Path
 
 from signalserve.common.files import read_regular, sha256_hex
 from signalserve.registry.errors import StorageError
-from signalserve.registry.events import LOG_FILE, Event, EventLog
+from signalserve.registry.events import LOG_FILE, SHORTEST_HEAD, Event, EventLog
 from signalserve.registry.folder_store import ASIDE_PREFIX, FolderStore
 from signalserve.registry.index import INDEX_FILE
 
@@ -61,7 +61,9 @@ def verify_log(base_dir: Path | str, expect: str = "") -> LogReport:
 def _compare_head(events: list[Event], expect: str, problems: list[str], notes: list[str]) -> None:
     if not expect:
         return
-    found = next((event for event in events if len(expect) >= 8 and event.hash.startswith(expect)), None)
+    found = next(
+        (event for event in events if len(expect) >= SHORTEST_HEAD and event.hash.startswith(expect)), None
+    )
     if found is None:
         problems.append(f"no event has the hash {expect}: the log was cut off, or rewritten")
     elif found is not events[-1]:
