@@ -11,7 +11,7 @@ from signalserve.common.log import LibraryLog
 from signalserve.registry.errors import RequestIdReusedError
 from signalserve.registry.events import Event, canonical, json_safe
 from signalserve.registry.plans import Transition
-from signalserve.registry.state import RegistryState
+from signalserve.registry.state import Answer, RegistryState
 from signalserve.registry.store import Draft, Transaction
 
 _log = LibraryLog("registry")
@@ -64,7 +64,7 @@ def decide_and_commit(
             after=change.after,
             actor=event.actor,
         )
-    return _committed(event)
+    return _committed(Answer.of(event))
 
 
 def commit(transaction: Transaction, action: str, request: Any, draft: Draft) -> Event:
@@ -80,21 +80,21 @@ def answered(state: RegistryState, request_id: str, action: str, request: Any) -
     Raises:
         RequestIdReusedError: it was used for another request.
     """
-    event = state.requests.get(request_id) if request_id else None
-    if event is None:
+    answer = state.requests.get(request_id) if request_id else None
+    if answer is None:
         return None
-    if event.detail.get("request_sha256") != _fingerprint(action, request):
+    if answer.asked != _fingerprint(action, request):
         raise RequestIdReusedError(
-            f"request_id {request_id!r} was used at revision {event.revision} for another request",
-            metadata={"request_id": request_id, "revision": str(event.revision)},
+            f"request_id {request_id!r} was used at revision {answer.revision} for another request",
+            metadata={"request_id": request_id, "revision": str(answer.revision)},
         )
-    return _committed(event, repeated=True)
+    return _committed(answer, repeated=True)
 
 
 def _fingerprint(action: str, request: Any) -> str:
     return sha256_hex(canonical([action, json_safe(request)]))
 
 
-def _committed(event: Event, *, repeated: bool = False) -> Committed:
-    results = tuple(Transition(**item) for item in event.detail.get("result", ()))
-    return Committed(event.revision, results, repeated, event.hash)
+def _committed(answer: Answer, *, repeated: bool = False) -> Committed:
+    results = tuple(Transition(**item) for item in answer.result)
+    return Committed(answer.revision, results, repeated, answer.hash)

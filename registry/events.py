@@ -7,16 +7,17 @@ without a line end was never committed.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from io import RawIOBase
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 from pydantic_core import from_json
 
@@ -29,6 +30,8 @@ GENESIS = "0" * 64
 SHORTEST_HEAD = 8
 # of the lines that are written here; lines of before the format was said have 0
 FORMAT = 1
+# of the file, read at once where nothing but its hash is wanted
+_PART = 1 << 20
 _WAY_OUT = "put a backup of it back, or see `signalserve registry repair`"
 # what a line calls the changes; hashes cover it
 _CHANGES = "transitions"
@@ -145,7 +148,7 @@ class Event:
         Raises:
             ValueError: no JSON object, a missing field, or a hash that does not fit.
         """
-        values = _parsed(line)
+        values = parsed(line)
         if not isinstance(values, dict):
             raise ValueError("is no JSON object")
         if not values.keys() >= _FIELDS:
@@ -161,7 +164,12 @@ class Event:
             raise ValueError(f"has a malformed change: {error}") from error
 
 
-def _parsed(line: bytes) -> Any:
+def parsed(line: bytes) -> Any:
+    """The value of JSON text.
+
+    Raises:
+        ValueError: it is none.
+    """
     try:
         return from_json(line)
     except ValueError:  # half of a surrogate pair, which the library of Python alone takes
@@ -206,12 +214,27 @@ def json_safe(value: Any) -> Any:
 class News:
     """What is new in the log: events, and whether they are all of it, as it is no longer what it was.
 
-    `lost` is the event that was the newest one before and is in it no more.
+    `lost` is the event that was the newest one before and is in it no more. `after` is the beginning of the log
+    that was known already, so that its events are not among them.
     """
 
     events: list[Event]
     restarted: bool = False
     lost: Event | None = None
+    after: Beginning | None = None
+
+
+class Beginning(NamedTuple):
+    """The first events of a log, by the bytes of their lines: all of them, the last one's, and the sha256 of all.
+
+    `index_sha256` is what the last one says of the index.
+    """
+
+    revision: int
+    size: int
+    last_size: int
+    sha256: str
+    index_sha256: str
 
 
 class EventLog:
@@ -219,7 +242,9 @@ class EventLog:
 
     1. The newest known line is looked at again each time. Where it is another one the log was rewritten, cut off or put
        back from a backup, or a write was taken back: all of it is read anew, and so it is before it is called broken.
-    2. A read that fails leaves all as it was, so that the next one finds what has been mended meanwhile.
+    2. So it is where the file was written to and did not grow, and what was read is there no more.
+    3. A read that fails leaves all as it was, so that the next one finds what has been mended meanwhile; until then the
+       log is not read again.
     """
 
     def __init__(self, path: Path) -> None:
@@ -228,9 +253,12 @@ class EventLog:
         self._inode = 0
         self._line = b""
         self._last: Event | None = None
+        self._digest = hashlib.sha256()
+        self._found = (0, 0)
+        self._broken: tuple[tuple[int, int, int], str] | None = None
 
-    def read_new(self) -> News:
-        """Events since the last call.
+    def read_new(self, known: Callable[[], Beginning | None] = lambda: None) -> News:
+        """Events since the last call. At the first one, those of a beginning that is `known` are not read.
 
         Raises:
             LogCorruptError: a whole line is no event, or breaks the chain.
@@ -240,39 +268,109 @@ class EventLog:
         try:
             with open_regular(self.path) as stream:
                 status = os.fstat(stream.fileno())
+                found = (status.st_size, status.st_mtime_ns)
                 if status.st_ino == self._inode and status.st_size >= self._offset:
-                    stream.seek(self._offset - len(self._line))
-                    content = stream.read()
-                    if content.startswith(self._line):
-                        with suppress(LogCorruptError):
-                            return self._take(content[len(self._line) :], self._offset, status.st_ino)
-                    stream.seek(0)
-                content = stream.read()
+                    news = self._further(stream, found)
+                    if news is not None:
+                        return news
+                if self._broken is not None and self._broken[0] == (status.st_ino, *found):
+                    raise LogCorruptError(self._broken[1])
+                news = self._from_start(stream, status.st_ino, known)
+                self._found = found
+                return news
+        except LogCorruptError as error:
+            self._broken = ((status.st_ino, *found), str(error))
+            raise
         except FileNotFoundError:
             self.check()
             return News([])
         except OSError as error:
             raise StorageError(f"{self.path}: {error.strerror or error}") from error
-        before, self._last = self._last, None
-        try:
-            news = self._take(content, 0, status.st_ino)
-        except LogCorruptError:
-            self._last = before
-            raise
-        return News(news.events, restarted=True, lost=None if _holds(news.events, before) else before)
 
-    def _take(self, content: bytes, offset: int, inode: int) -> News:
-        """The whole lines of what follows an offset."""
-        lines = content[: content.rfind(b"\n") + 1].splitlines(keepends=True)
+    def _further(self, stream: BinaryIO, found: tuple[int, int]) -> News | None:
+        """What was added; None where the log is no longer what it was, or what was added is broken."""
+        if found[0] == self._found[0] and found[1] != self._found[1] and not self._is_there(stream):
+            return None
+        stream.seek(self._offset - len(self._line))
+        content = stream.read()
+        if not content.startswith(self._line):
+            return None
+        with suppress(LogCorruptError):
+            news = self._take(content[len(self._line) :])
+            self._found = found
+            return news
+        return None
+
+    def _is_there(self, stream: BinaryIO) -> bool:
+        """Whether all that was read is still there, byte for byte."""
+        stream.seek(0)
+        digest, left = hashlib.sha256(), self._offset
+        while left and (part := stream.read(min(left, _PART))):
+            digest.update(part)
+            left -= len(part)
+        return digest.digest() == self._digest.digest()
+
+    def _from_start(self, stream: BinaryIO, inode: int, known: Callable[[], Beginning | None]) -> News:
+        before = self._last
+        kept = (self._offset, self._inode, self._line, self._last, self._digest)
+        self._forget()
+        self._inode = inode
+        try:
+            beginning = known() if before is None else None
+            if beginning is not None and not self._goes_on_from(stream, beginning):
+                self._forget()
+                beginning = None
+            stream.seek(self._offset)
+            news = self._take(stream.read())
+        except (LogCorruptError, OSError):
+            self._offset, self._inode, self._line, self._last, self._digest = kept
+            raise
+        lost = None if _holds(news.events, before) else before
+        return News(news.events, restarted=True, lost=lost, after=beginning)
+
+    def _forget(self) -> None:
+        self._offset, self._line, self._last, self._digest = 0, b"", None, hashlib.sha256()
+
+    def _goes_on_from(self, stream: BinaryIO, beginning: Beginning) -> bool:
+        """Whether the log begins so; then what follows is next."""
+        stream.seek(0)
+        left = beginning.size
+        last = b""
+        while left and (part := stream.read(min(left, _PART))):
+            self._digest.update(part)
+            left -= len(part)
+            last = (last + part)[-beginning.last_size :]
+        if left or self._digest.hexdigest() != beginning.sha256:
+            return False
+        try:
+            event = Event.from_line(last)
+        except (ValueError, RecursionError):
+            return False
+        self._offset, self._line, self._last = beginning.size, last, event
+        return (event.revision, event.index_sha256) == (beginning.revision, beginning.index_sha256)
+
+    def _take(self, content: bytes) -> News:
+        """The whole lines of what follows what was read."""
+        whole = content[: content.rfind(b"\n") + 1]
+        lines = whole.splitlines(keepends=True)
         events: list[Event] = []
         last = self._last
         for line in lines:
             last = self._following(line, last)
             events.append(last)
-        self._last, self._inode = last, inode
-        self._offset = offset + sum(map(len, lines))
-        self._line = lines[-1] if lines else b"" if offset == 0 else self._line
+        self._digest.update(whole)
+        self._last = last
+        self._offset += len(whole)
+        self._line = lines[-1] if lines else self._line
         return News(events)
+
+    @property
+    def beginning(self) -> Beginning | None:
+        """All that was read, None for nothing."""
+        if self._last is None:
+            return None
+        digest = self._digest.hexdigest()
+        return Beginning(self._last.revision, self._offset, len(self._line), digest, self._last.index_sha256)
 
     def check(self) -> None:
         """See that a log that was read before is still there: a log only grows.

@@ -38,6 +38,8 @@ from signalserve.common.files import (
 )
 from signalserve.common.log import LibraryLog
 from signalserve.common.moments import utc_now
+from signalserve.registry import checkpoint
+from signalserve.registry.checkpoint import Checkpoint
 from signalserve.registry.entry import ModelRegistryEntry
 from signalserve.registry.errors import (
     InvalidArgumentError,
@@ -50,6 +52,7 @@ from signalserve.registry.events import (
     GENESIS,
     LOG_FILE,
     Action,
+    Beginning,
     Event,
     EventLog,
     News,
@@ -57,9 +60,9 @@ from signalserve.registry.events import (
     json_safe,
 )
 from signalserve.registry.index import INDEX_FILE, LARGEST_INDEX, parse_index
-from signalserve.registry.outside import Edit, Found, edit_of, judge, rows_of, superseded
+from signalserve.registry.outside import Edit, Found, by_line, edit_of, judge, rows_of, superseded
 from signalserve.registry.projections import Base, Projections
-from signalserve.registry.state import RegistryState
+from signalserve.registry.state import Answer, RegistryState
 from signalserve.registry.store import LOCK_SECONDS, Draft, Origin, View, default_actor
 
 DEFAULT_BASE_DIR = Path("outputs/ml_models")
@@ -93,6 +96,8 @@ class FolderStore:
         self._index_read = ""
         self._judged_last: tuple[Hashable, Found] | None = None
         self._published: tuple[Hashable, View] | None = None
+        self._checkpoint: Checkpoint | None = None
+        self._kept_revision = 0
 
     @property
     def location(self) -> str:
@@ -233,7 +238,7 @@ class FolderStore:
         """
         with self.transaction(origin):
             state = self._state
-            index = parse_index(content, self._projections.known)
+            index = parse_index(content, by_line(self._state))
             if not index.entries:
                 raise InvalidArgumentError("none of its rows can be read", reason="UNREADABLE_INDEX")
             base, rows = Base(state.revision, state.entries), rows_of(index, state)
@@ -288,6 +293,7 @@ class FolderStore:
             yield FolderTransaction(self, origin)
         finally:
             lock.release()
+        self._keep_checkpoint()
 
     @contextmanager
     def _waits(self) -> Iterator[None]:
@@ -302,11 +308,20 @@ class FolderStore:
         if self._events.last is not None:
             return self._take_in(self._events.read_new())
         with collector_paused():  # it may be a long log
-            return self._take_in(self._events.read_new())
+            return self._take_in(self._events.read_new(self._saved_beginning))
+
+    def _saved_beginning(self) -> Beginning | None:
+        self._checkpoint = checkpoint.load(self.base_dir)
+        return None if self._checkpoint is None else self._checkpoint.beginning
 
     def _take_in(self, news: News) -> int:
-        if news.restarted:
+        saved, self._checkpoint = self._checkpoint, None
+        if news.after is not None and saved is not None:
+            self._state, self._projections = saved.state, saved.projections
+            self._kept_revision = saved.state.revision
+        elif news.restarted:
             self._state, self._projections = RegistryState(), Projections()
+            self._kept_revision = 0
         elif news.events:
             self._state = self._state.copy()  # readers may hold the old one
         self._look_for_lost(news)
@@ -322,9 +337,26 @@ class FolderStore:
             self._take_in(news)  # a reader has met it already
             return
         if event.request_id:
-            after.requests[event.request_id] = event
+            after.requests[event.request_id] = Answer.of(event)
         self._state = after
         self._projections.take(event, after)
+
+    def _keep_checkpoint(self) -> None:
+        """Save the next cold open the events that it need not read, where there are many."""
+        with self._taking_in:
+            beginning = self._events.beginning
+            if (
+                beginning is None
+                or beginning.revision != self._state.revision
+                or not checkpoint.is_due(beginning, self._kept_revision)
+            ):
+                return
+            self._kept_revision = beginning.revision
+            found = Checkpoint(beginning, self._state, self._projections.copy())
+        try:
+            found.save(self.base_dir)
+        except OSError as error:
+            _log.warning("registry.checkpoint_not_written", path=self.location, error=str(error))
 
     def _look_for_lost(self, news: News) -> None:
         if any(

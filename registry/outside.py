@@ -68,16 +68,14 @@ def judge(
 
     `put_there_since`: the file was written after the log. `stands`: whether a model's folder is there.
     """
-    index = parse_index(content, projections.known)
+    index = parse_index(content, by_line(state))
     if state.entries and not index.entries:
         return Found(asked="none of its rows can be read" if index.unreadable else "it has no row left")
     rows = rows_of(index, state)
     lacks_some = any(model_id not in rows for model_id in state.entries)
     same = projections.revision_of(rows)
-    if same is None:
-        base = projections.nearest(rows)
-    else:
-        base = projections.present if same == state.revision else projections.at(same)
+    began = projections.nearest(rows) if same is None else same
+    base = Base(began, state.entries) if began == state.revision else projections.at(began)
     missing = [model_id for model_id in base.entries if model_id not in rows]
     if len(missing) > 1 and 2 * len(missing) > len(base.entries):
         return Found(asked=f"{len(missing)} of {len(base.entries)} rows are missing from it")
@@ -94,6 +92,11 @@ def judge(
     if same == state.revision - 1 and not put_there_since and not edit.written:
         return Found(unreadable=index.unreadable)
     return Found(asked=f"it has the models and statuses of revision {same}, as an old copy has")
+
+
+def by_line(state: RegistryState) -> dict[str, ModelRegistryEntry]:
+    """The entries by their lines in an index, which most rows of another one are."""
+    return {entry.line: entry for entry in state.entries.values()}
 
 
 def rows_of(index: Index, state: RegistryState) -> dict[str, ModelRegistryEntry]:

@@ -3,16 +3,20 @@
 1. What counts is which models an index has and in which status. Other cells, the spelling of numbers and dates, quotes,
    line ends and the order of the rows tell nothing: an editor or a program may have changed them in an old copy.
 2. Each revision's standings are summed up in one number, which one changed status changes.
+3. Nobody asks while the index is what the log says, so events are only noted, and summed up when somebody asks.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
-from collections.abc import Mapping
+import io
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from signalserve.registry.entry import ModelRegistryEntry
+from signalserve.registry.entry import COLUMNS, ModelRegistryEntry
 from signalserve.registry.events import Event
+from signalserve.registry.sections import read, written
 from signalserve.registry.state import RegistryState
 
 
@@ -24,105 +28,140 @@ class Base(NamedTuple):
 
 
 class _Step(NamedTuple):
+    """A model's row, as the index has it, and its status since a revision; both None where it is gone.
+
+    `before` is its status until then, and empty where it came.
+    """
+
     revision: int
     name: str
-    entry: ModelRegistryEntry | None
+    line: str | None
     status: str | None
+    before: str | None
+
+
+class _Taken(NamedTuple):
+    revision: int
+    rows: tuple[tuple[str, ModelRegistryEntry | None], ...]
 
 
 class Projections:
     """Grows with the log; not for several threads at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, saved: Iterable[bytes] = ()) -> None:
+        """`saved` is what `lines` gave at an earlier revision."""
+        self._saved = tuple(saved)
+        self._ahead: list[_Taken] = []
         self._steps: list[_Step] = []
-        self._now: dict[str, ModelRegistryEntry] = {}
+        self._now: dict[str, _Step] = {}
         self._sum = 0
         self._revision = 0
         self._newest: dict[int, int] = {0: 0}
-        self.known: dict[str, ModelRegistryEntry] = {}
 
     def take(self, event: Event, after: RegistryState) -> None:
         """The next revision, by its event and the state after it."""
         written = (row["model_id"] for row in event.detail.get("entries", ()))
-        for model_id in dict.fromkeys((*written, *(change.model_id for change in event.changes))):
-            self._put(event.revision, model_id, after.entries.get(model_id))
-        self._revision = event.revision
-        self._newest[self._sum] = event.revision
+        names = dict.fromkeys((*written, *(change.model_id for change in event.changes)))
+        self._ahead.append(_Taken(event.revision, tuple((name, after.entries.get(name)) for name in names)))
+
+    def copy(self) -> Projections:
+        """An independent copy."""
+        other = Projections(self._saved)
+        other._ahead = list(self._ahead)
+        other._steps, other._now = list(self._steps), dict(self._now)
+        other._sum, other._revision, other._newest = self._sum, self._revision, dict(self._newest)
+        return other
 
     def revision_of(self, entries: Mapping[str, ModelRegistryEntry]) -> int | None:
         """The newest revision that had just these models in just these statuses; None where none had."""
+        self._sum_up()
         return self._newest.get(
             sum(_number(name, entry.status) for name, entry in entries.items()) % _MODULUS
         )
 
-    @property
-    def present(self) -> Base:
-        """The rows of the newest revision."""
-        return Base(self._revision, dict(self._now))
-
-    def nearest(self, entries: Mapping[str, ModelRegistryEntry]) -> Base:
+    def nearest(self, entries: Mapping[str, ModelRegistryEntry]) -> int:
         """The revision that differs from an index in the fewest standings; of several the newest.
 
-        A model that came later than a revision speaks against it more than any other difference; one that had gone by
-        then may have been put back.
+        None before a model came that the index has; one that had gone by a revision may have been put back.
         """
+        self._sum_up()
         wanted = {name: entry.status for name, entry in entries.items()}
-        to_come = {step.name for step in self._steps}
-        wrong = best = _NEVER * sum(name in to_come for name in wanted)
-        found = revision = 0
-        now: dict[str, str | None] = {}
-        for at, name, _, status in self._steps:
-            if at != revision:
-                if wrong <= best:
-                    best, found = wrong, revision
-                revision = at
+        found = self._revision
+        wrong = best = sum(step.status != wanted.get(name) for name, step in self._now.items())
+        for number in range(len(self._steps) - 1, -1, -1):
+            revision, name, _, status, before = self._steps[number]
             asked = wanted.get(name)
-            if name in now:
-                wrong -= now[name] != asked
-            elif asked is not None:
-                wrong -= _NEVER
-            wrong += status != asked
-            now[name] = status
-        return self.present if wrong <= best else self.at(found)
+            if before == _NEVER:
+                if asked is not None:
+                    break
+                before = None
+            wrong += (before != asked) - (status != asked)
+            earlier = self._steps[number - 1].revision if number else 0
+            if earlier != revision and wrong < best:
+                best, found = wrong, earlier
+        return found
 
     def at(self, revision: int) -> Base:
         """The rows of a revision."""
-        entries: dict[str, ModelRegistryEntry] = {}
-        for at, name, entry, _ in self._steps:
+        self._sum_up()
+        lines: dict[str, str] = {}
+        for at, name, line, *_ in self._steps:
             if at > revision:
                 break
-            if entry is None:
-                entries.pop(name, None)
+            if line is None:
+                lines.pop(name, None)
             else:
-                entries[name] = entry
-        return Base(revision, entries)
+                lines[name] = line
+        return Base(revision, {entry.model_id: entry for entry in _entries(lines.values())})
+
+    def lines(self) -> Iterator[bytes]:
+        """What to keep, so that it need not be summed up again: JSON lines."""
+        self._sum_up()
+        sums = ([f"{summed:x}", revision] for summed, revision in self._newest.items())
+        return written([("steps", self._steps), ("sums", sums), ("now", [f"{self._sum:x}", self._revision])])
+
+    def _sum_up(self) -> None:
+        saved, self._saved = self._saved, ()
+        if saved:
+            known = read(saved)
+            self._steps = [_Step(*step) for step in known.get("steps", ())]
+            self._now = {step.name: step for step in self._steps}
+            self._newest = {int(summed, 16): revision for summed, revision in known["sums"]}
+            summed, self._revision = known["now"]
+            self._sum = int(summed, 16)
+        ahead, self._ahead = self._ahead, []
+        for revision, rows in ahead:
+            for name, entry in rows:
+                self._put(revision, name, entry)
+            self._newest[self._sum] = self._revision = revision
 
     def _put(self, revision: int, name: str, entry: ModelRegistryEntry | None) -> None:
         before = self._now.get(name)
-        if before is not None and entry is not None and before.line == entry.line:
+        line = None if entry is None else entry.line
+        if line == (None if before is None else before.line):
             return
-        if before is None and entry is None:
-            return
-        if before is not None:
-            self._sum -= _number(name, before.status)
-        if entry is None:
-            del self._now[name]
-        else:
-            self._sum += _number(name, entry.status)
-            self._now[name] = entry
-            self.known[entry.line] = entry
+        status = None if entry is None else str(entry.status)
+        step = _Step(revision, name, line, status, _NEVER if before is None else before.status)
+        for counted, sign in ((before, -1), (step, 1)):
+            if counted is not None and counted.status is not None:
+                self._sum += sign * _number(name, counted.status)
         self._sum %= _MODULUS
-        self._steps.append(_Step(revision, name, entry, None if entry is None else str(entry.status)))
+        self._now[name] = step
+        self._steps.append(step)
 
 
 _BYTES = 16
 _MODULUS = 1 << 8 * _BYTES
 
 
-# more than any index has rows
-_NEVER = 1 << 32
+_NEVER = ""
 
 
 def _number(name: str, status: str) -> int:
     content = f"{name}\n{status}".encode("utf-8", errors="surrogateescape")
     return int.from_bytes(hashlib.blake2b(content, digest_size=_BYTES).digest(), "big")
+
+
+def _entries(lines: Iterable[str]) -> Iterator[ModelRegistryEntry]:
+    for cells in csv.reader(io.StringIO("".join(lines), newline="")):
+        yield ModelRegistryEntry.from_row(dict(zip(COLUMNS, cells, strict=True)))

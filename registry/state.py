@@ -43,6 +43,35 @@ class Look(NamedTuple):
     evaluation: bool
 
 
+class Answer(NamedTuple):
+    """What a request_id was answered: what a repeat needs of the event that it made.
+
+    `asked` is a fingerprint of the request, `result` the transitions, `error` why a training failed.
+    """
+
+    revision: int
+    hash: str
+    action: str
+    changes: tuple[StatusChange, ...]
+    asked: str = ""
+    result: tuple[Mapping[str, Any], ...] = ()
+    error: str = ""
+
+    @classmethod
+    def of(cls, event: Event) -> Answer:
+        """The answer that an event is."""
+        detail = event.detail
+        return cls(
+            event.revision,
+            event.hash,
+            event.action,
+            event.changes,
+            str(detail.get("request_sha256", "")),
+            tuple(detail.get("result", ())),
+            str(detail.get("error", "")),
+        )
+
+
 @dataclass
 class RegistryState:
     """The registry at one revision. Treat it as read-only; `apply` belongs to the store."""
@@ -54,7 +83,7 @@ class RegistryState:
     quarantined: set[str] = field(default_factory=set)
     digests: dict[str, str] = field(default_factory=dict)
     put_in_production: dict[str, int] = field(default_factory=dict)
-    requests: dict[str, Event] = field(default_factory=dict)
+    requests: dict[str, Answer] = field(default_factory=dict)
     used_ids: set[str] = field(default_factory=set)
     evidence: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     looks: dict[Key, tuple[Look, ...]] = field(default_factory=dict)
@@ -186,7 +215,7 @@ class RegistryState:
             self._confirm([Key(*key) for key in detail.get("keys", ())] or None)
         self.quarantined |= set(detail.get("quarantined", ()))
         if event.request_id:
-            self.requests[event.request_id] = event
+            self.requests[event.request_id] = Answer.of(event)
 
     def _is_chosen(self, event: Event, change: StatusChange) -> bool:
         """Whether a second production row of a key is promoted, so that it is the one that counts."""

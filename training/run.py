@@ -209,13 +209,13 @@ def _answered(registry: Registry, request: TrainRequest) -> TrainResult | None:
     """The model that the request's id has registered already; None where there is none."""
     if not registry.store.exists() or not request.request_id:
         return None
-    event = registry.state.requests.get(request.request_id)
-    if event is None:
+    answer = registry.state.requests.get(request.request_id)
+    if answer is None:
         return None
-    change = event.changes[0] if event.changes else None
+    change = answer.changes[0] if answer.changes else None
     if (
         change is None
-        or event.action != Action.REGISTER
+        or answer.action != Action.REGISTER
         or (change.symbol, change.timeframe)
         != (
             request.symbol,
@@ -223,11 +223,11 @@ def _answered(registry: Registry, request: TrainRequest) -> TrainResult | None:
         )
     ):
         raise TrainingRequestError(
-            f"request_id {request.request_id!r} was used at revision {event.revision} for something else"
+            f"request_id {request.request_id!r} was used at revision {answer.revision} for something else"
         )
     entry = registry.entry(change.model_id)
     if entry.status == Status.FAILED:
-        raise TrainingError(str(event.detail.get("error", "")), model_id=entry.model_id)
+        raise TrainingError(answer.error, model_id=entry.model_id)
     return _result(registry, entry)
 
 
