@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 OK, FAILED, USAGE, SERVER_AWAY, NOT_FOUND, REFUSED, DENIED, STORAGE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 7, 130
 
 EPILOG = (
-    "Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 server away, 4 not found, "
-    "5 refused by the registry's rules, 6 not allowed, 7 the registry can't be read or written (a full disk, a lock "
-    "that is held, a registry that is away), 130 interrupted."
+    "Exit codes: 0 done, 1 failed or found wrong, 2 wrong usage or configuration (--registry leads to no registry, "
+    "say), 3 server away, 4 not found, 5 refused by the registry's rules, 6 not allowed, 7 the registry can't be read "
+    "or written (a full disk, a lock that is held, a broken log; `serve` and `retrain`: there is none), "
+    "130 interrupted."
 )
 
 _errors = Console(stderr=True, highlight=False)

@@ -49,8 +49,8 @@ def retrain(
 
     Without --once it runs until Ctrl-C or SIGTERM, and starts each policy at its slots; of slots that were
     missed the newest is caught up. Each result is a line of runs.jsonl in retrain.output_dir. A promote that
-    the gate refuses is no failure. With --json each result is a JSON object a line. Exit code 1: a job failed,
-    another retrain is at work, or there is no registry (`signalserve registry init` makes one); 130: interrupted.
+    the gate refuses is no failure. With --json each result is a JSON object a line. Exit code 1: a job failed, or
+    another retrain is at work; 7: there is no registry (`signalserve registry init` makes one); 130: interrupted.
     """
     settings = load_settings(config)
     if not settings.retrain.policies:

@@ -1,56 +1,116 @@
 """The folders of models that have left: which may be deleted, and their deletion, which holds no lock.
 
-1. Only a folder of the registry itself goes: `{base_dir}/{model_id}`, and no link.
-2. It stays where an entry may need it: its own that was put back meanwhile, or another one whose `path` leads there.
-3. It stays while it may be at work (`registry/runs.py`). What can't be deleted is said, and fails nothing.
+1. Only a folder of the registry itself goes: `{base_dir}/{model_id}`, and no link. No `path` is followed.
+2. It must be the model's own: with a meta.json of its model_id, or a digest that the log took of it, or with nothing in
+   it. A row alone makes no folder a model's.
+3. It stays where an entry may need it: its own that was put back meanwhile, another one whose `path` leads there, or
+   whose folder lies in it or around it.
+4. It stays while it may be at work (`registry/runs.py`). What can't be deleted is said, and fails nothing.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from signalserve.predictors.manifest import MODEL_FILE
-from signalserve.registry.runs import is_being_built
+from signalserve.registry.artefact import Artefacts
+from signalserve.registry.entry import ModelRegistryEntry
+from signalserve.registry.errors import ArtefactError
+from signalserve.registry.metadata import META_FILE, ModelMetadata
+from signalserve.registry.runs import BUILDING_PREFIX, is_being_built
 from signalserve.registry.state import RegistryState
 
 
-def delete_folders(base: Path, model_ids: Iterable[str], state: RegistryState) -> dict[str, str]:
+def delete_folders(artefacts: Artefacts, names: Collection[str], state: RegistryState) -> dict[str, str]:
     """Delete the folders of models that are in this state no more; gives those that stay, with the reason."""
-    named = _named_by_others(state)
-    kept: dict[str, str] = {}
-    for model_id in model_ids:
-        folder = base / model_id
-        if Path(model_id).name != model_id or model_id in (
-            "",
-            "..",
-        ):  # no index has such an id: the last guard
-            kept[model_id] = "its name leads elsewhere"
-        elif folder.is_symlink():
-            kept[model_id] = "it is a link"
-        elif not folder.is_dir():
+    kept = reasons_to_stay(artefacts, names, state)
+    for name in names:
+        folder = artefacts.base_dir / name
+        if name in kept or not folder.is_dir():
             continue
-        elif model_id in state.entries:
-            kept[model_id] = "its entry is back"
-        elif model_id in named:
-            kept[model_id] = f"the path of {named[model_id]} leads there"
-        elif is_being_built(folder):
-            kept[model_id] = "a process may be at work on it"
-        else:
-            try:
-                shutil.rmtree(folder)
-            except OSError as error:
-                kept[model_id] = f"{error.filename or folder}: {error.strerror or error}"
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            kept[name] = f"{error.filename or folder}: {error.strerror or error}"
     return kept
 
 
-def _named_by_others(state: RegistryState) -> dict[str, str]:
+def reasons_to_stay(
+    artefacts: Artefacts, names: Collection[str], state: RegistryState, leaving: Collection[str] = ()
+) -> dict[str, str]:
+    """Name -> why the folder of that name must not be deleted, for those of which one is there and must not.
+
+    `leaving` are models of the state that are to leave it before.
+    """
+    if not names:
+        return {}
+    staying = {model_id: entry for model_id, entry in state.entries.items() if model_id not in leaving}
+    named = _named_by_others(staying)
+    near = _around_others(artefacts, staying)
+    kept: dict[str, str] = {}
+    for name in names:
+        folder = artefacts.base_dir / name
+        if Path(name).name != name or name in ("", ".."):  # no index has such an id: the last guard
+            kept[name] = "its name leads elsewhere"
+        elif folder.is_symlink():
+            kept[name] = "it is a link"
+        elif not folder.is_dir():
+            continue
+        elif name in staying:
+            kept[name] = "its entry is back"
+        elif name in named:
+            kept[name] = f"the path of {named[name]} leads there"
+        elif name in near:
+            kept[name] = near[name]
+        elif is_being_built(folder):
+            kept[name] = "a process may be at work on it"
+        elif why := _strange(folder, state):
+            kept[name] = why
+    return kept
+
+
+def _strange(folder: Path, state: RegistryState) -> str:
+    """Why a folder is not that of the model of its name; empty where it is."""
+    if folder.name.startswith(BUILDING_PREFIX) or state.digests.get(folder.name) or _is_empty(folder):
+        return ""
+    try:
+        found = ModelMetadata.read(folder / META_FILE).model_id
+    except ArtefactError as error:
+        return f"nothing says that it is a model's: {error}"
+    return "" if found == folder.name else f"its {META_FILE} is of {found}"
+
+
+def _is_empty(folder: Path) -> bool:
+    try:
+        return next(folder.iterdir(), None) is None
+    except OSError:
+        return False
+
+
+def _named_by_others(entries: Mapping[str, ModelRegistryEntry]) -> dict[str, str]:
     """Folder's name -> the model whose `path` ends in it, where that is not the model's own."""
     found: dict[str, str] = {}
-    for entry in state.entries.values():
+    for entry in entries.values():
         path = Path(entry.path)
         name = path.parent.name if path.name == MODEL_FILE else path.name
         if name and name != entry.model_id:
             found[name] = entry.model_id
+    return found
+
+
+def _around_others(artefacts: Artefacts, entries: Mapping[str, ModelRegistryEntry]) -> dict[str, str]:
+    """Folder's name -> why it stays, for the folders of the registry in or around which the folder of an entry lies."""
+    base = artefacts.base_dir
+    found: dict[str, str] = {}
+    for model_id, entry in entries.items():
+        folder = artefacts.folder(entry)
+        if folder == base / model_id and not folder.is_symlink():
+            continue
+        there = folder.resolve()
+        if base.is_relative_to(there):
+            found |= {item.name: f"the folder of {model_id} is around it" for item in base.iterdir()}
+        elif there.is_relative_to(base):
+            found[there.relative_to(base).parts[0]] = f"the folder of {model_id} lies in it"
     return found

@@ -5,8 +5,8 @@
 2. Retention counts per symbol, timeframe and model_type; failed runs are counted apart, so that a streak of
    failures pushes out no good model. The entries leave the index, and their folders go with them.
 3. Clean drops entries whose artefacts are missing, and those that a `Selection` asks for. Folders are deleted
-   only when asked, and only those that the registry knows, or once knew. A rollback target whose artefacts are
-   missing goes too, since no rollback leads there.
+   only when asked, and only models' own (`registry/folders.py`), of those that the registry knows or once knew. A
+   rollback target whose artefacts are missing goes too, since no rollback leads there.
 4. Each entry that is removed has an event of its own, which speaks for its folder where a retention removes it; each
    folder that a clean deletes has another. Events come before what they speak of goes.
 5. Models are hashed before the lock is taken, and folders deleted after it was let go.
@@ -27,7 +27,7 @@ from signalserve.predictors.manifest import MODEL_FILE
 from signalserve.registry.entry import ModelRegistryEntry, Status, newest_first
 from signalserve.registry.errors import ArtefactError, NotAdoptedError, StorageError
 from signalserve.registry.events import Action
-from signalserve.registry.folders import delete_folders
+from signalserve.registry.folders import delete_folders, reasons_to_stay
 from signalserve.registry.metadata import META_FILE, ModelMetadata
 from signalserve.registry.parts import Parts
 from signalserve.registry.plans import plan_removal
@@ -87,7 +87,7 @@ class Retention(Parts):
             self._remove(transaction, Action.CLEAN, plan.entries, stays)
             for folder in plan.folders:
                 transaction.commit(Draft(Action.DELETE_DIR, (), {"folder": folder.name}))
-        left = delete_folders(self.artefacts.base_dir, [folder.name for folder in plan.folders], self.state)
+        left = delete_folders(self.artefacts, [folder.name for folder in plan.folders], self.state)
         return replace(
             plan,
             folders=tuple(folder for folder in plan.folders if folder.name not in left),
@@ -132,7 +132,7 @@ class Retention(Parts):
         if not retained.dropped and not retained.spared:
             return
         try:
-            left = delete_folders(self.artefacts.base_dir, retained.dropped, self.state)
+            left = delete_folders(self.artefacts, retained.dropped, self.state)
         except StorageError as error:  # it has gone just now
             left = dict.fromkeys(retained.dropped, str(error))
         _log.info(
@@ -203,7 +203,13 @@ class Retention(Parts):
                 kept[entry.model_id] = f"{why}, but it is {stays[entry.model_id]}"
             else:
                 entries[entry.model_id] = why
-        folders = self._folders(state, entries, stays) if delete_dirs else ()
+        folders: tuple[Path, ...] = ()
+        if delete_dirs:
+            found = self._folders(state, entries, stays)
+            spared = reasons_to_stay(self.artefacts, [folder.name for folder in found], state, entries)
+            folders = tuple(folder for folder in found if folder.name not in spared)
+            kept |= {name: f"its folder stays: {why}" for name, why in spared.items()}
+            kept |= self._elsewhere(state, entries)
         return CleanPlan(entries, folders, kept), stays
 
     def _missing(self, entry: ModelRegistryEntry) -> str | None:
@@ -214,6 +220,15 @@ class Retention(Parts):
         if entry.status != Status.FAILED and not artefact.has(MODEL_FILE):
             return f"{artefact.folder / MODEL_FILE} is missing"
         return None
+
+    def _elsewhere(self, state: RegistryState, dropped: Collection[str]) -> dict[str, str]:
+        """Why the folders of dropped models that lie elsewhere stay."""
+        found = {model_id: self.artefacts.folder(state.entries[model_id]) for model_id in dropped}
+        return {
+            model_id: f"its folder is {folder}, which stays"
+            for model_id, folder in found.items()
+            if folder != self.artefacts.base_dir / model_id
+        }
 
     def _folders(
         self, state: RegistryState, dropped: Collection[str], stays: Collection[str]

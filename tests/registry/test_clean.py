@@ -142,6 +142,34 @@ def test_a_folder_that_can_not_be_deleted_is_said_and_a_later_clean_takes_it(
     assert not (base / "third").exists()
 
 
+def test_no_folder_goes_that_is_not_the_models_own(base: Path, template: Path, tmp_path: Path) -> None:
+    inner = base / "third" / "sub"
+    shutil.copytree(template, inner)
+    (base / "notebooks").mkdir()
+    (base / "notebooks" / "work.ipynb").write_text("{}")
+    shutil.copytree(base / "fourth", base / "copied")
+    shutil.copytree(template, tmp_path / "away")
+    index = base / "registry_index.csv"
+    rows = {"inner": inner, "notebooks": "", "copied": "", "away": tmp_path / "away"}
+    text = "".join(f"{name},ETHUSDT,15m,rf,2026-01-01,{path},,,success\n" for name, path in rows.items())
+    index.write_text(index.read_text() + text)
+    registry_at(base).promote([Promotion("new")])
+    selection = Selection(statuses=frozenset({"success", "failed"}))
+    pins = {"inner", "old"}
+    plan = registry_at(base, pins=pins).plan_clean(selection, delete_dirs=True)
+    done = registry_at(base, pins=pins).clean(selection, delete_dirs=True, confirmed=plan)
+    assert done == plan
+    assert {folder.name for folder in done.folders} == {"fourth", "bad"}
+    assert done.kept["third"] == "its folder stays: the folder of inner lies in it"
+    assert done.kept["notebooks"].startswith("its folder stays: nothing says that it is a model's: ")
+    assert done.kept["copied"] == "its folder stays: its meta.json is of fourth"
+    assert done.kept["away"] == f"its folder is {tmp_path / 'away'}, which stays"
+    for folder in (inner, base / "notebooks", base / "copied", tmp_path / "away"):
+        assert any(folder.iterdir())
+    assert registry_at(base, pins=pins).plan_clean(delete_dirs=True).folders == ()
+    assert verify_log(base).ok
+
+
 def test_a_rollback_target_without_artefacts_goes_and_it_is_said(base: Path) -> None:
     registry_at(base).promote([Promotion("third")])
     registry_at(base).promote([Promotion("fourth")])

@@ -12,6 +12,7 @@ from filelock import FileLock
 
 from signalserve.common.key import Key
 from signalserve.registry import ModelMetadata, Promotion, list_models, new_run, verify_log
+from signalserve.registry.artefact import Artefacts
 from signalserve.registry.events import EventLog
 from signalserve.registry.folder_store import LOCK_FILE
 from signalserve.registry.folders import delete_folders
@@ -157,7 +158,7 @@ def test_a_link_stays_and_so_does_what_another_entry_needs_or_a_process_holds(
 def test_no_name_leads_out_of_the_registry(base: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     names = ["..", ".", "", "../elsewhere", str(tmp_path / "elsewhere"), "first/.."]
-    kept = delete_folders(base, names, RegistryState())
+    kept = delete_folders(Artefacts(base), names, RegistryState())
     assert kept == dict.fromkeys(names, "its name leads elsewhere")
     assert (tmp_path / "elsewhere").is_dir()
     assert folders(base) == ids(base)

@@ -1,8 +1,11 @@
-"""The runbook of docs/registry.md: backup and restore beside writers, and a folder that was moved."""
+"""The runbook of docs/registry.md: its commands for backup and restore beside writers, and a folder that was moved."""
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -13,14 +16,35 @@ from tests.registries import registry_at
 from tests.small_models import register_copy, sealed_template
 
 KEY = Key("BTCUSDT", "15m")
+TEXT = (Path(__file__).resolve().parents[2] / "docs" / "registry.md").read_text(encoding="utf-8")
+
+
+def commands(title: str) -> str:
+    """The first commands below a title of the runbook."""
+    _, _, below = TEXT.partition(f"**{title}**")
+    return re.findall(r"^```\n(.*?)^```$", below, flags=re.MULTILINE | re.DOTALL)[0]
+
+
+def run(script: str, folder: Path) -> str:
+    """Run commands in the folder above the registry, as an operator does, and give what they print."""
+    signalserve = f'signalserve() {{ "{sys.executable}" -m signalserve.cli.main "$@"; }}\n'
+    done = subprocess.run(
+        ["/bin/sh", "-e", "-c", signalserve + script],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def back_up(base: Path, backup: Path) -> None:
-    """As the runbook says: the log first, the index and what is hidden not at all."""
-    backup.mkdir()
-    shutil.copy(base / "registry_events.jsonl", backup)
-    for folder in [item for item in base.iterdir() if item.is_dir() and not item.name.startswith(".")]:
-        shutil.copytree(folder, backup / folder.name)
+    """As the runbook says, but for the proof, which the test asks for itself."""
+    lines = [line for line in commands("Back it up.").splitlines() if not line.startswith("signalserve")]
+    assert len(lines) == 3
+    run("\n".join(lines), base.parent)
+    (base.parent / "backup").rename(backup)
 
 
 def test_a_backup_that_was_taken_beside_a_writer_is_whole(tmp_path: Path) -> None:
@@ -63,15 +87,14 @@ def test_a_registry_is_restored_in_place_and_a_follower_follows(tmp_path: Path) 
     base, template = tmp_path / "registry", sealed_template(tmp_path / "template")
     register_copy(template, base, "one")
     registry_at(base).promote([Promotion("one")])
-    back_up(base, tmp_path / "backup")
+    printed = run(commands("Back it up."), tmp_path)
     head = verify_log(tmp_path / "backup").head
+    assert f"head: {head}" in printed
     register_copy(template, base, "two")
     registry_at(base).promote([Promotion("two")])
     follower = FolderStore(base)
     assert follower.view().state.production(KEY) == "two"
-    shutil.copytree(tmp_path / "backup", base, dirs_exist_ok=True)
-    (base / "registry_index.csv").unlink()
-    assert verify_log(base, head).ok
+    assert f"head: {head}" in run(commands("Restore it.").replace("HASH", head), tmp_path)
     view = follower.view()
     assert view.state.production(KEY) == "one"
     assert view.alarm
