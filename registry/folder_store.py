@@ -25,8 +25,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from signalserve.common.collector import collector_paused
 from signalserve.common.files import (
     file_sha256,
@@ -41,7 +39,6 @@ from signalserve.common.moments import utc_now
 from signalserve.registry.entry import ModelRegistryEntry
 from signalserve.registry.errors import (
     InvalidArgumentError,
-    RegistryBusyError,
     RegistryGoneError,
     RegistryMissingError,
     StorageError,
@@ -57,13 +54,13 @@ from signalserve.registry.events import (
     json_safe,
 )
 from signalserve.registry.index import INDEX_FILE, LARGEST_INDEX, parse_index
+from signalserve.registry.lock import take_lock
 from signalserve.registry.outside import Edit, Found, edit_of, judge, rows_of, superseded
 from signalserve.registry.projections import Base, Projections
 from signalserve.registry.state import RegistryState
 from signalserve.registry.store import LOCK_SECONDS, Draft, Origin, View, default_actor
 
 DEFAULT_BASE_DIR = Path("outputs/ml_models")
-LOCK_FILE = ".registry.lock"
 # an index that was not followed, beside the one that is
 ASIDE_PREFIX = "registry_index.aside-"
 _RESTS_SECONDS = 0.15
@@ -273,16 +270,8 @@ class FolderStore:
             StorageError: as for `view`, or nothing can be written.
         """
         self.check()
-        try:
-            lock = FileLock(self.base_dir / LOCK_FILE, timeout=seconds, is_singleton=False)
-            with self._waits():
-                lock.acquire()
-        except Timeout as error:
-            raise RegistryBusyError(
-                f"{self.base_dir}: another writer has held the lock for {seconds:.0f} s"
-            ) from error
-        except OSError as error:
-            raise StorageError(f"{self.base_dir}: {error.strerror or error}") from error
+        with self._waits():
+            lock = take_lock(self.base_dir, seconds)
         try:
             self._repair(origin.via)
             yield FolderTransaction(self, origin)

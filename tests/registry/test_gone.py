@@ -23,12 +23,7 @@ from signalserve.registry.errors import RegistryGoneError, RegistryMissingError,
 from signalserve.registry.folder_store import FolderStore
 from signalserve.registry.store import Origin
 from tests.registries import registry_at
-from tests.small_models import register_copy, sealed_template, write_run
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return sealed_template(tmp_path_factory.mktemp("gone") / "template")
+from tests.small_models import register_copy, write_run
 
 
 def with_a_log(base: Path, template: Path) -> None:
