@@ -63,6 +63,8 @@ from signalserve.registry.store import LOCK_SECONDS, Draft, Origin, View, defaul
 DEFAULT_BASE_DIR = Path("outputs/ml_models")
 # an index that was not followed, beside the one that is
 ASIDE_PREFIX = "registry_index.aside-"
+# an old copy that had been edited, as it was before its edits were taken
+MERGED_PREFIX = "registry_index.merged-"
 _RESTS_SECONDS = 0.15
 _SETTLED_AGE_SECONDS = 2.0
 # a file that changed so lately may change again without looking different
@@ -74,8 +76,10 @@ _log = LibraryLog("registry")
 class FolderStore:
     """A registry folder. Safe to share between threads."""
 
-    def __init__(self, base_dir: Path | str, models_dir: Path | None = None) -> None:
-        """`models_dir` is where the models' folders are; by default beside the index."""
+    def __init__(
+        self, base_dir: Path | str, models_dir: Path | None = None, log: EventLog | None = None
+    ) -> None:
+        """`models_dir` is where the models' folders are; by default beside the index. `log` reads the folder's log."""
         self.base_dir = Path(base_dir)
         self._models_dir = self.base_dir if models_dir is None else models_dir
         self.index_path = self.base_dir / INDEX_FILE
@@ -83,7 +87,7 @@ class FolderStore:
         self._taking_in = threading.Lock()
         self._was_there = False
         self._waiting: dict[object, float] = {}
-        self._events = EventLog(self.log_path)
+        self._events = EventLog(self.log_path) if log is None else log
         self._state = RegistryState()
         self._projections = Projections()
         self._lost: Event | None = None
@@ -423,7 +427,7 @@ class FolderStore:
             draft = self._seen(found)[1]
         if draft is not None:
             if found.edit is not None and found.edit.base != self._state.revision:
-                self._keep_aside(content or b"")
+                self._keep_aside(content or b"", MERGED_PREFIX)
             event = self._commit(
                 draft, Origin(actor="unknown", via=via, reason="the index was edited by hand")
             )
@@ -435,9 +439,9 @@ class FolderStore:
             self._write(self.index_path, projected)
             self._index_read = sha256_hex(projected)
 
-    def _keep_aside(self, content: bytes) -> None:
-        """Leave an index that is not followed, or was an old copy before it was edited, under a name of its own."""
-        path = self.base_dir / aside_name(content)
+    def _keep_aside(self, content: bytes, prefix: str = ASIDE_PREFIX) -> None:
+        """Leave an index that is not followed, or an old copy whose edits are taken, under a name of its own."""
+        path = self.base_dir / aside_name(content, prefix)
         self._write(path, content)
         _log.warning("registry.index_kept_aside", path=str(path))
 
@@ -548,9 +552,9 @@ def _stats(*paths: Path) -> tuple[tuple[int, int, int], ...]:
     return tuple(_stat(path) for path in paths)
 
 
-def aside_name(content: bytes) -> str:
+def aside_name(content: bytes, prefix: str = ASIDE_PREFIX) -> str:
     """Under which name an index is kept aside."""
-    return f"{ASIDE_PREFIX}{sha256_hex(content)[:12]}.csv"
+    return f"{prefix}{sha256_hex(content)[:12]}.csv"
 
 
 def _remarks(edit: Edit, revision: int) -> tuple[str, ...]:
