@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -21,7 +21,7 @@ from signalserve.common.collector import collector_paused
 from signalserve.common.files import read_regular, sha256_hex, write_atomically
 from signalserve.common.key import Key
 from signalserve.registry.entry import COLUMNS, ModelRegistryEntry
-from signalserve.registry.events import Beginning, StatusChange, canonical
+from signalserve.registry.events import Beginning, Event, EventLog, StatusChange, canonical
 from signalserve.registry.projections import Projections
 from signalserve.registry.sections import read, written
 from signalserve.registry.state import Answer, Look, RegistryState
@@ -89,6 +89,24 @@ def load(folder: Path) -> Checkpoint | None:
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
     return Checkpoint(beginning, state, Projections(lines[about["state_lines"] :]))
+
+
+def problem_of(folder: Path, log: EventLog, events: Sequence[Event]) -> str:
+    """Whether a checkpoint that would be used says something else than the events of the whole log; empty for no.
+
+    Raises:
+        OSError: the log can't be read.
+    """
+    saved = load(folder)
+    if saved is None or not log.begins_with(saved.beginning):
+        return ""
+    state, projections = RegistryState(), Projections()
+    for event in events[: saved.beginning.revision]:
+        state.apply(event)
+        projections.take(event, state)
+    if Checkpoint(saved.beginning, state, projections).content() == saved.content():
+        return ""
+    return f"{CHECKPOINT_FILE} is not what the log gives: delete it, and find out who wrote it"
 
 
 @cache

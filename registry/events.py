@@ -328,6 +328,15 @@ class EventLog:
         lost = None if _holds(news.events, before) else before
         return News(news.events, restarted=True, lost=lost, after=beginning)
 
+    def begins_with(self, beginning: Beginning) -> bool:
+        """Whether the file, as it is now, begins so.
+
+        Raises:
+            OSError: it can't be read.
+        """
+        with open_regular(self.path) as stream:
+            return EventLog(self.path)._goes_on_from(stream, beginning)
+
     def _forget(self) -> None:
         self._offset, self._line, self._last, self._digest = 0, b"", None, hashlib.sha256()
 
@@ -354,14 +363,17 @@ class EventLog:
         whole = content[: content.rfind(b"\n") + 1]
         lines = whole.splitlines(keepends=True)
         events: list[Event] = []
-        last = self._last
+        last, newest = self._last, self._line
         for line in lines:
-            last = self._following(line, last)
-            events.append(last)
+            if line.strip():
+                last, newest = self._following(line, last), line
+                events.append(last)
+            else:  # an editor may have left an empty one
+                newest += line
         self._digest.update(whole)
         self._last = last
         self._offset += len(whole)
-        self._line = lines[-1] if lines else self._line
+        self._line = newest
         return News(events)
 
     @property

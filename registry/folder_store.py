@@ -25,8 +25,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from signalserve.common.collector import collector_paused
 from signalserve.common.files import (
     file_sha256,
@@ -43,7 +41,6 @@ from signalserve.registry.checkpoint import Checkpoint
 from signalserve.registry.entry import ModelRegistryEntry
 from signalserve.registry.errors import (
     InvalidArgumentError,
-    RegistryBusyError,
     RegistryGoneError,
     RegistryMissingError,
     StorageError,
@@ -60,15 +57,17 @@ from signalserve.registry.events import (
     json_safe,
 )
 from signalserve.registry.index import INDEX_FILE, LARGEST_INDEX, parse_index
+from signalserve.registry.lock import take_lock
 from signalserve.registry.outside import Edit, Found, by_line, edit_of, judge, rows_of, superseded
 from signalserve.registry.projections import Base, Projections
 from signalserve.registry.state import Answer, RegistryState
 from signalserve.registry.store import LOCK_SECONDS, Draft, Origin, View, default_actor
 
 DEFAULT_BASE_DIR = Path("outputs/ml_models")
-LOCK_FILE = ".registry.lock"
 # an index that was not followed, beside the one that is
 ASIDE_PREFIX = "registry_index.aside-"
+# an old copy that had been edited, as it was before its edits were taken
+MERGED_PREFIX = "registry_index.merged-"
 _RESTS_SECONDS = 0.15
 _SETTLED_AGE_SECONDS = 2.0
 # a file that changed so lately may change again without looking different
@@ -80,8 +79,10 @@ _log = LibraryLog("registry")
 class FolderStore:
     """A registry folder. Safe to share between threads."""
 
-    def __init__(self, base_dir: Path | str, models_dir: Path | None = None) -> None:
-        """`models_dir` is where the models' folders are; by default beside the index."""
+    def __init__(
+        self, base_dir: Path | str, models_dir: Path | None = None, log: EventLog | None = None
+    ) -> None:
+        """`models_dir` is where the models' folders are; by default beside the index. `log` reads the folder's log."""
         self.base_dir = Path(base_dir)
         self._models_dir = self.base_dir if models_dir is None else models_dir
         self.index_path = self.base_dir / INDEX_FILE
@@ -89,7 +90,7 @@ class FolderStore:
         self._taking_in = threading.Lock()
         self._was_there = False
         self._waiting: dict[object, float] = {}
-        self._events = EventLog(self.log_path)
+        self._events = EventLog(self.log_path) if log is None else log
         self._state = RegistryState()
         self._projections = Projections()
         self._lost: Event | None = None
@@ -278,16 +279,8 @@ class FolderStore:
             StorageError: as for `view`, or nothing can be written.
         """
         self.check()
-        try:
-            lock = FileLock(self.base_dir / LOCK_FILE, timeout=seconds, is_singleton=False)
-            with self._waits():
-                lock.acquire()
-        except Timeout as error:
-            raise RegistryBusyError(
-                f"{self.base_dir}: another writer has held the lock for {seconds:.0f} s"
-            ) from error
-        except OSError as error:
-            raise StorageError(f"{self.base_dir}: {error.strerror or error}") from error
+        with self._waits():
+            lock = take_lock(self.base_dir, seconds)
         try:
             self._repair(origin.via)
             yield FolderTransaction(self, origin)
@@ -466,7 +459,7 @@ class FolderStore:
             draft = self._seen(found)[1]
         if draft is not None:
             if found.edit is not None and found.edit.base != self._state.revision:
-                self._keep_aside(content or b"")
+                self._keep_aside(content or b"", MERGED_PREFIX)
             event = self._commit(
                 draft, Origin(actor="unknown", via=via, reason="the index was edited by hand")
             )
@@ -478,9 +471,9 @@ class FolderStore:
             self._write(self.index_path, projected)
             self._index_read = sha256_hex(projected)
 
-    def _keep_aside(self, content: bytes) -> None:
-        """Leave an index that is not followed, or was an old copy before it was edited, under a name of its own."""
-        path = self.base_dir / aside_name(content)
+    def _keep_aside(self, content: bytes, prefix: str = ASIDE_PREFIX) -> None:
+        """Leave an index that is not followed, or an old copy whose edits are taken, under a name of its own."""
+        path = self.base_dir / aside_name(content, prefix)
         self._write(path, content)
         _log.warning("registry.index_kept_aside", path=str(path))
 
@@ -591,9 +584,9 @@ def _stats(*paths: Path) -> tuple[tuple[int, int, int], ...]:
     return tuple(_stat(path) for path in paths)
 
 
-def aside_name(content: bytes) -> str:
+def aside_name(content: bytes, prefix: str = ASIDE_PREFIX) -> str:
     """Under which name an index is kept aside."""
-    return f"{ASIDE_PREFIX}{sha256_hex(content)[:12]}.csv"
+    return f"{prefix}{sha256_hex(content)[:12]}.csv"
 
 
 def _remarks(edit: Edit, revision: int) -> tuple[str, ...]:

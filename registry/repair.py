@@ -17,13 +17,12 @@ from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from filelock import FileLock, Timeout
-
 from signalserve.common.files import read_regular, sha256_hex, write_atomically
-from signalserve.registry.errors import RegistryBusyError, RegistryMissingError, StorageError
+from signalserve.registry.errors import RegistryMissingError, StorageError
 from signalserve.registry.events import GENESIS, LOG_FILE, SHORTEST_HEAD, Event
-from signalserve.registry.folder_store import LOCK_FILE, FolderStore
+from signalserve.registry.folder_store import FolderStore
 from signalserve.registry.index import INDEX_FILE, LARGEST_INDEX, parse_index
+from signalserve.registry.lock import take_lock
 from signalserve.registry.store import LOCK_SECONDS, Origin
 
 # a log that was broken, beside the one that is not
@@ -79,34 +78,33 @@ def repair_log(
         StorageError: it can't be read or written, or there is no index to take.
     """
     base = Path(base_dir)
+    _read_log(base / LOG_FILE)  # where there is none, no lock is left
+    lock = take_lock(base, LOCK_SECONDS)
     try:
-        with FileLock(base / LOCK_FILE, timeout=LOCK_SECONDS, is_singleton=False):
-            content = _read_log(base / LOG_FILE)
-            plan, rest = _plan(content, expect)
-            if not plan.needed:
-                return plan
-            index = _usable_index(base / INDEX_FILE)
-            aside = base / f"{LOG_ASIDE_PREFIX}{sha256_hex(content)[:12]}.jsonl"
-            write_atomically(aside, content)
-            # made whole beside it, so that nobody ever sees the beginning alone
-            with TemporaryDirectory(dir=base, prefix=".repair-") as name:
-                made = FolderStore(name, models_dir=base)
-                made.log_path.write_bytes(b"".join(content.splitlines(keepends=True)[: plan.kept]))
-                made.accept(
-                    index,
-                    Origin(actor, via, reason=reason or "the log was broken"),
-                    repaired={"kept": plan.kept, "unproven": len(plan.unproven), "aside": aside.name},
-                    digests=_digests(rest) if plan.anchored else {},
-                )
-                log, projected = made.log_path.read_bytes(), made.index_path.read_bytes()
-            write_atomically(base / LOG_FILE, log)
-            write_atomically(base / INDEX_FILE, projected)
-    except Timeout as error:
-        raise RegistryBusyError(
-            f"{base}: another writer has held the lock for {LOCK_SECONDS:.0f} s"
-        ) from error
+        content = _read_log(base / LOG_FILE)
+        plan, rest = _plan(content, expect)
+        if not plan.needed:
+            return plan
+        index = _usable_index(base / INDEX_FILE)
+        aside = base / f"{LOG_ASIDE_PREFIX}{sha256_hex(content)[:12]}.jsonl"
+        write_atomically(aside, content)
+        # made whole beside it, so that nobody ever sees the beginning alone
+        with TemporaryDirectory(dir=base, prefix=".repair-") as name:
+            made = FolderStore(name, models_dir=base)
+            made.log_path.write_bytes(b"".join(content.splitlines(keepends=True)[: plan.kept]))
+            made.accept(
+                index,
+                Origin(actor, via, reason=reason or "the log was broken"),
+                repaired={"kept": plan.kept, "unproven": len(plan.unproven), "aside": aside.name},
+                digests=_digests(rest) if plan.anchored else {},
+            )
+            log, projected = made.log_path.read_bytes(), made.index_path.read_bytes()
+        write_atomically(base / LOG_FILE, log)
+        write_atomically(base / INDEX_FILE, projected)
     except OSError as error:
         raise StorageError(f"{base}: {error.strerror or error}") from error
+    finally:
+        lock.release()
     state = FolderStore(base).view().state
     adopt = tuple(
         entry.model_id

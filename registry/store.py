@@ -68,8 +68,8 @@ class View:
     def warnings(self) -> tuple[str, ...]:
         """All that a person should look at."""
         asked = (
-            f"the index is not followed: {self.asked}; `signalserve registry accept-index` takes it, any other change "
-            "keeps it aside"
+            f"the index is not followed: {self.asked}; `signalserve registry accept-index` shows what it would change "
+            "and takes it, any other change keeps it aside"
         )
         return (*filter(None, (self.alarm, asked if self.asked else "")), *self.remarks)
 

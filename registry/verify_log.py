@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from signalserve.common.files import read_regular, sha256_hex
-from signalserve.registry.errors import StorageError
-from signalserve.registry.events import LOG_FILE, SHORTEST_HEAD, Event, EventLog
-from signalserve.registry.folder_store import ASIDE_PREFIX, FolderStore
-from signalserve.registry.index import INDEX_FILE
+from signalserve.common.files import is_folder, open_regular, read_regular, sha256_hex
+from signalserve.predictors.contents import MANIFEST_FILE
+from signalserve.registry import checkpoint
+from signalserve.registry.checkpoint import CHECKPOINT_FILE
+from signalserve.registry.errors import LogCorruptError, StorageError
+from signalserve.registry.events import LOG_FILE, SHORTEST_HEAD, Beginning, Event, EventLog, News
+from signalserve.registry.folder_store import ASIDE_PREFIX, MERGED_PREFIX, FolderStore
+from signalserve.registry.index import INDEX_FILE, parse_index
+from signalserve.registry.lock import LOCK_FILE
+from signalserve.registry.repair import LOG_ASIDE_PREFIX
+from signalserve.registry.store import View
 
 
 @dataclass(frozen=True)
@@ -37,29 +44,53 @@ def verify_log(base_dir: Path | str, expect: str = "") -> LogReport:
     `expect` is a head's hash that was noted before, or its first eight characters or more: the log must hold it.
     """
     base = Path(base_dir)
-    log_path, index_path = base / LOG_FILE, base / INDEX_FILE
-    if not log_path.exists():
-        lost = (f"the log has gone: {expect} is expected in it",) if expect else ()
-        if index_path.exists():
-            return LogReport(0, lost, ("no event log yet: a legacy index; the first change imports it",))
-        return LogReport(0, (f"{base} holds no registry", *lost), ())
-    try:
-        events = EventLog(log_path).read_new().events
-        content = read_regular(log_path)
-    except (StorageError, OSError) as error:
-        return LogReport(0, (str(error),), ())
+    log = _WholeLog(base / LOG_FILE)
     problems: list[str] = []
     notes: list[str] = []
-    torn = len(content) - (content.rfind(b"\n") + 1)
-    if torn:
-        notes.append(f"a torn last line of {torn} bytes was never committed; the next writer drops it")
-    _compare_head(events, expect, problems, notes)
-    _compare_index(base, events, problems, notes)
-    return LogReport(len(events), tuple(problems), tuple(notes), events[-1].hash if events else "")
+    if not log.path.exists() and not (base / INDEX_FILE).exists():
+        problems.append(f"{base} holds no registry")
+    else:
+        try:
+            view = FolderStore(base, log=log).view()
+            if log.events:
+                _compare_index(base, view, log, problems, notes)
+                problems.extend(filter(None, [checkpoint.problem_of(base, log, log.events)]))
+            else:
+                _look_for_a_log(base, view, problems, notes)
+        except LogCorruptError as error:
+            return LogReport(0, (str(error),), ())
+        except (StorageError, OSError) as error:
+            problems.append(str(error))
+    _compare_head(log.events, expect, problems, notes)
+    return LogReport(
+        len(log.events), tuple(problems), tuple(notes), log.events[-1].hash if log.events else ""
+    )
+
+
+class _WholeLog(EventLog):
+    """A log that is read from its start, and kept."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.events: list[Event] = []
+
+    def read_new(self, known: Callable[[], Beginning | None] = lambda: None) -> News:
+        news = super().read_new()
+        self.events = [*(() if news.restarted else self.events), *news.events]
+        return news
+
+    def rest(self) -> bytes:
+        """What stands behind the newest event: half a line, or what was written since."""
+        with open_regular(self.path) as stream:
+            stream.seek(self._offset)
+            return stream.read()
 
 
 def _compare_head(events: list[Event], expect: str, problems: list[str], notes: list[str]) -> None:
     if not expect:
+        return
+    if not events:
+        problems.append(f"the log has gone: {expect} is expected in it")
         return
     found = next(
         (event for event in events if len(expect) >= SHORTEST_HEAD and event.hash.startswith(expect)), None
@@ -70,40 +101,86 @@ def _compare_head(events: list[Event], expect: str, problems: list[str], notes: 
         notes.append(f"{expect} is revision {found.revision}; {len(events) - found.revision} more followed")
 
 
-def _compare_index(base: Path, events: list[Event], problems: list[str], notes: list[str]) -> None:
-    store = FolderStore(base)
-    try:
-        view = store.view()
-    except StorageError as error:
-        problems.append(str(error))
-        return
-    notes.extend(view.remarks)
-    kept = sorted(path.name for path in base.glob(f"{ASIDE_PREFIX}*"))
-    if kept:
-        notes.append(
-            f"kept aside and not followed: {', '.join(kept)}; `signalserve registry accept-index` takes the newest"
-        )
-    if view.asked:
+def _look_for_a_log(base: Path, view: View, problems: list[str], notes: list[str]) -> None:
+    """Tell an index whose log has gone from one that never had any."""
+    index, log = base / INDEX_FILE, base / LOG_FILE
+    trace = _trace(base, view.state.entries) if index.exists() else ""
+    if trace:
         problems.append(
-            f"the index is not followed: {view.asked}; `signalserve registry accept-index` takes it"
+            f"there is no event in the log, but {trace}: the log has gone or was emptied. Put it back; the runbook in "
+            "docs/registry.md says what to do without one"
         )
-        return
-    index_path = base / INDEX_FILE
-    if not events:
-        if index_path.exists():
-            notes.append("the log is empty beside an index; the next change imports the index")
-        return
-    if view.state.revision != len(events):
+    elif not log.exists():
+        notes.append("no event log yet: a legacy index; the first change imports it")
+    elif index.exists():
+        notes.append("the log is empty beside an index; the next change imports the index")
+
+
+def _trace(base: Path, model_ids: Iterable[str]) -> str:
+    """What a folder has that only a registry with a log comes by; empty for nothing."""
+    folders = (base / name for name in model_ids if is_folder(base / name))
+    sealed = next((folder.name for folder in folders if (folder / MANIFEST_FILE).exists()), None)
+    if sealed is not None:
+        return f"{sealed} was registered or adopted, as its {MANIFEST_FILE} shows"
+    found = [
+        path.name
+        for prefix in (ASIDE_PREFIX, MERGED_PREFIX, LOG_ASIDE_PREFIX, CHECKPOINT_FILE)
+        for path in base.glob(f"{prefix}*")
+    ]
+    if found:
+        return f"{min(found)} was kept beside one"
+    return f"{LOCK_FILE} was left by a change" if (base / LOCK_FILE).exists() else ""
+
+
+def _compare_index(base: Path, view: View, log: _WholeLog, problems: list[str], notes: list[str]) -> None:
+    rest, last = log.rest(), log.events[-1]
+    later = b"\n" in rest
+    if later:
         notes.append("the log was written to meanwhile")
+    elif _follows(rest, last):
+        notes.append(
+            "the last line is whole and lacks its line end: a writer was killed there, or an editor took it; `echo >> "
+            f"{LOG_FILE}` keeps it, the next writer drops it"
+        )
+    elif rest:
+        notes.append(f"a torn last line of {len(rest)} bytes was never committed; the next writer drops it")
+    notes.extend(view.remarks)
+    _name_copies(base, notes)
+    if view.asked:
+        problems.append(f"the index is not followed: {view.asked}; {_way_out(base / INDEX_FILE)}")
     elif view.edited_outside:
         problems.append(
             "the index is not what the log says: it was edited outside; the next change records the edit"
         )
-    elif sha256_hex(view.state.render()) != events[-1].index_sha256:
-        problems.append(
-            f"revision {events[-1].revision}: the index that it names is not what the events give"
-        )
-    elif not index_path.exists():
+    elif sha256_hex(view.state.render()) != last.index_sha256:
+        problems.append(f"revision {last.revision}: the index that it names is not what the events give")
+    elif not (base / INDEX_FILE).exists():
         notes.append("the index is missing; the next writer projects it again from the log")
-    elif sha256_hex(read_regular(index_path)) != events[-1].index_sha256:
+    elif not later and sha256_hex(read_regular(base / INDEX_FILE)) != last.index_sha256:
         notes.append("the index is late, or spelt otherwise; the next writer projects it again")
+
+
+def _follows(line: bytes, last: Event) -> bool:
+    try:
+        return Event.from_line(line).prev_hash == last.hash
+    except (ValueError, RecursionError):
+        return False
+
+
+def _name_copies(base: Path, notes: list[str]) -> None:
+    aside, merged = (
+        sorted(path.name for path in base.glob(f"{prefix}*")) for prefix in (ASIDE_PREFIX, MERGED_PREFIX)
+    )
+    if aside:
+        notes.append(
+            f"kept aside and not followed: {', '.join(aside)}; `signalserve registry accept-index` shows what the "
+            "newest would change, and takes it"
+        )
+    if merged:
+        notes.append(f"old copies whose edits were taken, as they were: {', '.join(merged)}")
+
+
+def _way_out(index: Path) -> str:
+    if parse_index(read_regular(index)).entries:
+        return "`signalserve registry accept-index` takes it"
+    return "put a copy of it back, or make any change: it is kept aside then, and written anew from the log"

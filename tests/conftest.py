@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
@@ -31,3 +32,11 @@ def _plain_logs() -> Iterator[None]:
     """A command that a test ran in this process has pointed the log at a stream that is closed by now."""
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sealed model, whose copies tests register; it stays as it is."""
+    from tests.small_models import sealed_template  # and with it scikit-learn, which few tests need
+
+    return sealed_template(tmp_path_factory.mktemp("template") / "t")

@@ -23,7 +23,7 @@ from benchmarks.soak.ledger import CANCELLED, REFUSED, Ledger
 from benchmarks.soak.load import Load
 from signalserve.client import Cancelled, SignalServeError
 from signalserve.registry import Promotion
-from signalserve.registry.folder_store import LOCK_FILE
+from signalserve.registry.lock import LOCK_FILE
 
 
 class Scene:

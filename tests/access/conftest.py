@@ -18,12 +18,7 @@ from signalserve.server.bootstrap import RunningServer, running_server
 from tests.authority import Authority
 from tests.registries import registry_at
 from tests.server.conftest import settings_of
-from tests.small_models import register_copy, sealed_template
-
-
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return sealed_template(tmp_path_factory.mktemp("template") / "one")
+from tests.small_models import register_copy
 
 
 @pytest.fixture

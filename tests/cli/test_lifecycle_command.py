@@ -17,7 +17,7 @@ from signalserve.cli import exits
 from signalserve.registry import Promotion
 from tests.registries import registry_at
 from tests.server.conftest import ROOT, server_process
-from tests.small_models import register_copy, sealed_template
+from tests.small_models import register_copy
 
 KEY = "BTCUSDT/15m"
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -30,11 +30,6 @@ def signalserve(*arguments: str, **more: object) -> subprocess.CompletedProcess[
     return subprocess.run(
         command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=120, check=False, **more
     )
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return sealed_template(tmp_path_factory.mktemp("template") / "t")
 
 
 @pytest.fixture

@@ -26,15 +26,10 @@ from signalserve.registry.errors import (
 from signalserve.registry.events import EventLog
 from signalserve.registry.folder_store import open_store
 from tests.registries import gate_of, recorded, registry_at
-from tests.small_models import register_copy, sealed_template
+from tests.small_models import register_copy
 
 KEY = Key("BTCUSDT", "15m")
 POLICY = PromotionSettings()
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return sealed_template(tmp_path_factory.mktemp("template") / "t")
 
 
 @pytest.fixture

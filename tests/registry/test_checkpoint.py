@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from benchmarks.long_log import LongLog, Scale
 from signalserve.common.files import sha256_hex
 from signalserve.common.key import Key
-from signalserve.registry import Promotion, checkpoint
+from signalserve.registry import Promotion, checkpoint, verify_log
 from signalserve.registry.checkpoint import CHECKPOINT_FILE, EVERY, Checkpoint
 from signalserve.registry.entry import ModelRegistryEntry, Status
 from signalserve.registry.errors import LogCorruptError
@@ -74,6 +74,8 @@ def test_a_long_log_is_not_folded_from_its_start(base: Path) -> None:
     forge(base, model_id)  # only who reads the checkpoint can believe it
     assert FolderStore(base).view().state.quarantined == {model_id}
     assert folded(base).quarantined == set()
+    report = verify_log(base)
+    assert [CHECKPOINT_FILE in problem for problem in report.problems] == [True]
 
 
 def test_what_followed_the_checkpoint_is_folded_over_it(base: Path, tmp_path: Path) -> None:
@@ -115,11 +117,13 @@ def test_a_checkpoint_that_can_not_be_used_costs_time_alone(base: Path, how: str
 
 
 def test_a_checkpoint_of_another_log_is_not_used(base: Path, tmp_path: Path) -> None:
+    assert verify_log(base).ok
     forge(base, next(iter(folded(base).entries)))
     other = tmp_path / "other"
     register_copy(sealed_template(tmp_path / "template"), other, "one")
     (other / CHECKPOINT_FILE).write_bytes((base / CHECKPOINT_FILE).read_bytes())
     assert FolderStore(other).view().state == folded(other)
+    assert verify_log(other).ok
 
 
 def test_a_byte_that_was_changed_in_what_the_checkpoint_holds_is_still_found(base: Path) -> None:

@@ -27,15 +27,10 @@ from signalserve.registry import (
 )
 from signalserve.registry.errors import InvalidArgumentError
 from signalserve.registry.events import EventLog
-from signalserve.registry.folder_store import LOCK_FILE
+from signalserve.registry.lock import LOCK_FILE
 from signalserve.registry.runs import is_being_built
 from tests.registries import gate_of, registry_at
-from tests.small_models import register_copy, sealed_template
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return sealed_template(tmp_path_factory.mktemp("template") / "t")
+from tests.small_models import register_copy
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from signalserve.cli import exits
 from signalserve.registry import (
     ModelMetadata,
     Promotion,
@@ -22,13 +23,9 @@ from signalserve.registry import (
 from signalserve.registry.errors import RegistryGoneError, RegistryMissingError, StorageError
 from signalserve.registry.folder_store import FolderStore
 from signalserve.registry.store import Origin
+from tests.cli.test_commands import signalserve
 from tests.registries import registry_at
-from tests.small_models import register_copy, sealed_template, write_run
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return sealed_template(tmp_path_factory.mktemp("gone") / "template")
+from tests.small_models import register_copy, write_run
 
 
 def with_a_log(base: Path, template: Path) -> None:
@@ -159,3 +156,28 @@ def test_a_folder_that_is_a_file_is_no_registry_and_none_is_made_in_it(tmp_path:
         FolderStore(base).check()
     with pytest.raises(StorageError):
         init_registry(base)
+
+
+@pytest.mark.parametrize("emptied", [False, True])
+@pytest.mark.parametrize("sealed", [False, True])
+def test_an_index_whose_log_has_gone_is_no_legacy_one(
+    sealed: bool, emptied: bool, template: Path, tmp_path: Path
+) -> None:
+    """A registered model is sealed; a legacy registry was changed once, which left its lock."""
+    made, base = tmp_path / "made", tmp_path / "registry"
+    (with_a_log if sealed else with_an_index_alone)(made, template)
+    if not sealed:
+        assert verify_log(made).ok
+        registry_at(made).archive(["m"])
+    made.rename(base)
+    log = base / "registry_events.jsonl"
+    whole = log.read_bytes()
+    log.unlink()
+    if emptied:
+        log.touch()
+    told = signalserve("registry", "verify-log", "--registry", str(base), code=exits.FAILED)
+    assert "the log has gone or was emptied" in told
+    assert "docs/registry.md" in told
+    assert ("m was registered or adopted" in told, ".registry.lock" in told) == (sealed, not sealed)
+    log.write_bytes(whole)
+    assert verify_log(base).ok

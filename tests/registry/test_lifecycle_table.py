@@ -12,7 +12,7 @@ from signalserve.registry.errors import CallerError, InvalidArgumentError, Nothi
 from signalserve.registry.events import Action
 from signalserve.registry.lifecycle import STEPS
 from tests.registries import registry_at
-from tests.small_models import register_copy, sealed_template, write_run
+from tests.small_models import register_copy, write_run
 
 CALLS = {
     Action.ADOPT: lambda registry: registry.adopt("m"),
@@ -22,11 +22,6 @@ CALLS = {
 }
 # an archived model is restored by the call that proposes a new one, and promoted by force alone
 WITH_FORCE = {(Action.PROMOTE, Status.ARCHIVED)}
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return sealed_template(tmp_path_factory.mktemp("template") / "t")
 
 
 def registry_with(template: Path, base: Path, status: Status) -> Registry:

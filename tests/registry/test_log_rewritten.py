@@ -199,6 +199,26 @@ def test_a_line_that_lacks_a_field_is_no_event(base: Path, log: Path, gone: str)
         Event.from_line(canonical({key: value for key, value in values.items() if key != gone}))
 
 
+def test_an_editor_may_leave_an_empty_line_in_the_log(base: Path, log: Path) -> None:
+    store = open_store(base)
+    store.view()
+    log.write_bytes(log.read_bytes().replace(b"\n", b"\n\n", 1) + b"\n")
+    assert store.view().state.revision == 4
+    registry_at(base).promote([Promotion("one")], force=True, reason="back")
+    assert (store.view().state.revision, verify_log(base).problems) == (5, ())
+    cut_off(log)
+    assert "revision 5" in store.view().alarm
+
+
+def test_a_last_line_that_lacks_its_end_alone_can_be_kept(base: Path, log: Path) -> None:
+    log.write_bytes(log.read_bytes().removesuffix(b"\n"))
+    report = verify_log(base)
+    assert (report.events, "the last line is whole" in report.notes[0]) == (3, True)
+    with log.open("ab") as stream:
+        stream.write(b"\n")
+    assert verify_log(base).events == 4
+
+
 def test_each_change_says_the_head_that_it_made(base: Path) -> None:
     done = registry_at(base).promote([Promotion("one")], force=True, reason="back", request_id="once")
     assert done.head == verify_log(base).head

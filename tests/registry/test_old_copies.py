@@ -148,7 +148,10 @@ def test_an_edited_old_copy_takes_the_edited_cell_and_nothing_else(
     assert production(base) == NAMES[-1]
     event = EventLog(base / "registry_events.jsonl").read_new().events[-1]
     assert (event.action, event.changes, event.detail["base_revision"]) == ("external_edit", (), revision)
-    assert len(list(base.glob("registry_index.aside-*.csv"))) == 1
+    (kept,) = base.glob("registry_index.merged-*.csv")
+    told = signalserve("registry", "verify-log", "--json", "--registry", str(base))
+    assert f"whose edits were taken, as they were: {kept.name}" in told
+    assert "not followed" not in told
 
 
 @pytest.mark.parametrize("rows", [10, 19])
@@ -184,7 +187,13 @@ def test_an_index_that_can_not_be_read_or_lost_most_of_its_rows_is_asked_about(
     assert why in view.asked
     assert set(view.state.entries) == set(NAMES)
     assert view.state.production(KEY) == NAMES[-1]
-    assert any(why in problem for problem in verify_log(base).problems)
+    (problem,) = verify_log(base).problems
+    assert why in problem
+    # nobody is sent to a command that can't take it
+    assert ("accept-index" in problem, "put a copy of it back" in problem) == (
+        "missing" in why,
+        "missing" not in why,
+    )
     registry_at(base).promote([Promotion("m00")], force=True, reason="a change")
     assert verify_log(base).ok
     assert set(open_store(base).view().state.entries) == set(NAMES)

@@ -14,18 +14,13 @@ from signalserve.common.key import Key
 from signalserve.registry import ModelMetadata, Promotion, list_models, new_run, verify_log
 from signalserve.registry.artefact import Artefacts
 from signalserve.registry.events import EventLog
-from signalserve.registry.folder_store import LOCK_FILE
 from signalserve.registry.folders import delete_folders
+from signalserve.registry.lock import LOCK_FILE
 from signalserve.registry.state import RegistryState
 from tests.registries import registry_at
-from tests.small_models import register_copy, sealed_template
+from tests.small_models import register_copy
 
 KEY = Key("BTCUSDT", "15m")
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return sealed_template(tmp_path_factory.mktemp("template") / "t")
 
 
 @pytest.fixture

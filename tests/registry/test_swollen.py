@@ -19,16 +19,11 @@ from signalserve.registry import Promotion, init_registry
 from signalserve.registry.errors import ArtefactError, StorageError
 from signalserve.registry.metadata import ModelMetadata
 from tests.registries import registry_at
-from tests.small_models import register_copy, sealed_template
+from tests.small_models import register_copy
 
 MIB = 1 << 20
 # sparse: none of them takes room on the disk
 OVER_ITS_LIMIT, HASHED = 4096 * MIB, 200 * MIB
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return sealed_template(tmp_path_factory.mktemp("swollen") / "template")
 
 
 @contextmanager
