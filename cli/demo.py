@@ -33,7 +33,7 @@ from signalserve.common.timeframe import UnknownTimeframeError
 from signalserve.config.logs import configure_logs
 from signalserve.config.settings import Settings, load_settings
 from signalserve.judging import PromoteGate
-from signalserve.registry import Promotion, Registry, Status, open_registry
+from signalserve.registry import Promotion, Registry, Status, open_registry, signer_of
 from signalserve.registry.errors import GateRefusedError
 from signalserve.trading.rules import TradingRules
 
@@ -165,7 +165,12 @@ def _prepare_bars(folder: Path, ohlcv: Path | None, key: Key) -> tuple[Path, Pat
 
 
 def _registry(settings: Settings) -> Registry:
-    return open_registry(settings.ml.models_dir, gate=PromoteGate.of(settings), unmade_is_empty=True)
+    return open_registry(
+        settings.ml.models_dir,
+        gate=PromoteGate.of(settings),
+        signer=signer_of(settings.registry.signing_key),
+        unmade_is_empty=True,
+    )
 
 
 def _champion(settings: Settings, key: Key, bars: Path) -> str:

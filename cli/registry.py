@@ -32,6 +32,7 @@ from signalserve.registry import (
     Status,
     init_registry,
     open_registry,
+    signer_of,
 )
 from signalserve.registry import verify_log as check_log
 from signalserve.registry.errors import RegistryError
@@ -58,10 +59,14 @@ def clean_main() -> None:
     run_alone(clean)
 
 
-def _open(config: Path | None, registry: Path | None) -> Registry:
-    # these commands look after what is there and promote nothing, so no gate is asked
+def _open(config: Path | None, registry: Path | None, *, writes: bool = True) -> Registry:
+    # these commands look after what is there and promote nothing, so no gate is asked; who only looks needs no key
     settings = load_settings(config)
-    return open_registry(existing_registry(settings, registry), pins=settings.ml.pinned_ids())
+    return open_registry(
+        existing_registry(settings, registry),
+        pins=settings.ml.pinned_ids(),
+        signer=signer_of(settings.registry.signing_key) if writes else None,
+    )
 
 
 def init(config: ConfigOption = None, registry: RegistryOption = None) -> None:
@@ -88,7 +93,7 @@ def validate(
 
     A table with a verdict on each, then all that is to say of them, a line each.
     """
-    opened = _open(config, registry)
+    opened = _open(config, registry, writes=False)
     view = opened.view()
     entries = list(view.state.entries.values())
     described = list(zip(entries, opened.descriptions(view, entries, thorough=True), strict=True))
@@ -261,6 +266,15 @@ def verify_log(
         str | None,
         typer.Option("--expect", metavar="HASH", help="A head that was noted before: the log must hold it."),
     ] = None,
+    key: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--key",
+            metavar="PUBLIC.pem",
+            help="Public key of registry.signing_key: each event must be signed, from the first one that is. May be "
+            "repeated.",
+        ),
+    ] = None,
     config: ConfigOption = None,
     registry: RegistryOption = None,
     json_output: JsonOption = False,
@@ -269,12 +283,13 @@ def verify_log(
 
     That nothing was cut off its end and that it was not written anew, only its head as somebody noted it can show.
     """
-    report = check_log(existing_registry(load_settings(config), registry), _head(expect))
+    report = check_log(existing_registry(load_settings(config), registry), _head(expect), key or ())
     if json_output:
         print_json(
             {
                 "ok": report.ok,
                 "events": report.events,
+                "signed": report.signed if key else None,
                 "head": report.head,
                 "problems": report.problems,
                 "notes": report.notes,
@@ -289,6 +304,8 @@ def verify_log(
             console.print("no events: there is nothing to prove")
         elif report.ok:
             console.print(f"ok: {report.events} events, the chain is whole and the index is what it says")
+        if key:
+            console.print(f"signed: {report.signed} of {report.events} events")
         if report.head:
             console.print(f"head: {report.head}")
     if not report.ok:

@@ -131,6 +131,12 @@ class SecuritySettings(Section):
         return self
 
 
+class RegistrySettings(Section):
+    """The registry's log; its folder is `ml.models_dir`. `signing_key`: PEM file of the key that signs each event."""
+
+    signing_key: Path | None = None
+
+
 class LoggingSettings(Section):
     """Log lines."""
 
@@ -159,6 +165,7 @@ class Settings(BaseSettings):
     live: LiveSettings = LiveSettings()
     lab: LabSettings = LabSettings()
     security: SecuritySettings = SecuritySettings()
+    registry: RegistrySettings = RegistrySettings()
     logging: LoggingSettings = LoggingSettings()
 
     @classmethod

@@ -24,6 +24,7 @@ from signalserve.registry.plans import Promotion, Transition
 from signalserve.registry.registry import Registry, open_registry
 from signalserve.registry.runs import RunDirectory, new_run
 from signalserve.registry.selection import CleanPlan, Selection
+from signalserve.registry.signing import Signer, signer_of
 from signalserve.registry.store import Store
 from signalserve.registry.verify_log import LogReport, verify_log
 
@@ -43,6 +44,7 @@ __all__ = [
     "Registry",
     "RunDirectory",
     "Selection",
+    "Signer",
     "Status",
     "Store",
     "Transition",
@@ -57,6 +59,7 @@ __all__ = [
     "open_registry",
     "promote_model",
     "register_model",
+    "signer_of",
     "validate_registry_entry",
     "verify_log",
 ]

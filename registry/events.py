@@ -2,7 +2,7 @@
 
 One JSON object a line. `hash` is the sha256 of the line's canonical JSON without `hash`; it covers
 `prev_hash`, so no line can be changed, dropped or moved without breaking the chain behind it. A line
-without a line end was never committed.
+without a line end was never committed. `signature` (`registry.signing`) is in a line only where there is one.
 """
 
 from __future__ import annotations
@@ -112,6 +112,7 @@ class Event:
     prev_hash: str = GENESIS
     hash: str = ""
     format: int = FORMAT
+    signature: str = ""
 
     def is_about(self, symbol: str = "", timeframe: str = "", model_id: str = "") -> bool:
         """Whether the event is about what is named; an empty name stands for any."""
@@ -131,6 +132,8 @@ class Event:
         """All but `hash`, as plain JSON values."""
         values = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "hash"}
         values[_CHANGES] = [change.to_dict() for change in values.pop("changes")]
+        if not self.signature:
+            del values["signature"]
         return dict(json_safe(values))
 
     def digest(self) -> str:
@@ -159,7 +162,13 @@ class Event:
         try:
             changes = tuple(StatusChange.from_dict(item) for item in values.pop(_CHANGES))
             fields_of_ours = {name: values[name] for name in _FIELDS if name in values}
-            return cls(**fields_of_ours, changes=changes, hash=stored, format=int(values.get("format", 0)))
+            return cls(
+                **fields_of_ours,
+                changes=changes,
+                hash=stored,
+                format=int(values.get("format", 0)),
+                signature=str(values.get("signature", "")),
+            )
         except (KeyError, TypeError) as error:
             raise ValueError(f"has a malformed change: {error}") from error
 
@@ -185,7 +194,18 @@ def _hashes_to(line: bytes, values: Mapping[str, Any], stored: Any) -> bool:
     return bool(sha256_hex(canonical(values)) == stored)
 
 
-_FIELDS = {_CHANGES if item.name == "changes" else item.name for item in fields(Event)} - {"format"}
+_FIELDS = {_CHANGES if item.name == "changes" else item.name for item in fields(Event)} - {
+    "format",
+    "signature",
+}
+
+
+def signed_part(line: bytes) -> tuple[str, bytes]:
+    """The signature of an event's line, empty for none, and what it is of; fields of later versions included."""
+    values = parsed(line)
+    del values["hash"]
+    signature = values.pop("signature", "")
+    return str(signature), canonical(values)
 
 
 def canonical(value: Any) -> bytes:

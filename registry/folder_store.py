@@ -54,12 +54,14 @@ from signalserve.registry.events import (
     EventLog,
     News,
     StatusChange,
+    canonical,
     json_safe,
 )
 from signalserve.registry.index import INDEX_FILE, LARGEST_INDEX, parse_index
 from signalserve.registry.lock import take_lock
 from signalserve.registry.outside import Edit, Found, by_line, edit_of, judge, rows_of, superseded
 from signalserve.registry.projections import Base, Projections
+from signalserve.registry.signing import Signer
 from signalserve.registry.state import Answer, RegistryState
 from signalserve.registry.store import LOCK_SECONDS, Draft, Origin, View, default_actor
 
@@ -84,6 +86,7 @@ class FolderStore:
     ) -> None:
         """`models_dir` is where the models' folders are; by default beside the index. `log` reads the folder's log."""
         self.base_dir = Path(base_dir)
+        self.signer: Signer | None = None  # signs each event; the composition root sets it
         self._models_dir = self.base_dir if models_dir is None else models_dir
         self.index_path = self.base_dir / INDEX_FILE
         self.log_path = self.base_dir / LOG_FILE
@@ -509,6 +512,8 @@ class FolderStore:
         after.apply(unhashed)
         content = after.render()
         event = replace(unhashed, index_sha256=sha256_hex(content))
+        if self.signer is not None:
+            event = replace(event, signature=self.signer(canonical(event.body())))
         event = replace(event, hash=event.digest())
         self._events.append(event)
         # it is committed, whether it can be read back just now or not
@@ -552,13 +557,18 @@ _stores: dict[Path, FolderStore] = {}
 _stores_lock = threading.Lock()
 
 
-def open_store(base_dir: Path | str) -> FolderStore:
-    """The store of a folder; one a process and folder, so that the log is read once."""
+def open_store(base_dir: Path | str, signer: Signer | None = None) -> FolderStore:
+    """The store of a folder; one a process and folder, so that the log is read once.
+
+    It signs with the `signer` that it was given last; None leaves that as it is.
+    """
     resolved = Path(base_dir).resolve()
     with _stores_lock:
         store = _stores.get(resolved)
         if store is None:
             store = _stores[resolved] = FolderStore(resolved)
+        if signer is not None:
+            store.signer = signer
         return store
 
 

@@ -21,6 +21,7 @@ from signalserve.registry.folder_store import DEFAULT_BASE_DIR, open_store
 from signalserve.registry.gate import Gate
 from signalserve.registry.metadata import ModelMetadata
 from signalserve.registry.registry import Registry, open_registry
+from signalserve.registry.signing import Signer
 
 _log = LibraryLog("registry")
 
@@ -52,17 +53,18 @@ def register_model(
     request_id: str = "",
     actor: str = "",
     via: str = "python",
+    signer: Signer | None = None,
 ) -> ModelRegistryEntry:
     """Make the run directory `{base_dir}/{meta.model_id}` an entry of the registry; see `Registry.register`.
 
     `max_models_per_symbol_tf`: how many to keep per symbol, timeframe and model_type; `max_models` is its old name.
-    `pins`: model_ids that this keeps whatever their age.
+    `pins`: model_ids that this keeps whatever their age. `signer`: signs the events (`signer_of`).
 
     Raises:
         InvalidArgumentError, ArtefactError, StorageError: nothing was registered.
     """
     keep = max_models_per_symbol_tf if max_models_per_symbol_tf is not None else max_models
-    return open_registry(base_dir, pins=pins).register(
+    return open_registry(base_dir, pins=pins, signer=signer).register(
         meta,
         status,
         keep=keep,
@@ -149,15 +151,17 @@ def promote_model(
     allow_unserved: bool = False,
     actor: str = "",
     via: str = "python",
+    signer: Signer | None = None,
 ) -> ModelRegistryEntry:
     """Move one model to a stage, `production`, `candidate` or `archived`, and give its entry.
 
     `gate` decides on the first two (`signalserve.judging.PromoteGate`); without one, only `force` and a reason pass.
+    `signer`: signs the event.
 
     Raises:
         InvalidArgumentError: another stage; and the errors of `Registry.promote`, `make_candidate`, `archive`.
     """
-    return open_registry(base_dir, gate=gate).move(
+    return open_registry(base_dir, gate=gate, signer=signer).move(
         model_id,
         stage,
         reason=reason,

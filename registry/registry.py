@@ -12,6 +12,7 @@ from signalserve.registry.hand_edits import HandEdits
 from signalserve.registry.moves import Moves
 from signalserve.registry.queries import Queries
 from signalserve.registry.registration import Registration
+from signalserve.registry.signing import Signer
 from signalserve.registry.store import Store
 from signalserve.registry.unmade import EmptyUntilMade
 
@@ -30,7 +31,12 @@ class Registry(Queries, Moves, Registration, HandEdits):
 
 
 def open_registry(
-    base_dir: Path | str, *, gate: Gate | None = None, pins: Iterable[str] = (), unmade_is_empty: bool = False
+    base_dir: Path | str,
+    *,
+    gate: Gate | None = None,
+    pins: Iterable[str] = (),
+    signer: Signer | None = None,
+    unmade_is_empty: bool = False,
 ) -> Registry:
     """The registry that a folder holds; nothing is read or made yet.
 
@@ -38,9 +44,10 @@ def open_registry(
         base_dir: the folder.
         gate: decides on candidates and promotes; None lets nothing pass but by force.
         pins: model_ids that retention and clean never remove.
+        signer: signs each event that this process commits there (`signer_of`).
         unmade_is_empty: read a folder that never held a registry as an empty one, and not as an error.
     """
-    store: Store = open_store(base_dir)
+    store: Store = open_store(base_dir, signer)
     if unmade_is_empty:
         store = EmptyUntilMade(store)
     return Registry(store, Artefacts(base_dir), NoGate() if gate is None else gate, pins)

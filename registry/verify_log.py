@@ -16,6 +16,7 @@ from signalserve.registry.folder_store import ASIDE_PREFIX, MERGED_PREFIX, Folde
 from signalserve.registry.index import INDEX_FILE, parse_index
 from signalserve.registry.lock import LOCK_FILE
 from signalserve.registry.repair import LOG_ASIDE_PREFIX
+from signalserve.registry.signing import check_signatures, public_keys
 from signalserve.registry.store import View
 
 
@@ -24,13 +25,14 @@ class LogReport:
     """`problems` break the proof; `notes` are what a crash may leave and the next writer mends.
 
     `head` is the hash of the newest event, empty for none: who notes it can prove later that nothing was cut off or
-    rewritten.
+    rewritten. `signed` is how many events are signed with one of the keys that were asked for.
     """
 
     events: int
     problems: tuple[str, ...]
     notes: tuple[str, ...]
     head: str = ""
+    signed: int = 0
 
     @property
     def ok(self) -> bool:
@@ -38,19 +40,27 @@ class LogReport:
         return not self.problems
 
 
-def verify_log(base_dir: Path | str, expect: str = "") -> LogReport:
+def verify_log(base_dir: Path | str, expect: str = "", keys: Iterable[Path] = ()) -> LogReport:
     """Read the whole log and the index, and compare them. Changes nothing.
 
     `expect` is a head's hash that was noted before, or its first eight characters or more: the log must hold it.
+    `keys` are PEM files of public keys: from the first event on that is signed with one of them, each must be.
+
+    Raises:
+        InvalidArgumentError: a key can't be used.
     """
+    public = public_keys(keys)
     base = Path(base_dir)
     log = _WholeLog(base / LOG_FILE)
     problems: list[str] = []
     notes: list[str] = []
+    lines = b""
     if not log.path.exists() and not (base / INDEX_FILE).exists():
         problems.append(f"{base} holds no registry")
     else:
         try:
+            if public and log.path.exists():
+                lines = read_regular(log.path)
             view = FolderStore(base, log=log).view()
             if log.events:
                 _compare_index(base, view, log, problems, notes)
@@ -62,9 +72,11 @@ def verify_log(base_dir: Path | str, expect: str = "") -> LogReport:
         except (StorageError, OSError) as error:
             problems.append(str(error))
     _compare_head(log.events, expect, problems, notes)
-    return LogReport(
-        len(log.events), tuple(problems), tuple(notes), log.events[-1].hash if log.events else ""
-    )
+    found = check_signatures(log.events, lines, public)
+    problems.extend(found.problems)
+    notes.extend(found.notes)
+    head = log.events[-1].hash if log.events else ""
+    return LogReport(len(log.events), tuple(problems), tuple(notes), head, found.signed)
 
 
 class _WholeLog(EventLog):

@@ -28,7 +28,8 @@ from signalserve.common.key import Key
 from signalserve.config.logs import configure_logs
 from signalserve.config.settings import Settings
 from signalserve.judging import PromoteGate
-from signalserve.registry import open_registry
+from signalserve.registry import open_registry, signer_of
+from signalserve.registry.errors import InvalidArgumentError
 from signalserve.server.event_loop import run_loop, settle
 from signalserve.server.guard import CallGuard
 from signalserve.server.limits import ModelChoice, ScoringLimits
@@ -94,6 +95,7 @@ def run_server(settings: Settings, on_ready: Callable[[int], None] | None = None
         AccessSetupError: it may not be served like this, or a token file or certificate can't be used.
     """
     _access(settings)  # a worker would refuse too, again and again
+    signer_of(settings.registry.signing_key)
     options = settings.server
     if options.metrics_port:  # before anybody listens; a worker would find its own taken again and again
         for number in range(options.workers):
@@ -122,7 +124,7 @@ def _run_worker(settings: Settings, number: int, connection: Connection) -> None
     except AccessSetupError as error:  # files that went bad since the others started
         _log.error("worker.can_not_start", why=error.fact)
         sys.exit(1)
-    except PortTakenError as error:  # since this process looked
+    except (InvalidArgumentError, PortTakenError) as error:  # the key, or the port, since this process looked
         _log.error("worker.can_not_start", why=str(error))
         sys.exit(1)
     _leave_what_hangs()
@@ -165,12 +167,16 @@ async def running_server(
     Raises:
         PortTakenError: the address can't be bound.
         AccessSetupError: it may not be served like this, or a token file or certificate can't be used.
+        InvalidArgumentError: the signing key can't be used.
     """
     options = settings.server
     reuse_port = among is not None
     access = _access(settings)
     registry = open_registry(
-        settings.ml.models_dir.resolve(), gate=PromoteGate.of(settings), pins=settings.ml.pinned_ids()
+        settings.ml.models_dir.resolve(),
+        gate=PromoteGate.of(settings),
+        pins=settings.ml.pinned_ids(),
+        signer=signer_of(settings.registry.signing_key),
     )
     choice = _model_choice(settings)
     loader = Loader(registry.artefacts, choice, registry.store.check)

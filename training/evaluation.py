@@ -35,7 +35,7 @@ from signalserve.judging import (
     deflated_sharpe,
     probability_better,
 )
-from signalserve.registry import Decision, ModelMetadata, Registry, Verdict, open_registry
+from signalserve.registry import Decision, ModelMetadata, Registry, Verdict, open_registry, signer_of
 from signalserve.registry.events import Action
 from signalserve.registry.lifecycle import step
 from signalserve.registry.plans import entry_of
@@ -133,7 +133,12 @@ def evaluate(
     """
     if registry is None:
         base = Path(base_dir) if base_dir is not None else settings.ml.models_dir
-        registry = open_registry(base, gate=PromoteGate.of(settings), pins=settings.ml.pinned_ids())
+        registry = open_registry(
+            base,
+            gate=PromoteGate.of(settings),
+            pins=settings.ml.pinned_ids(),
+            signer=signer_of(settings.registry.signing_key),
+        )
     state = registry.state
     entry = entry_of(state, model_id)
     champion_id = state.production(entry.key)

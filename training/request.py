@@ -36,6 +36,7 @@ class TrainRequest:
     ends, the last `test_fraction` is the test span. `grid` (parameter -> values) is tried over `params` first,
     and the best by `grid_metric` is trained; None tries nothing. `request_id` is a job's own id: it registers
     one model, however often it is run. `config_snapshot` is what meta.json keeps of the configuration.
+    `signing_key` signs its events.
     """
 
     symbol: str
@@ -61,6 +62,7 @@ class TrainRequest:
     pins: frozenset[str]
     request_id: str
     config_snapshot: Mapping[str, Any]
+    signing_key: Path | None = None
 
     @classmethod
     def from_settings(
@@ -120,6 +122,7 @@ class TrainRequest:
             config_snapshot=settings.model_dump(
                 mode="json", include={"data", "ml", "trading", "backtest", "live"}
             ),
+            signing_key=settings.registry.signing_key,
         )
         request.check()
         return request

@@ -20,7 +20,7 @@ from signalserve.config.logs import configure_logs
 from signalserve.config.settings import Settings
 from signalserve.features.errors import FeatureError
 from signalserve.judging import PromoteGate
-from signalserve.registry import Promotion, Registry, Status, open_registry
+from signalserve.registry import Promotion, Registry, Status, open_registry, signer_of
 from signalserve.registry.errors import GateRefusedError, RegistryError, StaleExpectationError
 from signalserve.registry.runs import Announce
 from signalserve.training.errors import TrainingError, TrainingRequestError
@@ -104,7 +104,12 @@ class _Run:
 
 def registry_of(settings: Settings) -> Registry:
     """The registry of a retrain, with the configuration's gate."""
-    return open_registry(settings.ml.models_dir, gate=PromoteGate.of(settings), pins=settings.ml.pinned_ids())
+    return open_registry(
+        settings.ml.models_dir,
+        gate=PromoteGate.of(settings),
+        pins=settings.ml.pinned_ids(),
+        signer=signer_of(settings.registry.signing_key),
+    )
 
 
 def run_job(settings: Settings, actor: str, via: str, job: Job) -> JobResult:

@@ -20,7 +20,7 @@ from signalserve.common.moments import parse_moment
 from signalserve.features.bars import read_bars
 from signalserve.features.errors import FeatureError
 from signalserve.features.pipeline import FeaturePipeline
-from signalserve.registry import ModelMetadata, Registry, Status, new_run, open_registry
+from signalserve.registry import ModelMetadata, Registry, Status, new_run, open_registry, signer_of
 from signalserve.registry.entry import ModelRegistryEntry
 from signalserve.registry.errors import RegistryError
 from signalserve.registry.events import Action
@@ -84,7 +84,7 @@ def train(
     """
     request.check()
     if registry is None:  # training registers and promotes nothing, so it needs no gate
-        registry = open_registry(request.base_dir, pins=request.pins)
+        registry = open_registry(request.base_dir, pins=request.pins, signer=signer_of(request.signing_key))
     try:
         earlier = _answered(registry, request)
         if earlier is not None:
