@@ -14,7 +14,7 @@ from signalserve.config.logs import configure_logs
 from signalserve.config.settings import load_settings
 
 if TYPE_CHECKING:
-    from signalserve.judging import Measured
+    from signalserve.judging import Folds, Measured
     from signalserve.training.evaluation import Evaluation
 
 _COMPARED = (
@@ -23,6 +23,7 @@ _COMPARED = (
     ("max_drawdown", "{:.2%}"),
     ("trades", "{:d}"),
     ("auc", "{:.3f}"),
+    ("timing", "{:.3f}"),
 )
 
 
@@ -101,7 +102,9 @@ def _print(result: Evaluation, again: str) -> None:
             f"{evidence.data['file']}{'' if evidence.data['configured'] else ', which is not data.ohlcv_path'}",
         ),
         *((("warning", result.warning),) if result.warning else ()),
-        ("tries", f"{result.tries} on these bars; grid trials {evidence.trials}"),
+        ("looks", f"{result.tries} at these bars"),
+        ("measured", f"by {evidence.measured_by}; the training span is {result.vouched}"),
+        *((("folds", _folds_text(evidence.folds)),) if evidence.folds else ()),
         *(("failed", text) for text in result.failed_verdicts),
         (
             ("next", f"signalserve promote {evidence.challenger.model_id}{again}")
@@ -110,6 +113,15 @@ def _print(result: Evaluation, again: str) -> None:
         ),
     ):
         console.print(f"{name:<10} {text}", soft_wrap=True, markup=False)
+
+
+def _folds_text(folds: Folds) -> str:
+    if folds.missing:
+        return folds.missing
+    return (
+        f"{folds.window_start} to {folds.window_end}, {folds.bars:,} bars: return {folds.cum_return:+.2%}, "
+        f"Sharpe {folds.sharpe:.2f}, the best of {folds.trials} parameter set(s)"
+    )
 
 
 def _shown(measured: Measured, name: str, pattern: str) -> str | None:

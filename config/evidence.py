@@ -20,12 +20,17 @@ class BacktestSettings(Section):
 class PromotionSettings(Section):
     """What the promote gate asks for.
 
-    `min_probability`: P(challenger better) by the block bootstrap. Drawdowns are shares of the high before
-    (0.3 is 30 %). `min_deflated_sharpe` is the probability that the Sharpe ratio is no luck of many tries;
-    without a champion luck is the rival, and `min_probability` is asked for. `min_sharpe` is an annualised
-    ratio, for a key without a champion. `hand_edits`: whether servers serve what an edit of the index put into
-    production, or hold to what was decided until somebody confirms it. `max_data_age`: of the last bar that was judged
-    on; None: not asked.
+    `min_probability`: P(timing is skill) by shifted copies of the positions, and P(challenger better) by the block
+    bootstrap; after k looks at these bars 1 - (1 - p) / k is asked for. Drawdowns are shares of the high before (0.3
+    is 30 %); a champion's counts as `drawdown_floor` at least, so that one that hardly traded blocks nobody.
+    `min_deflated_sharpe` is the probability that the Sharpe ratio is no luck of many looks. `min_sharpe` is an
+    annualised ratio, for a key without a champion. `hand_edits`: whether servers serve what an edit of the index put
+    into production, or hold to what was decided until somebody confirms it. `max_data_age`: of the last bar that was
+    judged on; None: not asked. `min_walk_forward`: the same of the joined folds, and that their Sharpe ratio is above
+    what luck gave the grid; None: not asked. `training_span`: `declared` believes meta.json; `registered` counts only
+    bars of after the registration, which nobody can have trained on. `accept`: who may have measured, `trainer`,
+    `evaluate` (on the configured bars), `brought` (on others). `accept_kinds`: evidence on the very files
+    (`artefact`), or on the recipe of a model that was refitted (`recipe`).
     """
 
     gate: Literal["evidence", "none"] = "evidence"
@@ -35,10 +40,15 @@ class PromotionSettings(Section):
     min_trades: int = Field(default=10, ge=0)
     max_drawdown: float = Field(default=0.3, gt=0.0, le=1.0)
     max_drawdown_ratio: float | None = Field(default=1.5, gt=0.0)
+    drawdown_floor: float = Field(default=0.05, ge=0.0, le=1.0)
     min_sharpe: float = 0.0
     min_deflated_sharpe: float = Field(default=0.5, ge=0.0, le=1.0)
     max_evidence_age: Duration = timedelta(days=7)
-    max_data_age: Duration | None = None
+    max_data_age: Duration | None = timedelta(days=30)
+    min_walk_forward: float | None = Field(default=0.5, ge=0.0, le=1.0)
+    training_span: Literal["declared", "registered"] = "declared"
+    accept: tuple[Literal["trainer", "evaluate", "brought"], ...] = ("trainer", "evaluate", "brought")
+    accept_kinds: tuple[Literal["artefact", "recipe"], ...] = ("artefact",)
     resamples: int = Field(default=2_000, ge=100, le=1_000_000)
     block_bars: float | None = Field(default=None, ge=1.0)
     seed: int = Field(default=42, ge=0, le=2**32 - 1)

@@ -3,24 +3,31 @@
 >>> from signalserve.judging import PromoteGate
 """
 
-from signalserve.judging.evidence import Evidence, Measured
-from signalserve.judging.gate import PromoteGate, deflated_sharpe
+from signalserve.judging.evidence import Evidence, Folds, Measured, TrainedOn
+from signalserve.judging.gate import PromoteGate, asked_after, deflated_sharpe, vouched_by
 from signalserve.judging.policy import Policy
 from signalserve.judging.resampling import Resamples, Resampling, probability_better, resample, summary_of
 from signalserve.judging.sharpe import ReturnMoments, expected_max_sharpe, luck
+from signalserve.judging.timing import Timing, timing
 
 __all__ = [
     "Evidence",
+    "Folds",
     "Measured",
     "Policy",
     "PromoteGate",
     "Resamples",
     "Resampling",
     "ReturnMoments",
+    "Timing",
+    "TrainedOn",
+    "asked_after",
     "deflated_sharpe",
     "expected_max_sharpe",
     "luck",
     "probability_better",
     "resample",
     "summary_of",
+    "timing",
+    "vouched_by",
 ]

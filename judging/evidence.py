@@ -12,16 +12,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any
 
 from signalserve.common.moments import parse_moment
 from signalserve.judging.sharpe import ReturnMoments
 
-_COUNTS = frozenset({"trades", "horizon_bars", "bars", "resamples", "seed", "trials"})
+_COUNTS = frozenset({"trades", "horizon_bars", "bars", "resamples", "seed", "trials", "overlap", "differ"})
 _NUMBERS = frozenset({"cum_return", "sharpe", "max_drawdown", "bar_minutes"})
-_OPTIONAL = frozenset({"auc", "probability_better", "mean_difference", "block_bars", "trial_variance"})
+_OPTIONAL = frozenset(
+    {
+        "auc",
+        "timing",
+        "timing_mean",
+        "timing_low",
+        "timing_high",
+        "probability_better",
+        "mean_difference",
+        "block_bars",
+        "trial_variance",
+    }
+)
 _MOMENTS = ("n", "sharpe", "skewness", "kurtosis")
 
 
@@ -31,7 +43,9 @@ class Measured:
 
     `train_end` is the last bar that its training has seen, `horizon_bars` how far its labels read ahead.
     `sharpe` is annualised; `max_drawdown` a share of the high before; `moments` those of the per-bar returns,
-    None where they don't vary.
+    None where they don't vary. `timing` is the probability that its positions beat their shifted copies by skill
+    (`judging.timing`), `timing_mean` its gain per bar before costs, `timing_low` and `timing_high` bound 90 % of the
+    copies'.
     """
 
     model_id: str
@@ -44,6 +58,10 @@ class Measured:
     horizon_bars: int = 0
     moments: ReturnMoments | None = None
     auc: float | None = None
+    timing: float | None = None
+    timing_mean: float | None = None
+    timing_low: float | None = None
+    timing_high: float | None = None
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Measured:
@@ -52,23 +70,68 @@ class Measured:
         Raises:
             KeyError, TypeError, ValueError: it is not what `asdict` gives.
         """
-        known = {item.name: values[item.name] for item in fields(cls)}
-        _check(known)
-        if (moments := known["moments"]) is not None:
-            if not all(_is_number(moments[name]) for name in _MOMENTS):
-                raise ValueError("moments is not made of numbers")
-            known["moments"] = ReturnMoments(**{name: moments[name] for name in _MOMENTS})
-        return cls(**known)
+        return cls(**_known(cls, values))
+
+
+@dataclass(frozen=True)
+class Folds:
+    """The joined walk-forward predictions of the challenger's training: its recipe, on bars before the window.
+
+    `timing` and `moments` are as in `Measured`, by the rules of now. `trials` is what its grid tried on these very
+    folds, `trial_variance` that of their per-bar Sharpe ratios. `missing` says why they could not be measured.
+    """
+
+    window_start: str = ""
+    window_end: str = ""
+    bars: int = 0
+    cum_return: float = 0.0
+    sharpe: float = 0.0
+    moments: ReturnMoments | None = None
+    timing: float | None = None
+    trials: int = 1
+    trial_variance: float | None = None
+    missing: str = ""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Folds:
+        """From the log.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is not what `asdict` gives.
+        """
+        return cls(**_known(cls, values))
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """Weeks of the challenger's training span that the bar file has, too, and those of them whose bars are others.
+
+    `first` is the first of the latter, by its Monday.
+    """
+
+    overlap: int
+    differ: int = 0
+    first: str = ""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainedOn:
+        """From the log.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is not what `asdict` gives.
+        """
+        return cls(**_known(cls, values))
 
 
 @dataclass(frozen=True)
 class Evidence:
     """An evaluation of `challenger`, against `champion` where the key had one.
 
-    `window_start` and `window_end` are open times of bars, `bar_minutes` apart. `probability_better` is
-    P(challenger better) by the stationary block bootstrap of the difference in per-bar returns; `block_bars` is
-    the mean block that it took. `trials` is what the challenger's grid tried, `trial_variance` that of their
-    per-bar Sharpe ratios. `rules` are those of the simulation, costs included.
+    `window_start` and `window_end` are open times of bars, `bar_minutes` apart. `probability_better` is P(challenger
+    better) by the stationary block bootstrap of the difference in per-bar returns; `block_bars` is the mean block
+    that it took. `rules` are those of the simulation, costs included. `measured_by`: `trainer`, the run that trained
+    it; `evaluate`, on the configured bars; `brought`, on others, or elsewhere. `folds` and `trained_on` are None
+    where its training kept nothing to measure them by.
     """
 
     challenger: Measured
@@ -83,9 +146,10 @@ class Evidence:
     block_bars: float | None = None
     resamples: int = 0
     seed: int = 0
-    trials: int = 1
-    trial_variance: float | None = None
     kind: str = "artefact"
+    measured_by: str = "brought"
+    folds: Folds | None = None
+    trained_on: TrainedOn | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
     rules: Mapping[str, Any] = field(default_factory=dict)
 
@@ -119,18 +183,35 @@ class Evidence:
         Raises:
             KeyError, TypeError, ValueError: it is not what `to_dict` wrote.
         """
-        known = {item.name: values[item.name] for item in fields(cls)}
-        _check(known)
+        known = _known(cls, values)
         known["challenger"] = Measured.from_dict(values["challenger"])
         champion = values["champion"]
         known["champion"] = Measured.from_dict(champion) if champion is not None else None
+        for name, kind in (("folds", Folds), ("trained_on", TrainedOn)):
+            if known.get(name) is not None:
+                known[name] = kind.from_dict(known[name])
         evidence = cls(**known)
         for model in evidence.models:
             evidence.clear_of(model)
         first, last = evidence.window
-        if first > last or evidence.evaluated < first or evidence.trials < 1:
-            raise ValueError("its window, its time or its trials are no evaluation's")
+        if first > last or evidence.evaluated < first:
+            raise ValueError("its window or its time are no evaluation's")
         return evidence
+
+
+def _known(kind: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a record; one that an earlier version did not write may be missing."""
+    known = {
+        item.name: values[item.name]
+        for item in fields(kind)
+        if item.name in values or (item.default is MISSING and item.default_factory is MISSING)
+    }
+    _check(known)
+    if (moments := known.get("moments")) is not None:
+        if not all(_is_number(moments[name]) for name in _MOMENTS):
+            raise ValueError("moments is not made of numbers")
+        known["moments"] = ReturnMoments(**{name: moments[name] for name in _MOMENTS})
+    return known
 
 
 def _check(values: Mapping[str, Any]) -> None:

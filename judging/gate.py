@@ -6,40 +6,50 @@
 | evidence             | the challenger was evaluated, and the record can be read                        |
 | fresh                | not longer ago than `max_evidence_age`, and not in the future                   |
 | recent_bars          | the last bar is not of the future, nor older than `max_data_age`                |
-| artefact             | the very models were measured, not a recipe that was refitted                   |
+| measured_by          | who measured is one of `accept`                                                 |
+| artefact             | the very models were measured, or a recipe where `accept_kinds` says so         |
 | same_artefacts       | both models' files are those that were evaluated                                |
 | same_champion        | the champion is the one that it was compared with                               |
 | same_settings        | simulated by the rules and costs, resampled as the configuration now has them   |
 | out_of_sample        | the window starts after both models' training spans and their labels' horizons  |
+| training_span        | by `registered`: and after both were registered, whatever their files say       |
+| same_bars            | the bars before it are those that the challenger was trained on                 |
 | bars, trades         | at least `min_bars`, `min_trades` of the challenger                             |
 | drawdown             | the challenger's is at most `max_drawdown`                                      |
+| timing               | P(positions beat their shifted copies by skill), `judging.timing`: at least     |
+|                      | `min_probability`, and more after several looks                                 |
+| folds_timing         | the same of the joined walk-forward predictions: at least `min_walk_forward`    |
+| folds_sharpe         | P(their true Sharpe ratio above what luck gave the grid): as much               |
 | deflated_sharpe      | P(true Sharpe ratio above luck), `judging.sharpe`: at least                     |
-|                      | `min_deflated_sharpe`; without a champion luck is the rival, so also at least   |
-|                      | `min_probability`                                                               |
-| better               | with a champion: P(challenger better) is at least `min_probability`             |
-| drawdown_ratio       | with a champion: at most `max_drawdown_ratio` of its drawdown; of one that had  |
-|                      | none, any is many times as much, so `drawdown` alone decides                    |
+|                      | `min_deflated_sharpe`                                                           |
+| better               | with a champion: P(challenger better) is at least `min_probability`, and more   |
+|                      | after several looks                                                             |
+| drawdown_ratio       | with a champion: at most `max_drawdown_ratio` of its drawdown, or of            |
+|                      | `drawdown_floor` where that is more                                             |
 | sharpe               | without a champion: at least `min_sharpe`                                       |
 
 1. Every verdict goes into the event with its number and its bound, also those that passed.
 2. `force` overrides failed verdicts and needs a reason; integrity, status and compare-and-set are decided
    elsewhere, past any force.
 3. Luck grows with every look at these bars that the log knows of, those since the evaluation included: each
-   evaluation of the key, and each model that was registered with a test span on them.
+   evaluation of the key, and each model that was registered with a test span on them. After k looks a probability
+   of 1 - (1 - p) / k is asked for where one look is asked for p (Bonferroni); the deflated Sharpe ratio has the
+   best of k without skill as its rival. What a grid tried was chosen by the folds, and deflates these.
 4. `promotion.gate: none` leaves `quarantined` alone in force, and the event says so.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
-from signalserve.common.moments import utc_now
+from signalserve.common.moments import parse_moment, utc_now
 from signalserve.judging.evidence import Evidence
 from signalserve.judging.policy import Policy, span_text
-from signalserve.judging.sharpe import luck
+from signalserve.judging.sharpe import expected_max_sharpe, luck
 from signalserve.registry.entry import ModelRegistryEntry
 from signalserve.registry.gate import Decision, Verdict, decision_record, quarantine_verdict
 from signalserve.registry.state import RegistryState
@@ -84,7 +94,7 @@ class PromoteGate:
         if in_force:
             champion = state.production(entry.key)
             verdicts += _evidence_verdicts(
-                entry.model_id, champion, state.digests, record, tries, self.policy, self.rules, self._clock()
+                entry.model_id, champion, state, record, tries, self.policy, self.rules, self._clock()
             )
         return Decision(
             tuple(verdicts),
@@ -102,7 +112,7 @@ class PromoteGate:
 def _evidence_verdicts(
     challenger: str,
     champion: str | None,
-    digests: Mapping[str, str],
+    state: RegistryState,
     record: Mapping[str, Any] | None,
     tries: int,
     policy: Policy,
@@ -123,9 +133,9 @@ def _evidence_verdicts(
     return [
         Verdict("evidence", True, evidence.evaluated_at, "an evaluation"),
         *_times(evidence, policy, now, hint),
-        *_subjects(evidence, champion, digests, hint),
+        *_subjects(evidence, champion, state.digests, policy, hint),
         _settings(evidence, policy, rules, hint),
-        _out_of_sample(evidence),
+        *_spans(evidence, state, policy, hint),
         *_numbers(evidence, tries, policy),
     ]
 
@@ -152,13 +162,21 @@ def _times(evidence: Evidence, policy: Policy, now: datetime, hint: str) -> Iter
 
 
 def _subjects(
-    evidence: Evidence, champion: str | None, digests: Mapping[str, str], hint: str
+    evidence: Evidence, champion: str | None, digests: Mapping[str, str], policy: Policy, hint: str
 ) -> Iterator[Verdict]:
     yield Verdict(
+        "measured_by",
+        evidence.measured_by in policy.accept,
+        evidence.measured_by,
+        list(policy.accept),
+        f"its evidence is of {evidence.measured_by}, and promotion.accept has {', '.join(policy.accept) or 'nobody'}; "
+        f"{hint} on the configured bars",
+    )
+    yield Verdict(
         "artefact",
-        evidence.kind == "artefact",
+        evidence.kind in policy.accept_kinds,
         evidence.kind,
-        "artefact",
+        list(policy.accept_kinds),
         f"its evidence is on a {evidence.kind}, not on these files; {hint}",
     )
     changed = [model.model_id for model in evidence.models if digests.get(model.model_id, "") != model.digest]
@@ -196,9 +214,9 @@ def _settings(evidence: Evidence, policy: Policy, rules: Mapping[str, Any] | Non
     )
 
 
-def _out_of_sample(evidence: Evidence) -> Verdict:
+def _spans(evidence: Evidence, state: RegistryState, policy: Policy, hint: str) -> Iterator[Verdict]:
     last = max(evidence.clear_of(model) for model in evidence.models)
-    return Verdict(
+    yield Verdict(
         "out_of_sample",
         evidence.window[0] > last,
         evidence.window_start,
@@ -206,6 +224,35 @@ def _out_of_sample(evidence: Evidence) -> Verdict:
         f"the window starts {evidence.window_start}, not after the training spans and their labels' horizons, "
         f"which end {last.isoformat()}",
     )
+    vouched = vouched_by(evidence, state)
+    yield Verdict(
+        "training_span",
+        policy.training_span in ("declared", vouched),
+        vouched,
+        policy.training_span,
+        f"the window starts {evidence.window_start}, before the models were registered, so that their own files alone "
+        f"say what they were trained on; wait for bars and {hint}",
+    )
+    found = evidence.trained_on
+    if found is not None:
+        yield Verdict(
+            "same_bars",
+            found.overlap > 0 and not found.differ,
+            found.differ if found.overlap else None,
+            0,
+            f"{found.differ} of {found.overlap} weeks of the training span have other bars than it was trained on, the "
+            f"first that of {found.first}: another symbol, source or a changed file"
+            if found.overlap
+            else "the bar file has no whole week of the training span, so nobody knows whether it is the same market: "
+            "bring a longer file",
+        )
+
+
+def vouched_by(evidence: Evidence, state: RegistryState) -> str:
+    """Who says that no bar of the window was trained on: the log (`registered`), or the models' files (`declared`)."""
+    times = [state.registered.get(model.model_id) for model in evidence.models]
+    began = evidence.window[0]
+    return "registered" if all(time and parse_moment(time) <= began for time in times) else "declared"
 
 
 def _numbers(evidence: Evidence, tries: int, policy: Policy) -> Iterator[Verdict]:
@@ -213,29 +260,53 @@ def _numbers(evidence: Evidence, tries: int, policy: Policy) -> Iterator[Verdict
     yield _at_least("bars", evidence.bars, policy.min_bars, "{} out-of-sample bars")
     yield _at_least("trades", challenger.trades, policy.min_trades, "{} trades")
     yield _at_most("drawdown", challenger.max_drawdown, policy.max_drawdown, "a drawdown of {:.2%}")
-    rival = policy.min_probability if champion is None else 0.0
+    asked = asked_after(policy.min_probability, tries)
+    looks = f" after {tries} look(s) at these bars"
+    yield _at_least("timing", challenger.timing, asked, f"P(timing is skill) of {{:.3f}}{looks}")
     yield _at_least(
         "deflated_sharpe",
         deflated_sharpe(evidence, tries),
-        max(policy.min_deflated_sharpe, rival),
-        f"a deflated Sharpe ratio of {{:.3f}} after {tries} look(s) at these bars",
+        policy.min_deflated_sharpe,
+        f"a deflated Sharpe ratio of {{:.3f}}{looks}",
     )
+    yield from _folds(evidence, policy)
     if champion is None:
         yield _at_least("sharpe", challenger.sharpe, policy.min_sharpe, "a Sharpe ratio of {:.2f}")
         return
     yield _at_least(
-        "better", evidence.probability_better, policy.min_probability, "P(better than the champion) of {:.3f}"
+        "better", evidence.probability_better, asked, f"P(better than the champion) of {{:.3f}}{looks}"
     )
     if policy.max_drawdown_ratio is None:
         return
-    if champion.max_drawdown == 0.0:
-        yield Verdict("drawdown_ratio", True, "the champion had no drawdown", policy.max_drawdown_ratio)
-        return
+    rival = max(champion.max_drawdown, policy.drawdown_floor)
+    floor = f"the {rival:.2%} that a champion's counts at least"
+    whose = "the champion's" if champion.max_drawdown == rival else floor
     yield _at_most(
         "drawdown_ratio",
-        challenger.max_drawdown / champion.max_drawdown,
+        challenger.max_drawdown / rival if rival else float(challenger.max_drawdown > 0.0) * math.inf,
         policy.max_drawdown_ratio,
-        "a drawdown of {:.2f} times the champion's",
+        f"a drawdown of {{:.2f}} times {whose}",
+    )
+
+
+def _folds(evidence: Evidence, policy: Policy) -> Iterator[Verdict]:
+    folds, bound = evidence.folds, policy.min_walk_forward
+    if folds is None or bound is None:
+        return
+    if folds.missing:
+        yield Verdict(
+            "folds_timing", False, None, bound, f"its walk-forward can't be judged: {folds.missing}"
+        )
+        return
+    yield _at_least("folds_timing", folds.timing, bound, "P(timing is skill) of {:.3f} over its walk-forward")
+    moments = folds.moments
+    variance = 1.0 / (folds.bars - 1) if folds.trial_variance is None else folds.trial_variance
+    luck_of_grid = expected_max_sharpe(folds.trials, variance)
+    yield _at_least(
+        "folds_sharpe",
+        None if moments is None else moments.probabilistic_sharpe(luck_of_grid),
+        bound,
+        f"P(Sharpe ratio above luck's) of {{:.3f}} over its walk-forward, the best of {folds.trials}",
     )
 
 
@@ -244,18 +315,26 @@ def deflated_sharpe(evidence: Evidence, tries: int) -> float | None:
     moments = evidence.challenger.moments
     if moments is None or evidence.bars < 2:
         return None
-    benchmark = luck(evidence.bars, tries=tries, trials=evidence.trials, variance=evidence.trial_variance)
-    return moments.probabilistic_sharpe(benchmark)
+    return moments.probabilistic_sharpe(luck(evidence.bars, tries))
+
+
+def asked_after(probability: float, tries: int) -> float:
+    """What is asked for after so many looks, where one is asked for `probability` (Bonferroni, 1936); 0 asks nothing.
+
+    >>> round(asked_after(0.9, 5), 3)
+    0.98
+    """
+    return 1.0 - (1.0 - probability) / max(1, tries) if probability else 0.0
 
 
 def _at_least(name: str, found: float | None, bound: float, text: str) -> Verdict:
     shown = f"no {name}" if found is None else text.format(found)
     return Verdict(
-        name, found is not None and found >= bound, found, bound, f"{shown}, and {bound:g} is asked for"
+        name, found is not None and found >= bound, found, bound, f"{shown}, and {bound:.4g} is asked for"
     )
 
 
 def _at_most(name: str, found: float, bound: float, text: str) -> Verdict:
     return Verdict(
-        name, found <= bound, found, bound, f"{text.format(found)}, and at most {bound:g} is allowed"
+        name, found <= bound, found, bound, f"{text.format(found)}, and at most {bound:.4g} is allowed"
     )

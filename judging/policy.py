@@ -14,10 +14,14 @@ class Policy:
     """The bounds of the promote gate.
 
     `gate`: `evidence`, or `none` for no verdict but the quarantine's. `min_probability`: P(challenger better) by the
-    block bootstrap. Drawdowns are shares of the high before (0.3 is 30 %). `min_deflated_sharpe` is the probability
-    that the Sharpe ratio is no luck of many tries; without a champion luck is the rival, and `min_probability` is asked
-    for. `min_sharpe` is an annualised ratio, for a key without a champion. `max_data_age`: of the last bar that was
-    judged on; None: not asked. `resamples`, `block_bars` (mean, None: estimated) and `seed` are the bootstrap's.
+    block bootstrap, and P(timing is skill); both are asked for more, the more looks there were. Drawdowns are shares
+    of the high before (0.3 is 30 %); a champion's counts as `drawdown_floor` at least. `min_deflated_sharpe` is the
+    probability that the Sharpe ratio is no luck of many looks. `min_sharpe` is an annualised ratio, for a key without
+    a champion. `max_data_age`: of the last bar that was judged on; None: not asked. `min_walk_forward`: of the joined
+    folds, P(timing is skill) and P(Sharpe ratio above what luck gave the grid); None: not asked. `training_span`: who
+    vouches that no bar of the window was trained on, `declared` (meta.json) or `registered` (they are of after the
+    registration). `accept`: who may have measured; `accept_kinds`: `artefact`, or a `recipe` too that was refitted on
+    later bars. `resamples`, `block_bars` (mean, None: estimated) and `seed` are the bootstrap's.
     """
 
     gate: str
@@ -26,8 +30,13 @@ class Policy:
     min_trades: int
     max_drawdown: float
     max_drawdown_ratio: float | None
+    drawdown_floor: float
     min_sharpe: float
     min_deflated_sharpe: float
+    min_walk_forward: float | None
+    training_span: str
+    accept: tuple[str, ...]
+    accept_kinds: tuple[str, ...]
     max_evidence_age: timedelta
     max_data_age: timedelta | None
     resamples: int

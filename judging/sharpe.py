@@ -51,12 +51,6 @@ def expected_max_sharpe(trials: int, variance: float) -> float:
     return math.sqrt(variance) * ((1.0 - np.euler_gamma) * first + np.euler_gamma * second)
 
 
-def luck(n: int, *, tries: int, trials: int, variance: float | None) -> float:
-    """The Sharpe ratio that models without skill would reach on n bars by being many.
-
-    `tries` looks at these bars, and before each the best of a grid's `trials`, whose ratios had this variance;
-    None: that of no skill, 1 / (n - 1).
-    """
-    no_skill = 1.0 / (n - 1)
-    grid = expected_max_sharpe(trials, no_skill if variance is None else variance)
-    return expected_max_sharpe(tries, no_skill) + grid
+def luck(n: int, tries: int) -> float:
+    """The Sharpe ratio that the best of so many looks at n bars would show without skill: of variance 1 / (n - 1)."""
+    return expected_max_sharpe(tries, 1.0 / (n - 1))

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from signalserve.lab.files import Kept, read_rows, signature
 from signalserve.lab.plain import moment, number_of_text, text_of
+from signalserve.registry.artefact import PREDICTIONS_FILE
 
-PREDICTIONS_FILE = "oos_predictions.csv"
 BINS = 10
 
 

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from signalserve.predictors.seal import Sealed
 
 IMPORTANCES_FILE = "feature_importances.csv"
+PREDICTIONS_FILE = "oos_predictions.csv"
 
 
 class LoadedModel(NamedTuple):

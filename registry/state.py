@@ -18,7 +18,8 @@ The rules that this module keeps:
 8. `decided` is each key's last production that somebody decided on: by promote or rollback, or by confirming what was
    edited by hand. A hand edit changes what is in production and not what was decided, and clears no quarantine.
    `by_hand` are the production models that an edit put there, by its revision.
-9. Nothing here reads a file or a clock.
+9. `registered` is when each model was registered or adopted: nobody can have trained it on later bars.
+10. Nothing here reads a file or a clock.
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ class RegistryState:
     decided: dict[Key, str] = field(default_factory=dict)
     by_hand: dict[str, int] = field(default_factory=dict)
     in_production: dict[Key, tuple[str, ...]] = field(default_factory=dict)
+    registered: dict[str, str] = field(default_factory=dict)
 
     def copy(self) -> RegistryState:
         """An independent copy; entries and events are frozen and shared."""
@@ -110,6 +112,7 @@ class RegistryState:
             dict(self.decided),
             dict(self.by_hand),
             dict(self.in_production),
+            dict(self.registered),
         )
 
     def production(self, key: Key) -> str | None:
@@ -229,6 +232,7 @@ class RegistryState:
 
     def _take_trial(self, event: Event) -> None:
         for change in event.changes:
+            self.registered[change.model_id] = event.time
             why = not_servable_of(event.detail)
             self.not_servable.pop(change.model_id, None)
             if why:

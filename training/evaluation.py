@@ -4,15 +4,14 @@
    the file.
 2. Both models' signals pass the same simulation, with the rules and costs of the configuration.
 3. What is measured is these models' files, so the evidence is of kind `artefact`.
-4. The deflated Sharpe ratio is the probability that the true ratio is above what luck gives: the best of the
-   challenger's grid trials, and the best of all looks at bars of this window that the log knows of
-   (`judging.gate`, under the registry's lock).
+4. The deflated Sharpe ratio is the probability that the true ratio is above what luck gives: the best of all looks at
+   bars of this window that the log knows of (`judging.gate`, under the registry's lock). The grid's trials deflate the
+   folds that chose among them (`training.folds`).
 5. The record goes into the event log whether or not it passes the gate, so that asking again is counted.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,11 +28,14 @@ from signalserve.config.settings import Settings
 from signalserve.features.bars import Bars
 from signalserve.judging import (
     Evidence,
+    Folds,
     Measured,
     PromoteGate,
     Resampling,
+    TrainedOn,
     deflated_sharpe,
     probability_better,
+    timing,
 )
 from signalserve.registry import Decision, ModelMetadata, Registry, Verdict, open_registry, signer_of
 from signalserve.registry.events import Action
@@ -43,11 +45,13 @@ from signalserve.registry.state import RegistryState
 from signalserve.trading.rules import TradingRules
 from signalserve.trading.simulation import Simulation, simulate
 from signalserve.training.errors import TrainingError, TrainingRequestError
+from signalserve.training.folds import measure_folds
 from signalserve.training.labels import make_labels
 from signalserve.training.metrics import classification_metrics, return_moments, strategy_metrics
 from signalserve.training.plan import named_otherwise
 from signalserve.training.progress import Report, quiet
 from signalserve.training.scoring import ScoringModel, open_scoring_model, read_scoring_bars, training_span
+from signalserve.training.trained_on import compare_weeks
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,11 @@ class Evaluation:
         return int(self.decision.record["tries"])
 
     @property
+    def vouched(self) -> str:
+        """Who says that no bar of the window was trained on, `declared` or `registered`."""
+        return next((str(item.found) for item in self.verdicts if item.name == "training_span"), "declared")
+
+    @property
     def deflated_sharpe(self) -> float | None:
         """P(the challenger's true Sharpe ratio is above what luck gives)."""
         return deflated_sharpe(self.evidence, self.tries)
@@ -109,6 +118,7 @@ def evaluate(
     base_dir: Path | str | None = None,
     registry: Registry | None = None,
     report: Report = quiet,
+    by_trainer: bool = False,
     request_id: str = "",
     actor: str = "",
     via: str = "python",
@@ -122,6 +132,7 @@ def evaluate(
         base_dir: the registry's folder; None: `ml.models_dir`.
         registry: the registry itself, where there is one already; its gate judges.
         report: is told each step as it starts.
+        by_trainer: the run that trained the challenger asks.
         request_id: a job's own id: an evaluation that it has in the log already is the answer.
         actor: who evaluates, for the event log.
         via: cli, lab or python.
@@ -151,12 +162,21 @@ def evaluate(
     file = Path(ohlcv) if ohlcv is not None else configured
     report(f"reading {file}")
     bars = read_scoring_bars(file, entry.timeframe)
-    window = _window(bars, [model.meta for model in models])
+    window = _window(bars, models, _registered(state, models, settings))
     report(f"scoring {len(window):,} bars with {len(models)} model(s)")
     rules = TradingRules.of(settings.trading)
     measured = [_measure(model, bars, window, rules) for model in models]
     report("resampling")
-    evidence = _evidence(settings, bars, window, rules, measured, configured=file == configured)
+    folds = measure_folds(
+        registry.artefact_of(state, model_id).folder,
+        models[0].meta,
+        bars,
+        rules,
+        bars_per_year=bars_per_year(bars.timeframe),
+    )
+    evidence = _evidence(
+        settings, bars, window, rules, measured, folds, configured=file == configured, by_trainer=by_trainer
+    )
     decision = registry.record_evaluation(
         model_id, evidence.to_dict(), request_id=request_id, actor=actor, via=via
     )
@@ -190,12 +210,37 @@ def _horizon(meta: ModelMetadata) -> int:
     return horizon
 
 
-def _window(bars: Bars, metas: list[ModelMetadata]) -> range:
-    """Positions of the bars after every training span and the purge."""
+def _registered(state: RegistryState, models: list[ScoringModel], settings: Settings) -> pd.Timestamp | None:
+    """When the last of the models was registered, where only bars of after that count.
+
+    Raises:
+        TrainingRequestError: one of them was not.
+    """
+    if settings.promotion.training_span != "registered":
+        return None
+    times = {model.entry.model_id: state.registered.get(model.entry.model_id) for model in models}
+    unknown = [model_id for model_id, time in times.items() if time is None]
+    if unknown:
+        raise TrainingRequestError(
+            f"{', '.join(unknown)}: the log does not say when it was registered, and promotion.training_span is "
+            "registered; `signalserve registry adopt` registers it"
+        )
+    return max(pd.Timestamp(time) for time in times.values() if time is not None)
+
+
+def _window(bars: Bars, models: list[ScoringModel], registered: pd.Timestamp | None) -> range:
+    """Positions of the bars after every training span and the purge, and after `registered`."""
     index = bars.frame.index
-    purge = max(_horizon(meta) for meta in metas)
-    last = max(_train_end(meta) for meta in metas)
+    purge = max(_horizon(model.meta) for model in models)
+    last = max(_train_end(model.meta) for model in models)
     start = int(index.searchsorted(last, side="right")) + purge
+    if registered is not None:
+        start = max(start, int(index.searchsorted(registered, side="left")))
+        if len(index) - start < 2:
+            raise TrainingError(
+                f"{bars.path} ends at {index[-1].isoformat()} and leaves no bars to judge on: only bars of after the "
+                f"registration at {registered.isoformat()} count (promotion.training_span: registered); wait for them"
+            )
     if len(index) - start < 2:
         raise TrainingError(
             f"{bars.path} ends at {index[-1].isoformat()} and leaves no bars to judge on: the training spans "
@@ -230,14 +275,15 @@ def _evidence(
     window: range,
     rules: TradingRules,
     measured: list[_Measurement],
+    folds: Folds | None,
     *,
     configured: bool,
+    by_trainer: bool,
 ) -> Evidence:
     challenger = measured[0]
     champion = measured[1] if len(measured) > 1 else None
     policy = settings.promotion
     index = bars.frame.index
-    trials, variance = _trials(challenger.model.meta)
     resampled: Resampling | None = None
     if champion is not None:
         resampled = probability_better(
@@ -247,8 +293,8 @@ def _evidence(
             seed=policy.seed,
         )
     return Evidence(
-        challenger=_measured(challenger),
-        champion=_measured(champion) if champion is not None else None,
+        challenger=_measured(challenger, bars, window),
+        champion=_measured(champion, bars, window) if champion is not None else None,
         evaluated_at=second_text(utc_now()),
         window_start=index[window.start].isoformat(),
         window_end=index[window.stop - 1].isoformat(),
@@ -259,15 +305,25 @@ def _evidence(
         block_bars=resampled.block_bars if resampled else None,
         resamples=resampled.resamples if resampled else 0,
         seed=policy.seed,
-        trials=trials,
-        trial_variance=variance,
+        measured_by=("trainer" if by_trainer else "evaluate") if configured else "brought",
+        folds=folds,
+        trained_on=_trained_on(challenger.model.meta, bars),
         data={"file": bars.path.name, "sha256": bars.sha256, "configured": configured},
         rules=asdict(rules),
     )
 
 
-def _measured(measurement: _Measurement) -> Measured:
+def _trained_on(meta: ModelMetadata, bars: Bars) -> TrainedOn | None:
+    known, span = meta.extra.get("trained_weeks"), training_span(meta)
+    if not isinstance(known, Mapping) or span is None:
+        return None
+    return compare_weeks(known, bars.frame, *span)
+
+
+def _measured(measurement: _Measurement, bars: Bars, window: range) -> Measured:
     model, metrics = measurement.model, measurement.metrics
+    frame = bars.frame.iloc[window.start : window.stop]
+    timed = timing(measurement.simulation.position, frame["open"].to_numpy(), frame["close"].to_numpy())
     return Measured(
         model_id=model.entry.model_id,
         digest=model.digest,
@@ -279,14 +335,8 @@ def _measured(measurement: _Measurement) -> Measured:
         horizon_bars=_horizon(model.meta),
         moments=return_moments(measurement.simulation.returns),
         auc=measurement.auc,
+        timing=timed.probability,
+        timing_mean=timed.mean,
+        timing_low=timed.low,
+        timing_high=timed.high,
     )
-
-
-def _trials(meta: ModelMetadata) -> tuple[int, float | None]:
-    """How many parameter sets were tried for a model, and the variance of their per-bar Sharpe ratios."""
-    trials = meta.extra.get("trials")
-    if not isinstance(trials, Mapping):
-        return 1, None
-    count, variance = trials.get("count"), trials.get("per_bar_sharpe_variance")
-    known = float(variance) if isinstance(variance, int | float) and math.isfinite(variance) else None
-    return (count if isinstance(count, int) and count > 0 else 1), known

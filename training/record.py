@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import joblib
-import numpy as np
 import pandas as pd
 import sklearn
 import xgboost
-from numpy.typing import NDArray
 
 from signalserve.features.pipeline import PIPELINE_VERSION
 from signalserve.predictors.manifest import MODEL_FILE
@@ -26,6 +24,7 @@ from signalserve.training.grid import Trials
 from signalserve.training.importances import write_importances
 from signalserve.training.provenance import code_version, library_versions
 from signalserve.training.request import TrainRequest
+from signalserve.training.trained_on import week_digests
 from signalserve.training.walk_forward import WalkForward
 
 METRICS_FILE = "metrics.csv"
@@ -40,6 +39,7 @@ def metadata_of(
     trials: Trials,
     notes: tuple[str, ...],
     importances: dict[str, float],
+    predictions_sha256: str,
 ) -> ModelMetadata:
     """What meta.json holds of a run that went well; `notes` are what was tolerated on the way."""
     rows = dataset.fit_rows(dataset.window, dataset.split.test)
@@ -70,6 +70,12 @@ def metadata_of(
                 "span": [dataset.opened(dataset.split.train.start), dataset.opened(test.stop - 1)],
                 "rows": test.stop - dataset.split.train.start,
             },
+            "trained_weeks": week_digests(
+                dataset.bars.frame,
+                dataset.bars.frame.index[dataset.split.train.start],
+                dataset.bars.frame.index[dataset.last_seen],
+            ),
+            "predictions_sha256": predictions_sha256,
             "walk_forward": _walk_forward(dataset, request, walk),
             "trials": trials.to_dict(),
             "evidence": [
@@ -145,29 +151,6 @@ def base_metadata(
         },
         **more,
     )
-
-
-def write_predictions(
-    path: Path, dataset: Dataset, walk: WalkForward, test_probability: NDArray[np.float64]
-) -> None:
-    """Write every out-of-sample probability: `timestamp,fold,probability,class`.
-
-    First the bars of the folds, by number, then those of the final model's test span, whose fold is `test`. A
-    bar without a class, or of a fold that gave no answer, has an empty cell.
-    """
-    parts = [
-        (str(fold.number), fold.test, walk.probability[fold.test.start : fold.test.stop])
-        for fold in walk.folds
-    ]
-    parts.append(("test", dataset.split.test, test_probability))
-    classes = dataset.labels.classes
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["timestamp", "fold", "probability", "class"])
-        for name, span, probability in parts:
-            for bar, value in zip(span, probability.tolist(), strict=True):
-                known = "" if np.isnan(classes[bar]) else int(classes[bar])
-                writer.writerow([dataset.opened(bar), name, "" if np.isnan(value) else repr(value), known])
 
 
 def write_artefacts(folder: Path, model: Any, meta: ModelMetadata) -> None:

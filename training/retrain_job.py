@@ -250,6 +250,7 @@ def _evaluate(run: _Run, model_id: str) -> bool | None:
             model_id,
             ohlcv=run.job.ohlcv,
             registry=run.registry,
+            by_trainer=True,
             request_id=request_id,
             actor=run.actor,
             via=run.via,

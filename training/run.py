@@ -34,8 +34,9 @@ from signalserve.training.grid import Trials, grid_search, write_results
 from signalserve.training.importances import feature_importances
 from signalserve.training.interrupts import uninterrupted
 from signalserve.training.leakage import check_no_lookahead, random_cuts
+from signalserve.training.predictions import write_predictions
 from signalserve.training.progress import Report, quiet
-from signalserve.training.record import base_metadata, metadata_of, write_artefacts, write_predictions
+from signalserve.training.record import base_metadata, metadata_of, write_artefacts
 from signalserve.training.request import TrainRequest
 from signalserve.training.walk_forward import WalkForward, fit, measure, score, walk_forward
 
@@ -137,8 +138,8 @@ def _train(
     importances = feature_importances(
         model, dataset.names, dataset.matrix[rows], dataset.labels.classes[rows], seed=request.seed
     )
-    meta = metadata_of(run, request, dataset, metrics, walk, trials, notes, importances)
-    write_predictions(run.path / "oos_predictions.csv", dataset, walk, probability)
+    predictions = write_predictions(run.path, dataset, walk, probability)
+    meta = metadata_of(run, request, dataset, metrics, walk, trials, notes, importances, predictions)
     write_artefacts(run.path, model, meta)
     # sealing adds the engine, and why it is not ONNX where it is not, to meta.json
     sealed = seal(run.path, meta, model, dataset.matrix[rows])

@@ -12,7 +12,7 @@ import pytest
 
 from signalserve.common.key import Key
 from signalserve.config.evidence import PromotionSettings
-from signalserve.judging import Evidence, Measured, Policy, PromoteGate
+from signalserve.judging import Evidence, Folds, Measured, Policy, PromoteGate, TrainedOn
 from signalserve.judging.sharpe import ReturnMoments
 from signalserve.registry import Promotion, Selection, promote_model, verify_log
 from signalserve.registry.errors import (
@@ -29,7 +29,7 @@ from tests.registries import gate_of, recorded, registry_at
 from tests.small_models import register_copy
 
 KEY = Key("BTCUSDT", "15m")
-POLICY = PromotionSettings()
+POLICY = PromotionSettings(max_data_age=None)
 
 
 @pytest.fixture
@@ -56,6 +56,10 @@ RULES: dict[str, Any] = {
 }
 
 
+def folds(**changes: Any) -> Folds:
+    return replace(Folds("2025-06-01", "2026-01-01", 2000, 0.1, 2.0, moments(0.05), 0.9), **changes)
+
+
 def moments(sharpe: float) -> ReturnMoments:
     """Those of 2,000 normal returns; a ratio of 0.05 a bar is above zero with a probability of 0.987."""
     return ReturnMoments(2000, sharpe, 0.0, 3.0)
@@ -71,6 +75,7 @@ def measured(base: Path, model_id: str, **changes: Any) -> Measured:
         "trades": 40,
         "horizon_bars": 4,
         "moments": moments(0.05),
+        "timing": 0.97,
     }
     return Measured(model_id, **{**values, **changes})
 
@@ -143,9 +148,23 @@ FAILURES: list[tuple[str | None, dict[str, Any], dict[str, Any], str]] = [
     ("drawdown_ratio", {}, {"max_drawdown": 0.16}, "1.60 times the champion's"),
     ("deflated_sharpe", {}, {"moments": moments(-0.0005)}, "0.491 after 1 look(s) at these bars, and 0.5"),
     ("deflated_sharpe", {}, {"moments": None}, "no deflated_sharpe"),
+    ("better", {"probability_better": 0.89}, {}, "0.890 after 1 look(s) at these bars, and 0.9"),
+    ("timing", {}, {"timing": 0.89}, "P(timing is skill) of 0.890 after 1 look(s) at these bars, and 0.9"),
+    ("timing", {}, {"timing": None}, "no timing"),
+    ("folds_timing", {"folds": folds(timing=0.49)}, {}, "0.490 over its walk-forward, and 0.5"),
+    ("folds_timing", {"folds": Folds(missing="no bars")}, {}, "its walk-forward can't be judged: no bars"),
     # the best of 100 parameter sets without skill would show 0.0566 a bar
-    ("deflated_sharpe", {"trials": 100}, {}, "0.384 after 1 look(s)"),
-    ("better", {"probability_better": 0.89}, {}, "0.890, and 0.9"),
+    ("folds_sharpe", {"folds": folds(trials=100)}, {}, "0.384 over its walk-forward, the best of 100"),
+    (None, {"folds": folds(trials=1)}, {}, ""),
+    ("folds_sharpe", {"folds": folds(moments=moments(-0.01))}, {}, "0.327 over its walk-forward"),
+    (
+        "same_bars",
+        {"trained_on": TrainedOn(4, 1, "2025-12-01")},
+        {},
+        "1 of 4 weeks of the training span have other",
+    ),
+    ("same_bars", {"trained_on": TrainedOn(0)}, {}, "no whole week of the training span"),
+    (None, {"trained_on": TrainedOn(4)}, {}, ""),
     ("better", {"probability_better": None}, {}, "no better"),
     ("fresh", {"evaluated_at": ago(days=8)}, {}, "8.0 days old; run `signalserve evaluate challenger`"),
     ("fresh", {"evaluated_at": ago(days=-2)}, {}, "-2.0 days old"),
@@ -202,12 +221,42 @@ def test_the_champion_must_be_the_measured_one_and_new_to_the_bars_too(
     assert [failed.name for failed in decision.failed] == [rule]
 
 
-def test_of_a_champion_without_drawdown_the_absolute_bound_decides(base: Path) -> None:
-    found = evidence(base, champion=measured(base, "champion", max_drawdown=0.0))
+@pytest.mark.parametrize(
+    ("champions", "own", "allowed"), [(0.01, 0.02, True), (0.0, 0.07, True), (0.01, 0.08, False)]
+)
+def test_a_champion_that_hardly_traded_blocks_nobody_by_its_small_drawdown(
+    base: Path, champions: float, own: float, allowed: bool
+) -> None:
+    champion = measured(base, "champion", max_drawdown=champions, trades=1)
+    found = evidence(base, challenger=measured(base, "challenger", max_drawdown=own), champion=champion)
     decision = registry_at(base, policy=POLICY).record_evaluation(*recorded(found))
-    assert decision.allowed
-    [ratio] = [rule for rule in decision.verdicts if rule.name == "drawdown_ratio"]
-    assert ratio.found == "the champion had no drawdown"
+    assert decision.allowed == allowed
+    assert allowed or "1.60 times the 5.00% that a champion's counts at least" in decision.failed[0].text
+
+
+@pytest.mark.parametrize(
+    ("looks", "timed", "allowed"), [(1, 0.9, True), (2, 0.9, False), (2, 0.95, True), (5, 0.979, False)]
+)
+def test_each_look_is_paid_for_by_what_is_asked(base: Path, looks: int, timed: float, allowed: bool) -> None:
+    found = evidence(base, challenger=measured(base, "challenger", timing=timed), probability_better=timed)
+    decisions = [registry_at(base, policy=POLICY).record_evaluation(*recorded(found)) for _ in range(looks)]
+    assert {failed.name for failed in decisions[-1].failed} == (set() if allowed else {"timing", "better"})
+
+
+@pytest.mark.parametrize("who", ["trainer", "evaluate", "brought"])
+def test_the_policy_says_who_may_have_measured(base: Path, who: str) -> None:
+    policy = POLICY.model_copy(update={"accept": ("trainer", "evaluate")})
+    decision = registry_at(base, policy=policy).record_evaluation(*recorded(evidence(base, measured_by=who)))
+    assert [failed.name for failed in decision.failed] == ([] if who != "brought" else ["measured_by"])
+
+
+def test_only_bars_of_after_the_registration_count_where_that_is_asked(base: Path) -> None:
+    policy = POLICY.model_copy(update={"training_span": "registered"})
+    for start, vouched in (("2026-02-01T00:00:00+00:00", "declared"), (ago(days=-1), "registered")):
+        found = evidence(base, window_start=start, window_end=start, evaluated_at=start)
+        decision = registry_at(base, policy=policy).record_evaluation(*recorded(found))
+        [span] = [verdict for verdict in decision.verdicts if verdict.name == "training_span"]
+        assert (span.found, span.passed) == (vouched, vouched == "registered")
 
 
 def test_bars_that_are_too_old_are_refused_where_the_configuration_says_how_old(base: Path) -> None:
@@ -286,9 +335,9 @@ def test_a_key_without_a_champion_asks_for_an_absolute_bar(tmp_path: Path, templ
     register_copy(template, base, "lone")
     alone = {"champion": None, "probability_better": None, "mean_difference": None}
 
-    def lone(sharpe: float, per_bar: float = 0.05) -> Evidence:
+    def lone(sharpe: float, timed: float = 0.97) -> Evidence:
         return Evidence(
-            challenger=measured(base, "lone", sharpe=sharpe, moments=moments(per_bar)),
+            challenger=measured(base, "lone", sharpe=sharpe, timing=timed),
             evaluated_at=datetime.now(UTC).isoformat(),
             window_start="2026-02-01T00:00:00+00:00",
             window_end="2026-03-01T00:00:00+00:00",
@@ -299,13 +348,11 @@ def test_a_key_without_a_champion_asks_for_an_absolute_bar(tmp_path: Path, templ
     registry_at(base, policy=POLICY).record_evaluation(*recorded(lone(-0.1)))
     with pytest.raises(GateRefusedError, match=r"sharpe: a Sharpe ratio of -0\.10, and 0 is asked for"):
         registry_at(base, policy=POLICY).promote([Promotion("lone")])
-    # luck is the rival of a model without a champion, and it must be beaten as surely as one
-    registry_at(base, policy=POLICY).record_evaluation(*recorded(lone(0.1, per_bar=0.02)))
-    with pytest.raises(
-        GateRefusedError, match=r"deflated_sharpe: .* after 2 look\(s\) .*, and 0\.9 is asked for"
-    ):
+    # its own shifted copies are the rival of a model without a champion
+    registry_at(base, policy=POLICY).record_evaluation(*recorded(lone(0.1, timed=0.94)))
+    with pytest.raises(GateRefusedError, match=r"timing: .* after 2 look\(s\) .*, and 0\.95 is asked for"):
         registry_at(base, policy=POLICY).promote([Promotion("lone")])
-    registry_at(base, policy=POLICY).record_evaluation(*recorded(lone(0.1, per_bar=0.06)))
+    registry_at(base, policy=POLICY).record_evaluation(*recorded(lone(0.1)))
     registry_at(base, policy=POLICY).promote([Promotion("lone")])
     assert status(base, "lone") == "production"
 
