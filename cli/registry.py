@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -19,11 +20,12 @@ from signalserve.cli.options import (
     existing_registry,
     refuse_file,
 )
-from signalserve.cli.output import console, print_json, print_table, remark
+from signalserve.cli.output import cell, console, print_json, print_table, remark
 from signalserve.common.key import Key
 from signalserve.config.fields import Duration
 from signalserve.config.settings import load_settings
 from signalserve.registry import (
+    AcceptancePlan,
     CleanPlan,
     Description,
     ModelRegistryEntry,
@@ -343,26 +345,66 @@ def accept_index(
     file: Annotated[
         Path | None, typer.Argument(help="Default: the one that is asked about, or was kept aside last.")
     ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be changed.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     reason: ReasonOption = "",
     config: ConfigOption = None,
     registry: RegistryOption = None,
 ) -> None:
     """Take a registry_index.csv that is not followed, as it may be an old copy, for what shall be.
 
-    A row that is missing from it deletes nothing while the model's folder stands.
+    Which file it is and what it would change is printed first. A row that is missing from it deletes nothing while the
+    model's folder stands; a model whose folder is not there goes into production by none.
     """
     opened = _open(config, registry)
     if file is not None and not file.is_file():
         say_error(f"{file}: no such file")
         raise typer.Exit(USAGE)
-    event = opened.accept_index(file, reason=reason, via="cli")
+    plan = opened.plan_acceptance(file)
+    _show_acceptance(plan)
+    if dry_run:
+        console.print("dry run: nothing was changed")
+        return
+    if plan.effect.changes and not yes:
+        if not sys.stdin.isatty():
+            say_error("there is no terminal to ask at: --yes takes it as it is shown")
+            raise typer.Exit(USAGE)
+        typer.confirm("Take it?", abort=True, err=True)
+    event = opened.accept_index(confirmed=plan, reason=reason, via="cli")
     if event is None:
         console.print("it is what the registry says already; nothing changed")
         return
-    for change in event.changes:
-        before, after = change.before or "new", change.after or "gone"
-        console.print(f"{change.model_id}: {before} -> {after}", soft_wrap=True, markup=False)
     _print_head(event)
+
+
+def _show_acceptance(plan: AcceptancePlan) -> None:
+    name, effect = plan.index.path.name, plan.effect
+    lines = [f"{plan.index.path}, of {cell(plan.index.moment)}"]
+    lines += [
+        f"{key}: {before or 'nothing'} is in production, then {after or 'nothing'}"
+        for key, (before, after) in effect.productions.items()
+    ]
+    lines += [
+        f"{change.model_id}: {change.before or 'new'} -> {change.after or 'gone'}"
+        for change in effect.recorded.changes
+    ]
+    if effect.respelt:
+        lines.append(f"other cells than the status: {_some(effect.respelt)}")
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False)
+    if effect.stays:
+        remark("keep", f"{_some(effect.stays)}: it has no row of them, and their folders are there")
+    if effect.left_out:
+        remark("left out", f"{_some(effect.left_out)}: new here, and their folders are not there")
+    for row in effect.unreadable:
+        remark(f"{name}, {row}", "(kept, skipped)")
+
+
+def _some(model_ids: Sequence[str]) -> str:
+    """The first of many, and how many there are."""
+    if len(model_ids) <= 5:
+        return ", ".join(model_ids)
+    return f"{', '.join(model_ids[:5])} and {len(model_ids) - 5} more"
 
 
 def repair(

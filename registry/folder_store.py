@@ -21,6 +21,7 @@ import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -37,10 +38,11 @@ from signalserve.common.files import (
 from signalserve.common.log import LibraryLog
 from signalserve.common.moments import utc_now
 from signalserve.registry import checkpoint
+from signalserve.registry.acceptance import acceptance_of
 from signalserve.registry.checkpoint import Checkpoint
 from signalserve.registry.entry import ModelRegistryEntry
 from signalserve.registry.errors import (
-    InvalidArgumentError,
+    PreconditionError,
     RegistryGoneError,
     RegistryMissingError,
     StorageError,
@@ -59,11 +61,11 @@ from signalserve.registry.events import (
 )
 from signalserve.registry.index import INDEX_FILE, LARGEST_INDEX, parse_index
 from signalserve.registry.lock import take_lock
-from signalserve.registry.outside import Edit, Found, by_line, edit_of, judge, rows_of, superseded
-from signalserve.registry.projections import Base, Projections
+from signalserve.registry.outside import Edit, Found, external_edit, judge
+from signalserve.registry.projections import Projections
 from signalserve.registry.signing import Signer
 from signalserve.registry.state import Answer, RegistryState
-from signalserve.registry.store import LOCK_SECONDS, Draft, Origin, View, default_actor
+from signalserve.registry.store import LOCK_SECONDS, Acceptance, Draft, KeptIndex, Origin, View, default_actor
 
 DEFAULT_BASE_DIR = Path("outputs/ml_models")
 # an index that was not followed, beside the one that is
@@ -211,59 +213,63 @@ class FolderStore:
                     self._published = (signature, view) if lasts else None
                     return view
 
-    def asked_about(self) -> bytes | None:
+    def asked_about(self) -> KeptIndex | None:
         """The index that is asked about, where it lies or else as it was last kept aside; None for none.
 
         Raises:
+            RegistryMissingError, StorageError: as for `view`, or it can't be read.
+        """
+        if self.view(wait=True).asked:
+            return read_kept(self.index_path)
+        kept = [path for path in self.base_dir.glob(f"{ASIDE_PREFIX}*") if path.is_file()]
+        return read_kept(max(kept, key=lambda path: _stat(path)[2])) if kept else None
+
+    def plan_acceptance(self, content: bytes) -> Acceptance:
+        """What `accept` would do with an index now.
+
+        Raises:
+            InvalidArgumentError: none of its rows can be read.
+            ArtefactError: a model would go into production whose folder is not there.
             RegistryMissingError, StorageError: as for `view`.
         """
-        if self.view().asked:
-            return self._read_index()
-        kept = sorted(self.base_dir.glob(f"{ASIDE_PREFIX}*"), key=lambda path: path.stat().st_mtime)
-        return read_regular(kept[-1], largest=LARGEST_INDEX) if kept else None
+        return acceptance_of(content, self.view(wait=True).state, self._stands)
 
     def accept(
         self,
         content: bytes,
         origin: Origin,
         *,
+        shown: Acceptance | None = None,
         repaired: Mapping[str, Any] | None = None,
         digests: Mapping[str, str] = MappingProxyType({}),
     ) -> Event | None:
         """Take an index as it is, as a decision: None where it changes nothing.
 
-        A row that is missing deletes nothing while the model's folder stands; a production model without a row makes
-        way for the one that the index has. `repaired` says of a log that was repaired what was kept of it; `digests`
-        are those of models that it proves.
+        `shown` is what somebody was shown that it would do. `repaired` says of a log that was repaired what was kept of
+        it; `digests` are those of models that it proves.
 
         Raises:
-            InvalidArgumentError: none of its rows can be read.
+            InvalidArgumentError, ArtefactError: as for `plan_acceptance`.
+            PreconditionError: it would no longer do what was shown.
             RegistryMissingError, RegistryBusyError, StorageError: as for `transaction`.
         """
         with self.transaction(origin):
             state = self._state
-            index = parse_index(content, by_line(self._state))
-            if not index.entries:
-                raise InvalidArgumentError("none of its rows can be read", reason="UNREADABLE_INDEX")
-            base, rows = Base(state.revision, state.entries), rows_of(index, state)
-            missing = [model_id for model_id in state.entries if model_id not in rows]
-            edit = edit_of(index, rows, base, state, missing, self._stands)
-            draft = _external_edit(state, replace(edit, written=(*edit.written, *superseded(index, state))))
-            keys = sorted({entry.key for entry in rows.values()})
-            accepted = {
-                **draft.detail,
-                "accepted": True,
-                "keys": [[key.symbol, key.timeframe] for key in keys],
-            }
-            event = None
+            now = acceptance_of(content, state, self._stands, as_it_lies=repaired is not None)
+            if shown is not None and now != shown:
+                raise PreconditionError(
+                    "the registry was changed meanwhile, and the index would not do what was shown: look again",
+                    reason="CHANGED_MEANWHILE",
+                )
+            event, draft = None, now.recorded
             if repaired is not None:
-                detail = {**accepted, "repaired": repaired}
-                changes = _with_digests(draft.changes, state, edit, digests)
+                changes = _with_digests(draft, state, digests)
+                detail = {**draft.detail, "repaired": repaired}
                 event = self._commit(
                     replace(draft, action=Action.REPAIR, changes=changes, detail=detail), origin
                 )
-            elif draft.changes or draft.detail["entries"] or "raw_rows" in draft.detail:
-                event = self._commit(replace(draft, detail=accepted), origin)
+            elif now.changes:
+                event = self._commit(draft, origin)
             (self.base_dir / aside_name(content)).unlink(missing_ok=True)
         return event
 
@@ -413,7 +419,7 @@ class FolderStore:
         remarks = _remarks(edit, self._state.revision)
         if not edit.changes:
             return View(self._state, unreadable, remarks=remarks, alarm=alarm), None
-        draft = _external_edit(self._state, edit)
+        draft = external_edit(self._state, edit)
         state = self._state.copy()
         state.apply(
             Event(state.revision, "", "", "", draft.action, changes=draft.changes, detail=draft.detail)
@@ -594,6 +600,19 @@ def _stats(*paths: Path) -> tuple[tuple[int, int, int], ...]:
     return tuple(_stat(path) for path in paths)
 
 
+def read_kept(path: Path) -> KeptIndex:
+    """An index file that may be accepted.
+
+    Raises:
+        StorageError: it can't be read.
+    """
+    try:
+        content = read_regular(path, largest=LARGEST_INDEX)
+        return KeptIndex(path, datetime.fromtimestamp(path.stat().st_mtime, UTC), content)
+    except OSError as error:
+        raise StorageError(f"{path}: {error.strerror or error}") from error
+
+
 def aside_name(content: bytes, prefix: str = ASIDE_PREFIX) -> str:
     """Under which name an index is kept aside."""
     return f"{prefix}{sha256_hex(content)[:12]}.csv"
@@ -614,43 +633,16 @@ def _remarks(edit: Edit, revision: int) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _with_digests(
-    changes: tuple[StatusChange, ...], state: RegistryState, edit: Edit, digests: Mapping[str, str]
-) -> tuple[StatusChange, ...]:
+def _with_digests(draft: Draft, state: RegistryState, digests: Mapping[str, str]) -> tuple[StatusChange, ...]:
     """The changes with the digests that are known of their models, and one for each other model of which one is."""
-    entries = {**state.entries, **{entry.model_id: entry for entry in edit.written}}
-    moved = {change.model_id for change in changes}
-    known = tuple(replace(change, digest=digests.get(change.model_id, change.digest)) for change in changes)
+    written = (ModelRegistryEntry.from_row(row) for row in draft.detail["entries"])
+    entries = {**state.entries, **{entry.model_id: entry for entry in written}}
+    moved = {change.model_id for change in draft.changes}
+    known = tuple(
+        replace(change, digest=digests.get(change.model_id, change.digest)) for change in draft.changes
+    )
     return known + tuple(
         StatusChange(entry.symbol, entry.timeframe, model_id, entry.status, entry.status, digests[model_id])
         for model_id, entry in entries.items()
         if model_id in digests and model_id not in moved and state.digests.get(model_id) != digests[model_id]
     )
-
-
-def _external_edit(state: RegistryState, edit: Edit) -> Draft:
-    changes: list[StatusChange] = []
-    for entry in edit.written:
-        before = state.entries.get(entry.model_id)
-        if before is None or before.status != entry.status:
-            changes.append(
-                StatusChange(
-                    entry.symbol,
-                    entry.timeframe,
-                    entry.model_id,
-                    before.status if before else None,
-                    entry.status,
-                    state.digests.get(entry.model_id, ""),
-                )
-            )
-    # leaving production comes first, so that the new model ends on top of the key's history
-    changes.sort(key=lambda change: change.after == "production")
-    for model_id in edit.removed:
-        gone = state.entries[model_id]
-        changes.append(StatusChange(gone.symbol, gone.timeframe, model_id, gone.status, None))
-    detail: dict[str, Any] = {"entries": [entry.to_row() for entry in edit.written]}
-    if edit.raw_rows is not None:
-        detail["raw_rows"] = list(edit.raw_rows)
-    if edit.base != state.revision:
-        detail["base_revision"] = edit.base
-    return Draft(Action.EXTERNAL_EDIT, tuple(changes), detail)

@@ -16,11 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from signalserve.registry.entry import COLUMNS, ModelRegistryEntry, Status
+from signalserve.registry.events import Action, StatusChange
 from signalserve.registry.index import Index, UnreadableRow, parse_index
 from signalserve.registry.projections import Base, Projections
 from signalserve.registry.state import RegistryState
+from signalserve.registry.store import Draft
 
 # what a model was trained for
 _FIXED = frozenset({"symbol", "timeframe"})
@@ -157,3 +160,32 @@ def _merged(
     old, new = began.to_row(), edited.to_row()
     changed = {name: getattr(edited, name) for name in COLUMNS if old[name] != new[name]}
     return replace(now, **{name: value for name, value in changed.items() if name not in _FIXED})
+
+
+def external_edit(state: RegistryState, edit: Edit) -> Draft:
+    """The event's content that records an edit."""
+    changes: list[StatusChange] = []
+    for entry in edit.written:
+        before = state.entries.get(entry.model_id)
+        if before is None or before.status != entry.status:
+            changes.append(
+                StatusChange(
+                    entry.symbol,
+                    entry.timeframe,
+                    entry.model_id,
+                    before.status if before else None,
+                    entry.status,
+                    state.digests.get(entry.model_id, ""),
+                )
+            )
+    # leaving production comes first, so that the new model ends on top of the key's history
+    changes.sort(key=lambda change: change.after == "production")
+    for model_id in edit.removed:
+        gone = state.entries[model_id]
+        changes.append(StatusChange(gone.symbol, gone.timeframe, model_id, gone.status, None))
+    detail: dict[str, Any] = {"entries": [entry.to_row() for entry in edit.written]}
+    if edit.raw_rows is not None:
+        detail["raw_rows"] = list(edit.raw_rows)
+    if edit.base != state.revision:
+        detail["base_revision"] = edit.base
+    return Draft(Action.EXTERNAL_EDIT, tuple(changes), detail)
