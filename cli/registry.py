@@ -426,20 +426,35 @@ def repair(
 
     A backup of the log is better, if there is one. The index stays, and what it says is taken as a decision of yours.
     """
-    folder = registry if registry is not None else load_settings(config).ml.models_dir
-    refuse_file(folder, "the registry is a folder")
+    folder = existing_registry(load_settings(config), registry)
     plan = plan_repair(folder, _head(expect))
     if not plan.needed:
         console.print(f"nothing to repair: {plan.kept} events, the chain is whole")
+        if expect and not plan.anchored:
+            say_error(
+                f"no event has the hash {expect}: the log was cut off, or rewritten, which no repair brings back; put "
+                "a backup of it back"
+            )
+            raise typer.Exit(FAILED)
         return
-    if expect and not plan.anchored:
+    console.print(f"{plan.kept} events before the break can be proven and stay as they are")
+    for line in plan.unproven:
+        console.print(
+            f"line {line.number} is not kept, {line.why}: {line.says}", soft_wrap=True, markup=False
+        )
+    for line in plan.proven:
+        console.print(f"line {line.number} is proven by the head: {line.says}", soft_wrap=True, markup=False)
+    if plan.proven:
+        remark(
+            "note:",
+            "of lines that the head proves, digests, evidence, looks at bars and quarantines are kept, in events of "
+            "yours; statuses are what the index says",
+        )
+    elif expect:
         remark(
             "note:",
             "no line behind the break leads to the head that is expected, so it proves nothing of them",
         )
-    for item in plan.unproven:
-        console.print(f"line {item.line} is not kept, {item.why}: {item.says}", soft_wrap=True, markup=False)
-    console.print(f"{plan.kept} events can be proven and are kept")
     if dry_run:
         console.print("dry run: nothing was changed")
         return
@@ -447,6 +462,7 @@ def repair(
         typer.confirm("Repair the log, and take the index as it lies?", abort=True, err=True)
     done = repair_log(folder, _head(expect), reason=reason, via="cli")
     console.print(f"the old log is {done.aside}", soft_wrap=True, markup=False)
+    console.print(f"head {done.head}", soft_wrap=True, markup=False)
     for model_id in done.adopt:
         remark(
             "adopt it again:", f"{model_id} has no digest any more; `signalserve registry adopt` takes one"

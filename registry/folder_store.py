@@ -245,8 +245,8 @@ class FolderStore:
     ) -> Event | None:
         """Take an index as it is, as a decision: None where it changes nothing.
 
-        `shown` is what somebody was shown that it would do. `repaired` says of a log that was repaired what was kept of
-        it; `digests` are those of models that it proves.
+        `shown` is what somebody was shown that it would do. `repaired` is what the repair of a log says of itself;
+        `digests` are those of models that it proves.
 
         Raises:
             InvalidArgumentError, ArtefactError: as for `plan_acceptance`.
@@ -264,7 +264,7 @@ class FolderStore:
             event, draft = None, now.recorded
             if repaired is not None:
                 changes = _with_digests(draft, state, digests)
-                detail = {**draft.detail, "repaired": repaired}
+                detail = {**draft.detail, **repaired}
                 event = self._commit(
                     replace(draft, action=Action.REPAIR, changes=changes, detail=detail), origin
                 )
