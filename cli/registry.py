@@ -426,7 +426,8 @@ def repair(
 
     A backup of the log is better, if there is one. The index stays, and what it says is taken as a decision of yours.
     """
-    folder = existing_registry(load_settings(config), registry)
+    settings = load_settings(config)
+    folder = existing_registry(settings, registry)
     plan = plan_repair(folder, _head(expect))
     if not plan.needed:
         console.print(f"nothing to repair: {plan.kept} events, the chain is whole")
@@ -460,7 +461,8 @@ def repair(
         return
     if sys.stdin.isatty() and not yes:
         typer.confirm("Repair the log, and take the index as it lies?", abort=True, err=True)
-    done = repair_log(folder, _head(expect), reason=reason, via="cli")
+    signer = signer_of(settings.registry.signing_key)
+    done = repair_log(folder, _head(expect), reason=reason, via="cli", signer=signer)
     console.print(f"the old log is {done.aside}", soft_wrap=True, markup=False)
     console.print(f"head {done.head}", soft_wrap=True, markup=False)
     for model_id in done.adopt:

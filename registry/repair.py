@@ -24,6 +24,7 @@ from signalserve.registry.events import GENESIS, LOG_FILE, SHORTEST_HEAD, Action
 from signalserve.registry.folder_store import FolderStore
 from signalserve.registry.index import INDEX_FILE, LARGEST_INDEX, parse_index
 from signalserve.registry.lock import take_lock
+from signalserve.registry.signing import Signer
 from signalserve.registry.state import RegistryState
 from signalserve.registry.store import LOCK_SECONDS, Draft, Origin
 
@@ -74,9 +75,15 @@ def plan_repair(base_dir: Path | str, expect: str = "") -> Repair:
 
 
 def repair_log(
-    base_dir: Path | str, expect: str = "", *, reason: str = "", actor: str = "", via: str = "python"
+    base_dir: Path | str,
+    expect: str = "",
+    *,
+    reason: str = "",
+    actor: str = "",
+    via: str = "python",
+    signer: Signer | None = None,
 ) -> Repair:
-    """Keep what is proven, under the registry's lock; does nothing to a log that is whole.
+    """Keep what is proven, under the registry's lock; does nothing to a log that is whole. `signer` signs its events.
 
     Raises:
         RegistryMissingError: there is no log.
@@ -97,6 +104,7 @@ def repair_log(
         # made whole beside it, so that nobody ever sees the beginning alone
         with TemporaryDirectory(dir=base, prefix=".repair-") as name:
             made = FolderStore(name, models_dir=base)
+            made.signer = signer
             before_the_break = content.splitlines(keepends=True)[: plan.unproven[0].number - 1]
             made.log_path.write_bytes(b"".join(line for line in before_the_break if line.strip()))
             origin = Origin(actor, via, reason=reason or "the log was broken")
