@@ -109,15 +109,15 @@ def sync_folder(folder: Path) -> None:
 def write_atomically(target: Path, content: bytes, *, durable: bool = True, private: bool = False) -> None:
     """Replace a file's content: write aside, fsync, rename, fsync the folder.
 
-    A file that was there keeps its mode, and its group where that is permitted; a link stays, and what it leads to is
-    replaced. `durable` false leaves the fsyncs out: a reader never sees half a file, but a power cut may take the new
-    one. `private`: a new file is its owner's alone to read; one that was there keeps its owner too.
+    A file that was there keeps its mode, and its group where that is permitted; a link is replaced, and not what it
+    leads to (`behind_links`), which may be another's. `durable` false leaves the fsyncs out: a reader never sees half a
+    file, but a power cut may take the new one. `private`: a new file is its owner's alone to read; one that was there
+    keeps its owner too.
     The name aside is the process's own, so that two writers at worst take turns.
 
     Raises:
         OSError: nothing was replaced, and nothing is left aside.
     """
-    target = behind_links(target)
     aside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     write_aside(aside, content, target, durable=durable, private=private)
     try:

@@ -17,11 +17,12 @@ from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from signalserve.common.files import read_regular, sha256_hex, write_atomically
+from signalserve.common.files import behind_links, read_regular, sha256_hex, write_atomically
 from signalserve.registry.errors import RegistryMissingError, StorageError
 from signalserve.registry.events import GENESIS, LOG_FILE, SHORTEST_HEAD, Event
 from signalserve.registry.folder_store import FolderStore
 from signalserve.registry.index import INDEX_FILE, LARGEST_INDEX, parse_index
+from signalserve.registry.index_file import IndexFile
 from signalserve.registry.lock import take_lock
 from signalserve.registry.store import LOCK_SECONDS, Origin
 
@@ -99,8 +100,10 @@ def repair_log(
                 digests=_digests(rest) if plan.anchored else {},
             )
             log, projected = made.log_path.read_bytes(), made.index_path.read_bytes()
-        write_atomically(base / LOG_FILE, log)
-        write_atomically(base / INDEX_FILE, projected)
+        index_file = IndexFile(base / INDEX_FILE)
+        index_file.announce(projected)
+        write_atomically(behind_links(base / LOG_FILE), log)
+        index_file.put(projected)
     except OSError as error:
         raise StorageError(f"{base}: {error.strerror or error}") from error
     finally:

@@ -18,6 +18,7 @@ from signalserve.registry.errors import StorageError
 from signalserve.registry.folder_store import FolderStore, open_store
 from signalserve.registry.index_file import IndexFile
 from signalserve.registry.lock import LOCK_FILE
+from signalserve.registry.repair import repair_log
 from signalserve.registry.store import Draft, Origin
 from tests.cli.test_commands import signalserve
 from tests.registries import registry_at
@@ -189,7 +190,18 @@ def test_what_is_no_index_is_asked_about_and_moved_aside_by_the_next_writer(
     assert moved.is_dir() == (put is a_folder)
 
 
-def test_a_link_mode_and_group_stay_as_they_are(base: Path) -> None:
+def a_promote(base: Path) -> None:
+    promote(base, "one")
+
+
+def a_repair(base: Path) -> None:
+    log = base / "registry_events.jsonl"
+    log.write_bytes(log.read_bytes() + b"no event\n")
+    assert repair_log(base).needed
+
+
+@pytest.mark.parametrize("change", [a_promote, a_repair])
+def test_a_link_mode_and_group_stay_as_they_are(base: Path, change: Callable[[Path], None]) -> None:
     index, real = base / "registry_index.csv", base.parent / "shared" / "index.csv"
     real.parent.mkdir()
     index.rename(real)
@@ -197,7 +209,7 @@ def test_a_link_mode_and_group_stay_as_they_are(base: Path) -> None:
     real.chmod(0o664)
     group = 1 if os.getuid() == 0 else os.getgid()
     os.chown(real, -1, group)
-    promote(base, "one")
+    change(base)
     assert index.is_symlink()
     status = real.stat()
     assert (stat.S_IMODE(status.st_mode), status.st_gid) == (0o664, group)
