@@ -17,12 +17,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from signalserve.common.files import read_regular, sha256_hex, write_atomically
+from signalserve.common.files import behind_links, read_regular, sha256_hex, write_atomically
 from signalserve.registry.entry import Status
 from signalserve.registry.errors import RegistryMissingError, StorageError
 from signalserve.registry.events import GENESIS, LOG_FILE, SHORTEST_HEAD, Action, Event
 from signalserve.registry.folder_store import FolderStore
 from signalserve.registry.index import INDEX_FILE, LARGEST_INDEX, parse_index
+from signalserve.registry.index_file import IndexFile
 from signalserve.registry.lock import take_lock
 from signalserve.registry.signing import Signer
 from signalserve.registry.state import RegistryState
@@ -125,8 +126,10 @@ def repair_log(
                 digests=_digests(proven),
             )
             log, projected = made.log_path.read_bytes(), made.index_path.read_bytes()
-        write_atomically(base / LOG_FILE, log)
-        write_atomically(base / INDEX_FILE, projected)
+        index_file = IndexFile(base / INDEX_FILE)
+        index_file.announce(projected)
+        write_atomically(behind_links(base / LOG_FILE), log)
+        index_file.put(projected)
     except OSError as error:
         raise StorageError(f"{base}: {error.strerror or error}") from error
     finally:

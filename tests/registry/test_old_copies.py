@@ -317,6 +317,22 @@ def test_what_says_no_status_or_another_symbol_moves_no_production(
     assert verify_log(base).ok
 
 
+@pytest.mark.parametrize("cut", [len("on\n"), len("production\n"), len("/three,,,production\n")])
+def test_an_old_copy_that_was_cut_off_in_its_last_row_takes_nothing_out_of_production(
+    tmp_path: Path, cut: int
+) -> None:
+    base = two_promoted(tmp_path)
+    index, opened = base / "registry_index.csv", registry_at(base)
+    register_copy(tmp_path / "template", base, "three")
+    opened.promote([Promotion("three")])
+    before = index.read_text()
+    opened.rollback([KEY], reason="it loses")
+    index.write_text(before[:-cut])
+    assert "may be a copy of revision 6" in open_store(base).view().asked
+    opened.record_edits()
+    assert (production(base), opened.state.by_hand, opened.state.unconfirmed()) == ("two", {}, {})
+
+
 def test_adopting_or_promoting_what_is_in_production_by_hand_decides_nothing(tmp_path: Path) -> None:
     base = two_promoted(tmp_path)
     opened = registry_at(base)
