@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -19,11 +20,12 @@ from signalserve.cli.options import (
     existing_registry,
     refuse_file,
 )
-from signalserve.cli.output import console, print_json, print_table, remark
+from signalserve.cli.output import cell, console, print_json, print_table, remark
 from signalserve.common.key import Key
 from signalserve.config.fields import Duration
 from signalserve.config.settings import load_settings
 from signalserve.registry import (
+    AcceptancePlan,
     CleanPlan,
     Description,
     ModelRegistryEntry,
@@ -343,26 +345,66 @@ def accept_index(
     file: Annotated[
         Path | None, typer.Argument(help="Default: the one that is asked about, or was kept aside last.")
     ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be changed.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     reason: ReasonOption = "",
     config: ConfigOption = None,
     registry: RegistryOption = None,
 ) -> None:
     """Take a registry_index.csv that is not followed, as it may be an old copy, for what shall be.
 
-    A row that is missing from it deletes nothing while the model's folder stands.
+    Which file it is and what it would change is printed first. A row that is missing from it deletes nothing while the
+    model's folder stands; a model whose folder is not there goes into production by none.
     """
     opened = _open(config, registry)
     if file is not None and not file.is_file():
         say_error(f"{file}: no such file")
         raise typer.Exit(USAGE)
-    event = opened.accept_index(file, reason=reason, via="cli")
+    plan = opened.plan_acceptance(file)
+    _show_acceptance(plan)
+    if dry_run:
+        console.print("dry run: nothing was changed")
+        return
+    if plan.effect.changes and not yes:
+        if not sys.stdin.isatty():
+            say_error("there is no terminal to ask at: --yes takes it as it is shown")
+            raise typer.Exit(USAGE)
+        typer.confirm("Take it?", abort=True, err=True)
+    event = opened.accept_index(confirmed=plan, reason=reason, via="cli")
     if event is None:
         console.print("it is what the registry says already; nothing changed")
         return
-    for change in event.changes:
-        before, after = change.before or "new", change.after or "gone"
-        console.print(f"{change.model_id}: {before} -> {after}", soft_wrap=True, markup=False)
     _print_head(event)
+
+
+def _show_acceptance(plan: AcceptancePlan) -> None:
+    name, effect = plan.index.path.name, plan.effect
+    lines = [f"{plan.index.path}, of {cell(plan.index.moment)}"]
+    lines += [
+        f"{key}: {before or 'nothing'} is in production, then {after or 'nothing'}"
+        for key, (before, after) in effect.productions.items()
+    ]
+    lines += [
+        f"{change.model_id}: {change.before or 'new'} -> {change.after or 'gone'}"
+        for change in effect.recorded.changes
+    ]
+    if effect.respelt:
+        lines.append(f"other cells than the status: {_some(effect.respelt)}")
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False)
+    if effect.stays:
+        remark("keep", f"{_some(effect.stays)}: it has no row of them, and their folders are there")
+    if effect.left_out:
+        remark("left out", f"{_some(effect.left_out)}: new here, and their folders are not there")
+    for row in effect.unreadable:
+        remark(f"{name}, {row}", "(kept, skipped)")
+
+
+def _some(model_ids: Sequence[str]) -> str:
+    """The first of many, and how many there are."""
+    if len(model_ids) <= 5:
+        return ", ".join(model_ids)
+    return f"{', '.join(model_ids[:5])} and {len(model_ids) - 5} more"
 
 
 def repair(
@@ -384,27 +426,45 @@ def repair(
 
     A backup of the log is better, if there is one. The index stays, and what it says is taken as a decision of yours.
     """
-    folder = registry if registry is not None else load_settings(config).ml.models_dir
-    refuse_file(folder, "the registry is a folder")
+    settings = load_settings(config)
+    folder = existing_registry(settings, registry)
     plan = plan_repair(folder, _head(expect))
     if not plan.needed:
         console.print(f"nothing to repair: {plan.kept} events, the chain is whole")
+        if expect and not plan.anchored:
+            say_error(
+                f"no event has the hash {expect}: the log was cut off, or rewritten, which no repair brings back; put "
+                "a backup of it back"
+            )
+            raise typer.Exit(FAILED)
         return
-    if expect and not plan.anchored:
+    console.print(f"{plan.kept} events before the break can be proven and stay as they are")
+    for line in plan.unproven:
+        console.print(
+            f"line {line.number} is not kept, {line.why}: {line.says}", soft_wrap=True, markup=False
+        )
+    for line in plan.proven:
+        console.print(f"line {line.number} is proven by the head: {line.says}", soft_wrap=True, markup=False)
+    if plan.proven:
+        remark(
+            "note:",
+            "of lines that the head proves, digests, evidence, looks at bars and quarantines are kept, in events of "
+            "yours; statuses are what the index says",
+        )
+    elif expect:
         remark(
             "note:",
             "no line behind the break leads to the head that is expected, so it proves nothing of them",
         )
-    for item in plan.unproven:
-        console.print(f"line {item.line} is not kept, {item.why}: {item.says}", soft_wrap=True, markup=False)
-    console.print(f"{plan.kept} events can be proven and are kept")
     if dry_run:
         console.print("dry run: nothing was changed")
         return
     if sys.stdin.isatty() and not yes:
         typer.confirm("Repair the log, and take the index as it lies?", abort=True, err=True)
-    done = repair_log(folder, _head(expect), reason=reason, via="cli")
+    signer = signer_of(settings.registry.signing_key)
+    done = repair_log(folder, _head(expect), reason=reason, via="cli", signer=signer)
     console.print(f"the old log is {done.aside}", soft_wrap=True, markup=False)
+    console.print(f"head {done.head}", soft_wrap=True, markup=False)
     for model_id in done.adopt:
         remark(
             "adopt it again:", f"{model_id} has no digest any more; `signalserve registry adopt` takes one"

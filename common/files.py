@@ -52,12 +52,21 @@ def read_regular(path: Path, *, largest: int | None = None) -> bytes:
         OSError: it can't be read, is no file, or has more than `largest` bytes; of such a one nothing is read.
     """
     with open_regular(path) as stream:
-        size = _size_of(stream, path, largest)
-        if largest is None:
-            return stream.read()
-        content = stream.read(size + 1)  # memory is taken for so many, which may be far fewer than the most
-        if len(content) > size:  # it grows
-            content += stream.read(largest + 1 - len(content))
+        return read_opened(stream, path, largest=largest)
+
+
+def read_opened(stream: BinaryIO, path: Path, *, largest: int | None = None) -> bytes:
+    """What `read_regular` reads, of a file that `open_regular` has opened.
+
+    Raises:
+        OSError: it can't be read, or has more than `largest` bytes; of such a one nothing is read.
+    """
+    size = _size_of(stream, path, largest)
+    if largest is None:
+        return stream.read()
+    content = stream.read(size + 1)  # memory is taken for so many, which may be far fewer than the most
+    if len(content) > size:  # it grows
+        content += stream.read(largest + 1 - len(content))
     if len(content) > largest:
         raise _too_large(path, len(content), largest)
     return content
@@ -100,22 +109,18 @@ def sync_folder(folder: Path) -> None:
 def write_atomically(target: Path, content: bytes, *, durable: bool = True, private: bool = False) -> None:
     """Replace a file's content: write aside, fsync, rename, fsync the folder.
 
-    `durable` false leaves the fsyncs out: a reader never sees half a file, but a power cut may take the new one.
-    `private`: a new file is its owner's alone to read; one that was there keeps its owner and mode.
+    A file that was there keeps its mode, and its group where that is permitted; a link is replaced, and not what it
+    leads to (`behind_links`), which may be another's. `durable` false leaves the fsyncs out: a reader never sees half a
+    file, but a power cut may take the new one. `private`: a new file is its owner's alone to read; one that was there
+    keeps its owner too.
     The name aside is the process's own, so that two writers at worst take turns.
 
     Raises:
         OSError: nothing was replaced, and nothing is left aside.
     """
     aside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    write_aside(aside, content, target, durable=durable, private=private)
     try:
-        with open(aside, "wb", opener=_opened_private if private else None) as stream:
-            if private:
-                _take_owner_and_mode(stream.fileno(), target)
-            stream.write(content)
-            if durable:
-                stream.flush()
-                os.fsync(stream.fileno())
         aside.replace(target)
     except BaseException:
         aside.unlink(missing_ok=True)
@@ -124,19 +129,54 @@ def write_atomically(target: Path, content: bytes, *, durable: bool = True, priv
         sync_folder(target.parent)
 
 
+def write_aside(
+    aside: Path, content: bytes, target: Path, *, durable: bool = True, private: bool = False
+) -> None:
+    """Write what shall take a target's place, with the target's mode and group; `write_atomically` says the rest.
+
+    Raises:
+        OSError: nothing is left aside.
+    """
+    try:
+        with open(aside, "wb", opener=_opened_private if private else None) as stream:
+            _take_mode(stream.fileno(), target, private=private)
+            stream.write(content)
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def behind_links(path: Path) -> Path:
+    """Where a name leads to that is a link; any other name as it is. Never fails."""
+    return (
+        Path(os.path.realpath(path)) if path.is_symlink() else path
+    )  # `resolve` fails where it leads in a circle
+
+
 def _opened_private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def _take_owner_and_mode(descriptor: int, target: Path) -> None:
+def _take_mode(descriptor: int, target: Path, *, private: bool) -> None:
     try:
         known = target.stat()
     except OSError:
-        os.fchmod(descriptor, 0o600)  # what an earlier process left aside may be readable by all
+        known = None
+    if known is None or not stat.S_ISREG(known.st_mode):
+        if private:
+            os.fchmod(descriptor, 0o600)  # what an earlier process left aside may be readable by all
         return
-    os.fchmod(descriptor, stat.S_IMODE(known.st_mode))
-    with suppress(OSError):  # only root gives a file away
-        os.fchown(descriptor, known.st_uid, known.st_gid)
+    if private:
+        os.fchmod(descriptor, stat.S_IMODE(known.st_mode))
+    with suppress(
+        OSError
+    ):  # only root gives a file away, others only to a group of theirs; some disks know no modes
+        os.fchown(descriptor, known.st_uid if private else -1, known.st_gid)
+    with suppress(OSError):
+        os.fchmod(descriptor, stat.S_IMODE(known.st_mode))
 
 
 def sync_tree(folder: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 MAX_LENGTH = 200
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 class Key(NamedTuple):
@@ -48,9 +50,6 @@ def name_problem(value: str) -> str | None:
         return "holds a path separator"
     if value.startswith("."):
         return "begins with a dot"
-    if any(
-        ord(character) < 32 or ord(character) == 127 or 0xD800 <= ord(character) < 0xE000
-        for character in value
-    ):
+    if _UNSEEN.search(value):
         return "holds a control character or a broken code point"
     return None

@@ -19,6 +19,7 @@ from signalserve.registry.functions import (
     validate_registry_entry,
 )
 from signalserve.registry.gate import Decision, Gate, Verdict
+from signalserve.registry.hand_edits import AcceptancePlan
 from signalserve.registry.metadata import ModelMetadata
 from signalserve.registry.plans import Promotion, Transition
 from signalserve.registry.registry import Registry, open_registry
@@ -29,6 +30,7 @@ from signalserve.registry.store import Store
 from signalserve.registry.verify_log import LogReport, verify_log
 
 __all__ = [
+    "AcceptancePlan",
     "Artefact",
     "CleanPlan",
     "Committed",

@@ -1,8 +1,8 @@
 """One registry folder: consistent reads without a lock, writes under one.
 
 The rules:
-1. The event log is the commit point; the index is its projection. A writer appends the event (fsync), then
-   replaces the index (fsync, rename, fsync of the folder).
+1. The event log is the commit point; the index is its projection. A writer writes the index aside (fsync), appends the
+   event (fsync), then puts the index in its place (rename, fsync of the folder).
 2. What the index is beside the log, `registry.outside` says. An edit is laid over the state, and recorded as an
    `external_edit` event by the next writer; a late index is projected again; one that is asked about is left where it
    is until the next writer keeps it aside, or somebody accepts it.
@@ -15,12 +15,12 @@ The rules:
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -37,10 +37,11 @@ from signalserve.common.files import (
 from signalserve.common.log import LibraryLog
 from signalserve.common.moments import utc_now
 from signalserve.registry import checkpoint
+from signalserve.registry.acceptance import acceptance_of
 from signalserve.registry.checkpoint import Checkpoint
 from signalserve.registry.entry import ModelRegistryEntry
 from signalserve.registry.errors import (
-    InvalidArgumentError,
+    PreconditionError,
     RegistryGoneError,
     RegistryMissingError,
     StorageError,
@@ -58,12 +59,13 @@ from signalserve.registry.events import (
     json_safe,
 )
 from signalserve.registry.index import INDEX_FILE, LARGEST_INDEX, parse_index
-from signalserve.registry.lock import take_lock
-from signalserve.registry.outside import Edit, Found, by_line, edit_of, judge, rows_of, superseded
-from signalserve.registry.projections import Base, Projections
+from signalserve.registry.index_file import IndexFile, Lying, mark_of
+from signalserve.registry.lock import LOCK_FILE, take_lock
+from signalserve.registry.outside import Edit, Found, external_edit, judge
+from signalserve.registry.projections import Projections
 from signalserve.registry.signing import Signer
 from signalserve.registry.state import Answer, RegistryState
-from signalserve.registry.store import LOCK_SECONDS, Draft, Origin, View, default_actor
+from signalserve.registry.store import LOCK_SECONDS, Acceptance, Draft, KeptIndex, Origin, View, default_actor
 
 DEFAULT_BASE_DIR = Path("outputs/ml_models")
 # an index that was not followed, beside the one that is
@@ -74,6 +76,8 @@ _RESTS_SECONDS = 0.15
 _SETTLED_AGE_SECONDS = 2.0
 # a file that changed so lately may change again without looking different
 _RACY_SECONDS = 0.1
+# an index that is replaced all the time is looked at anew so often
+_LOOKS = 20
 
 _log = LibraryLog("registry")
 
@@ -97,7 +101,10 @@ class FolderStore:
         self._state = RegistryState()
         self._projections = Projections()
         self._lost: Event | None = None
+        self._index = IndexFile(self.index_path)
         self._index_read = ""
+        self._swept = False
+        self._turn = 0
         self._judged_last: tuple[Hashable, Found] | None = None
         self._published: tuple[Hashable, View] | None = None
         self._checkpoint: Checkpoint | None = None
@@ -167,8 +174,8 @@ class FolderStore:
         return self.exists()
 
     def signature(self) -> Hashable:
-        """Inode, size and time of the log and the index."""
-        return _stats(self.log_path, self.index_path)
+        """Inode, size and times of the log and the index."""
+        return mark_of(self.log_path), mark_of(self.index_path)
 
     def events(self, since: int = 0) -> Sequence[Event]:
         """The log's events after a revision; reads the log anew, beside whoever writes.
@@ -201,69 +208,75 @@ class FolderStore:
             self.check()
             while True:
                 self._catch_up()
-                content = self._read_index()
+                lying = self._look()
                 if self._catch_up() == 0:  # no writer in between: index and log belong together
-                    view = self._seen(self._judged(content))[0]
-                    if content is None and not view.state.revision:
+                    view = self._seen(self._judged(lying))[0]
+                    if lying.content is None and not view.state.revision:
                         self.check()  # the index may have gone just now
-                    # a folder may go without a sign in either file
-                    lasts = self._is_settled(now) and not view.remarks and not view.edited_outside
+                    # a folder may go without a sign in either file, and what can't be read may be read again
+                    lasts = self._is_settled(now) and not (
+                        view.remarks or view.edited_outside or lying.problem
+                    )
                     self._published = (signature, view) if lasts else None
                     return view
 
-    def asked_about(self) -> bytes | None:
+    def asked_about(self) -> KeptIndex | None:
         """The index that is asked about, where it lies or else as it was last kept aside; None for none.
 
         Raises:
+            RegistryMissingError, StorageError: as for `view`, or it can't be read.
+        """
+        if self.view(wait=True).asked:
+            return read_kept(self.index_path)
+        kept = [path for path in self.base_dir.glob(f"{ASIDE_PREFIX}*") if path.is_file()]
+        return read_kept(max(kept, key=lambda path: mark_of(path).modified)) if kept else None
+
+    def plan_acceptance(self, content: bytes) -> Acceptance:
+        """What `accept` would do with an index now.
+
+        Raises:
+            InvalidArgumentError: none of its rows can be read.
+            ArtefactError: a model would go into production whose folder is not there.
             RegistryMissingError, StorageError: as for `view`.
         """
-        if self.view().asked:
-            return self._read_index()
-        kept = sorted(self.base_dir.glob(f"{ASIDE_PREFIX}*"), key=lambda path: path.stat().st_mtime)
-        return read_regular(kept[-1], largest=LARGEST_INDEX) if kept else None
+        return acceptance_of(content, self.view(wait=True).state, self._stands)
 
     def accept(
         self,
         content: bytes,
         origin: Origin,
         *,
+        shown: Acceptance | None = None,
         repaired: Mapping[str, Any] | None = None,
         digests: Mapping[str, str] = MappingProxyType({}),
     ) -> Event | None:
         """Take an index as it is, as a decision: None where it changes nothing.
 
-        A row that is missing deletes nothing while the model's folder stands; a production model without a row makes
-        way for the one that the index has. `repaired` says of a log that was repaired what was kept of it; `digests`
-        are those of models that it proves.
+        `shown` is what somebody was shown that it would do. `repaired` is what the repair of a log says of itself;
+        `digests` are those of models that it proves.
 
         Raises:
-            InvalidArgumentError: none of its rows can be read.
+            InvalidArgumentError, ArtefactError: as for `plan_acceptance`.
+            PreconditionError: it would no longer do what was shown.
             RegistryMissingError, RegistryBusyError, StorageError: as for `transaction`.
         """
         with self.transaction(origin):
             state = self._state
-            index = parse_index(content, by_line(self._state))
-            if not index.entries:
-                raise InvalidArgumentError("none of its rows can be read", reason="UNREADABLE_INDEX")
-            base, rows = Base(state.revision, state.entries), rows_of(index, state)
-            missing = [model_id for model_id in state.entries if model_id not in rows]
-            edit = edit_of(index, rows, base, state, missing, self._stands)
-            draft = _external_edit(state, replace(edit, written=(*edit.written, *superseded(index, state))))
-            keys = sorted({entry.key for entry in rows.values()})
-            accepted = {
-                **draft.detail,
-                "accepted": True,
-                "keys": [[key.symbol, key.timeframe] for key in keys],
-            }
-            event = None
+            now = acceptance_of(content, state, self._stands, as_it_lies=repaired is not None)
+            if shown is not None and now != shown:
+                raise PreconditionError(
+                    "the registry was changed meanwhile, and the index would not do what was shown: look again",
+                    reason="CHANGED_MEANWHILE",
+                )
+            event, draft = None, now.recorded
             if repaired is not None:
-                detail = {**accepted, "repaired": repaired}
-                changes = _with_digests(draft.changes, state, edit, digests)
+                changes = _with_digests(draft, state, digests)
+                detail = {**draft.detail, **repaired}
                 event = self._commit(
                     replace(draft, action=Action.REPAIR, changes=changes, detail=detail), origin
                 )
-            elif draft.changes or draft.detail["entries"] or "raw_rows" in draft.detail:
-                event = self._commit(replace(draft, detail=accepted), origin)
+            elif now.changes:
+                event = self._commit(draft, origin)
             (self.base_dir / aside_name(content)).unlink(missing_ok=True)
         return event
 
@@ -285,6 +298,7 @@ class FolderStore:
         with self._waits():
             lock = take_lock(self.base_dir, seconds)
         try:
+            self._turn = mark_of(self.base_dir / LOCK_FILE).inode
             self._repair(origin.via)
             yield FolderTransaction(self, origin)
         finally:
@@ -376,11 +390,12 @@ class FolderStore:
         """Wait for an index that someone is writing in place, up to some seconds."""
         patience = time.monotonic() + 5.0
         while time.monotonic() < patience:
-            before = _stat(self.index_path)
-            if not any(before) or time.time() - before[2] / 1e9 > _SETTLED_AGE_SECONDS or self._is_ours():
+            before = mark_of(self.index_path)
+            age = time.time() - before.modified / 1e9
+            if not any(before) or age > _SETTLED_AGE_SECONDS or self._is_ours():
                 return
             time.sleep(_RESTS_SECONDS)
-            if _stat(self.index_path) == before:
+            if mark_of(self.index_path) == before:
                 return
 
     def _is_ours(self) -> bool:
@@ -393,16 +408,29 @@ class FolderStore:
             return False
 
     def _is_settled(self, now: float) -> bool:
-        return all(now - _stat(path)[2] / 1e9 > _RACY_SECONDS for path in (self.log_path, self.index_path))
+        return all(
+            now - mark_of(path).changed / 1e9 > _RACY_SECONDS for path in (self.log_path, self.index_path)
+        )
 
     def _read_index(self) -> bytes | None:
         """The index's bytes; None where there is no file."""
-        try:
-            return read_regular(self.index_path, largest=LARGEST_INDEX)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise StorageError(f"{self.index_path}: {error.strerror or error}") from error
+        lying = self._index.read()
+        if lying.problem:
+            raise StorageError(f"{self.index_path}: {lying.problem}")
+        return lying.content
+
+    def _look(self) -> Lying:
+        """The index as it lies, and whether it is late."""
+        last = self._events.last
+        for _ in range(_LOOKS):
+            lying = self._index.read()
+            if last is None:
+                break
+            late = lying.digest != last.index_sha256 and self._index.is_late(last.index_sha256)
+            # what is not late any more has just been replaced
+            if late or mark_of(self.index_path) == lying.mark:
+                return replace(lying, late=late)
+        return lying
 
     def _seen(self, found: Found) -> tuple[View, Draft | None]:
         """The state with the index's edits laid over it, and the event that would record them."""
@@ -413,7 +441,7 @@ class FolderStore:
         remarks = _remarks(edit, self._state.revision)
         if not edit.changes:
             return View(self._state, unreadable, remarks=remarks, alarm=alarm), None
-        draft = _external_edit(self._state, edit)
+        draft = external_edit(self._state, edit)
         state = self._state.copy()
         state.apply(
             Event(state.revision, "", "", "", draft.action, changes=draft.changes, detail=draft.detail)
@@ -422,22 +450,20 @@ class FolderStore:
         edited = bool(edit.written or edit.removed)
         return View(state, unreadable, edited_outside=edited, remarks=remarks, alarm=alarm), draft
 
-    def _judged(self, content: bytes | None) -> Found:
-        last = self._events.last
-        digest = "" if content is None else sha256_hex(content)
-        if content is None or not content.strip() or (last and digest == last.index_sha256):
+    def _judged(self, lying: Lying) -> Found:
+        last, content = self._events.last, lying.content
+        if lying.problem:
+            if not self._state.revision:
+                raise StorageError(f"{self.index_path}: {lying.problem}")
+            return Found(asked=f"it can't be read: {lying.problem}")
+        if content is None or not content.strip() or (last and lying.digest == last.index_sha256):
             known = parse_index(self._state.render()).unreadable if self._state.raw_rows else ()
             return Found(current=bool(content and content.strip()), unreadable=known)
-        about = (digest, last.hash if last else "", *_stats(self.index_path, self.log_path))
+        about = (lying.digest, lying.mark, lying.late, last.hash if last else "", mark_of(self.log_path))
         if self._judged_last is not None and self._judged_last[0] == about:
             return self._judged_last[1]
-        found = judge(
-            content,
-            self._state,
-            self._projections,
-            put_there_since=_stat(self.index_path)[2] > _stat(self.log_path)[2],
-            stands=self._stands,
-        )
+        with collector_paused():  # it may have many rows
+            found = judge(content, self._state, self._projections, unfinished=lying.late, stands=self._stands)
         if found.edit is not None and found.edit.changes and self._lost is not None:
             # beside a log that went back, what is newer than it is no edit
             found = Found(
@@ -454,11 +480,15 @@ class FolderStore:
 
     def _repair(self, via: str) -> None:
         self._wait_until_it_rests()
+        if not self._swept:
+            self._index.sweep(LOCK_SECONDS)
+            self._swept = True
         with self._taking_in:
             self._catch_up()
-            content = self._read_index()
+            lying = self._look()
+            content = lying.content
             self._index_read = sha256_hex(content or b"")
-            found = self._judged(content)
+            found = self._judged(lying)
             draft = self._seen(found)[1]
         if draft is not None:
             if found.edit is not None and found.edit.base != self._state.revision:
@@ -468,11 +498,28 @@ class FolderStore:
             )
             _log.info("registry.external_edit_recorded", revision=event.revision, changes=len(event.changes))
         elif not found.current and self._state.revision:
-            if found.asked:
+            if lying.problem:
+                self._move_aside()
+            elif found.asked:
                 self._keep_aside(content or b"")
             projected = self._state.render()
-            self._write(self.index_path, projected)
+            try:
+                self._index.put(projected)
+            except OSError as error:
+                raise StorageError(f"{self.index_path}: {error.strerror or error}") from error
             self._index_read = sha256_hex(projected)
+        else:
+            self._index.forget()  # of a writer that was killed before its event
+
+    def _move_aside(self) -> None:
+        """Move what lies in the index's place and can't be read out of the way, whole."""
+        try:
+            aside = self._index.move_aside(self.base_dir)
+        except OSError as error:
+            raise StorageError(
+                f"{self.index_path} can't be read, nor moved aside ({error.strerror or error}): move it away"
+            ) from error
+        _log.warning("registry.index_moved_aside", path=str(aside))
 
     def _keep_aside(self, content: bytes, prefix: str = ASIDE_PREFIX) -> None:
         """Leave an index that is not followed, or an old copy whose edits are taken, under a name of its own."""
@@ -491,6 +538,14 @@ class FolderStore:
             write_atomically(path, content)
         except OSError as error:
             raise StorageError(f"{path}: {error.strerror or error}") from error
+
+    def _check_turn(self) -> None:
+        """See that nobody else can have a turn: another writer locks another file where this one's was removed."""
+        if mark_of(self.base_dir / LOCK_FILE).inode != self._turn:
+            raise StorageError(
+                f"{self.base_dir / LOCK_FILE} was removed while this change was being made; nothing was changed, try "
+                "again"
+            )
 
     def _commit(self, draft: Draft, origin: Origin) -> Event:
         last = self._events.last
@@ -515,13 +570,19 @@ class FolderStore:
         if self.signer is not None:
             event = replace(event, signature=self.signer(canonical(event.body())))
         event = replace(event, hash=event.digest())
-        self._events.append(event)
+        self._check_turn()
+        self._index.announce(content)
+        try:
+            self._events.append(event)
+        except StorageError:
+            self._index.forget()
+            raise
         # it is committed, whether it can be read back just now or not
         with self._taking_in, suppress(StorageError):
             self._take_own(event, after)
         try:
             self._keep_what_came_in()
-            write_atomically(self.index_path, content)
+            self._index.put(content)
             self._index_read = event.index_sha256
         except (OSError, StorageError) as error:
             # committed all the same: every reader projects the log, the next writer repairs
@@ -582,16 +643,17 @@ def _is_there(path: Path) -> bool:
     return True
 
 
-def _stat(path: Path) -> tuple[int, int, int]:
+def read_kept(path: Path) -> KeptIndex:
+    """An index file that may be accepted.
+
+    Raises:
+        StorageError: it can't be read.
+    """
     try:
-        status = os.stat(path)  # noqa: PTH116 - the hot poll; a Path would be built again each time
-    except OSError:
-        return (0, 0, 0)
-    return (status.st_ino, status.st_size, status.st_mtime_ns)
-
-
-def _stats(*paths: Path) -> tuple[tuple[int, int, int], ...]:
-    return tuple(_stat(path) for path in paths)
+        content = read_regular(path, largest=LARGEST_INDEX)
+        return KeptIndex(path, datetime.fromtimestamp(path.stat().st_mtime, UTC), content)
+    except OSError as error:
+        raise StorageError(f"{path}: {error.strerror or error}") from error
 
 
 def aside_name(content: bytes, prefix: str = ASIDE_PREFIX) -> str:
@@ -614,43 +676,16 @@ def _remarks(edit: Edit, revision: int) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _with_digests(
-    changes: tuple[StatusChange, ...], state: RegistryState, edit: Edit, digests: Mapping[str, str]
-) -> tuple[StatusChange, ...]:
+def _with_digests(draft: Draft, state: RegistryState, digests: Mapping[str, str]) -> tuple[StatusChange, ...]:
     """The changes with the digests that are known of their models, and one for each other model of which one is."""
-    entries = {**state.entries, **{entry.model_id: entry for entry in edit.written}}
-    moved = {change.model_id for change in changes}
-    known = tuple(replace(change, digest=digests.get(change.model_id, change.digest)) for change in changes)
+    written = (ModelRegistryEntry.from_row(row) for row in draft.detail["entries"])
+    entries = {**state.entries, **{entry.model_id: entry for entry in written}}
+    moved = {change.model_id for change in draft.changes}
+    known = tuple(
+        replace(change, digest=digests.get(change.model_id, change.digest)) for change in draft.changes
+    )
     return known + tuple(
         StatusChange(entry.symbol, entry.timeframe, model_id, entry.status, entry.status, digests[model_id])
         for model_id, entry in entries.items()
         if model_id in digests and model_id not in moved and state.digests.get(model_id) != digests[model_id]
     )
-
-
-def _external_edit(state: RegistryState, edit: Edit) -> Draft:
-    changes: list[StatusChange] = []
-    for entry in edit.written:
-        before = state.entries.get(entry.model_id)
-        if before is None or before.status != entry.status:
-            changes.append(
-                StatusChange(
-                    entry.symbol,
-                    entry.timeframe,
-                    entry.model_id,
-                    before.status if before else None,
-                    entry.status,
-                    state.digests.get(entry.model_id, ""),
-                )
-            )
-    # leaving production comes first, so that the new model ends on top of the key's history
-    changes.sort(key=lambda change: change.after == "production")
-    for model_id in edit.removed:
-        gone = state.entries[model_id]
-        changes.append(StatusChange(gone.symbol, gone.timeframe, model_id, gone.status, None))
-    detail: dict[str, Any] = {"entries": [entry.to_row() for entry in edit.written]}
-    if edit.raw_rows is not None:
-        detail["raw_rows"] = list(edit.raw_rows)
-    if edit.base != state.revision:
-        detail["base_revision"] = edit.base
-    return Draft(Action.EXTERNAL_EDIT, tuple(changes), detail)

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-from signalserve.common.files import read_regular
 from signalserve.common.key import Key
-from signalserve.registry.errors import InvalidArgumentError, NotFoundError, StorageError
+from signalserve.registry.errors import NotFoundError
 from signalserve.registry.events import Action, Event, StatusChange
-from signalserve.registry.index import LARGEST_INDEX
+from signalserve.registry.folder_store import read_kept
 from signalserve.registry.parts import Parts
-from signalserve.registry.store import Draft, Origin
+from signalserve.registry.store import Acceptance, Draft, KeptIndex, Origin
+
+
+@dataclass(frozen=True)
+class AcceptancePlan:
+    """An index that somebody may accept, and what it would change."""
+
+    index: KeptIndex
+    effect: Acceptance
 
 
 class HandEdits(Parts):
@@ -62,27 +70,41 @@ class HandEdits(Parts):
                 Draft(Action.CONFIRM, changes, {"keys": [[key.symbol, key.timeframe] for key in chosen]})
             )
 
-    def accept_index(
-        self, file: Path | None = None, *, reason: str = "", actor: str = "", via: str = "python"
-    ) -> Event | None:
-        """Take an index that is asked about, or another file of its form, as a decision; None where it changes nothing.
-
-        By default the one that lies there, or else the one that was kept aside last. A row that is missing deletes
-        nothing while the model's folder stands.
+    def plan_acceptance(self, file: Path | None = None) -> AcceptancePlan:
+        """What `accept_index` would take, and what that would change. Changes nothing.
 
         Raises:
             NotFoundError: there is none.
             InvalidArgumentError: none of its rows can be read.
-            RegistryMissingError, RegistryBusyError, StorageError: as for any change.
+            ArtefactError: a model would go into production whose folder is not there.
+            RegistryMissingError, StorageError: it, or the registry, can't be read.
         """
-        try:
-            content = self.store.asked_about() if file is None else read_regular(file, largest=LARGEST_INDEX)
-        except OSError as error:
-            raise StorageError(f"{file}: {error.strerror or error}") from error
-        if content is None:
+        index = self.store.asked_about() if file is None else read_kept(file)
+        if index is None:
             raise NotFoundError(
                 "no index is asked about, and none was kept aside", reason="NOTHING_TO_ACCEPT"
             )
-        if not content.strip():
-            raise InvalidArgumentError("it has no row", reason="UNREADABLE_INDEX")
-        return self.store.accept(content, Origin(actor, via, reason=reason))
+        return AcceptancePlan(index, self.store.plan_acceptance(index.content))
+
+    def accept_index(
+        self,
+        file: Path | None = None,
+        *,
+        confirmed: AcceptancePlan | None = None,
+        reason: str = "",
+        actor: str = "",
+        via: str = "python",
+    ) -> Event | None:
+        """Take an index that is asked about, or another file of its form, as a decision; None where it changes nothing.
+
+        By default the one that lies there, or else the one that was kept aside last. A row that is missing deletes
+        nothing while the model's folder stands. A `confirmed` plan is carried out as it was shown, or not at all.
+
+        Raises:
+            PreconditionError: what was confirmed is not what it would do any more.
+            NotFoundError, InvalidArgumentError, ArtefactError: as for `plan_acceptance`.
+            RegistryMissingError, RegistryBusyError, StorageError: as for any change.
+        """
+        plan = confirmed or self.plan_acceptance(file)
+        shown = None if confirmed is None else confirmed.effect
+        return self.store.accept(plan.index.content, Origin(actor, via, reason=reason), shown=shown)

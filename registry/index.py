@@ -4,19 +4,19 @@ The rules:
 1. The file has the nine columns of `COLUMNS`, in that order; an old file may lack `status`.
 2. A row that can't be read is reported and kept as it stands; it hides no other row. So a quote that was
    never closed costs its own line, not the rest of the file. Nor does it take a model away that was readable
-   before: `UnreadableRow.is_of` tells whose it is.
+   before: `Index.spoilt` tells whose it is.
 3. Bytes that are not UTF-8 survive (surrogateescape), as do NaN, commas, quotes and line breaks.
 """
 
 from __future__ import annotations
 
 import csv
-import io
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from signalserve.common.key import name_problem
+from signalserve.common.key import MAX_LENGTH, name_problem
 from signalserve.registry.entry import COLUMNS, ModelRegistryEntry, Status, csv_line
 
 INDEX_FILE = "registry_index.csv"
@@ -25,7 +25,7 @@ LARGEST_INDEX = 64 * 1024 * 1024
 _NO_STATUS = COLUMNS[:-1]
 # a record with line breaks in it is looked for over so many lines before its first line counts as broken
 _LONGEST_RECORD = 64
-_AFTER_A_CELL = " \t\"',;|"
+_CELL_ENDS = re.compile(r"[ \t\"',;|]")
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,12 @@ class UnreadableRow:
     def __str__(self) -> str:
         return f"line {self.line}: {self.why}"
 
-    def is_of(self, model_id: str) -> bool:
-        """Whether it begins with this model_id, however it goes on."""
-        start = self.text.lstrip(" \t\"'")
-        return start.startswith(model_id) and start[len(model_id) :][:1] in ("", *_AFTER_A_CELL)
+    def beginnings(self) -> Iterator[str]:
+        """What may be its model_id: all that its beginning is up to the end of a cell."""
+        start = self.text.lstrip(" \t\"'")[: MAX_LENGTH + 1]
+        yield start
+        for end in _CELL_ENDS.finditer(start):
+            yield start[: end.start()]
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,15 @@ class Index:
     def raw_rows(self) -> tuple[str, ...]:
         """The unreadable rows' text."""
         return tuple(row.text for row in self.unreadable)
+
+    def spoilt(self, known: Container[str]) -> set[str]:
+        """Which of the known models have a row that can't be read and no other."""
+        return {
+            name
+            for row in self.unreadable
+            for name in row.beginnings()
+            if name in known and name not in self.entries
+        }
 
 
 def parse_index(content: bytes, known: Mapping[str, ModelRegistryEntry] = MappingProxyType({})) -> Index:
@@ -135,20 +146,16 @@ def _record(
     lines: list[str], start: int, header: tuple[str, ...]
 ) -> tuple[ModelRegistryEntry | None, int, str]:
     """The entry that begins at a line, how many lines it took, and why there is none."""
-    first_why = ""
-    for length in range(1, min(_LONGEST_RECORD, len(lines) - start) + 1):
-        text = "".join(lines[start : start + length])
-        try:
-            rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
-        except csv.Error as error:
-            first_why = first_why or f"is no CSV: {error}"
-            continue  # perhaps a line break inside quotes: take one more line
-        entry, why = _entry(rows[0], header) if len(rows) == 1 else (None, "is no single record")
-        if entry is not None:
-            return entry, length, ""
-        first_why = first_why or why
-        break
-    return None, 1, first_why
+    # it takes further lines only while a quote is open
+    further = range(start, min(start + _LONGEST_RECORD, len(lines)))
+    reader = csv.reader(map(lines.__getitem__, further), strict=True)
+    try:
+        cells = next(reader)
+    except csv.Error as error:
+        why = error if reader.line_num == 1 else "a quote is never closed"
+        return None, 1, f"is no CSV: {why}"
+    entry, why = _entry(cells, header)
+    return entry, reader.line_num if entry else 1, why
 
 
 def _entry(cells: list[str], header: tuple[str, ...]) -> tuple[ModelRegistryEntry | None, str]:

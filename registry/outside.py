@@ -3,24 +3,28 @@
 1. Models and their statuses are compared with those of every revision (`registry.projections`); other cells tell
    nothing.
 2. Those of the newest revision: the index is current, or other cells of it were edited.
-3. Those of the revision before, in a file that nobody wrote since: it is late, as a writer was killed between the two.
+3. Those of an earlier revision, where a writer was stopped between the newest event and its index: it is late.
 4. Those of any other revision can't be told from an old copy. It is asked about and not followed; so is an edit that an
    earlier revision explains better than the newest, and a file of which no row can be read, or most are missing.
 5. But a file that lacks the models that came after a revision is a copy of that one: what was edited in it, cell by
    cell, is taken, and what has been decided since stays.
 6. A row that is missing deletes nothing while the model's folder stands. A row that can't be read, or has no status,
-   changes no status. A model's symbol and timeframe are not to be edited.
+   changes no status, and tells nothing of what the file is a copy of. A model's symbol and timeframe are not to be
+   edited.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, replace
+from typing import Any
 
 from signalserve.registry.entry import COLUMNS, ModelRegistryEntry, Status
+from signalserve.registry.events import Action, StatusChange
 from signalserve.registry.index import Index, UnreadableRow, parse_index
 from signalserve.registry.projections import Base, Projections
 from signalserve.registry.state import RegistryState
+from signalserve.registry.store import Draft
 
 # what a model was trained for
 _FIXED = frozenset({"symbol", "timeframe"})
@@ -61,20 +65,22 @@ def judge(
     state: RegistryState,
     projections: Projections,
     *,
-    put_there_since: bool,
+    unfinished: bool,
     stands: Callable[[str, ModelRegistryEntry], bool],
 ) -> Found:
     """Compare an index with the log, whose newest revision gives `state`.
 
-    `put_there_since`: the file was written after the log. `stands`: whether a model's folder is there.
+    `unfinished`: a writer has not come to write the newest revision's index. `stands`: whether a model's folder is
+    there.
     """
     index = parse_index(content, by_line(state))
     if state.entries and not index.entries:
         return Found(asked="none of its rows can be read" if index.unreadable else "it has no row left")
-    rows = rows_of(index, state)
+    unsaid = _unsaid(index, state)
+    rows = _filled(index, unsaid, state)
     lacks_some = any(model_id not in rows for model_id in state.entries)
     same = projections.revision_of(rows)
-    began = projections.nearest(rows) if same is None else same
+    began = projections.nearest(rows, unsaid) if same is None else same
     base = Base(began, state.entries) if began == state.revision else projections.at(began)
     missing = [model_id for model_id in base.entries if model_id not in rows]
     if len(missing) > 1 and 2 * len(missing) > len(base.entries):
@@ -89,7 +95,7 @@ def judge(
         return Found(
             asked=f"it may be a copy of revision {base.revision} that was edited, or an edit of several rows"
         )
-    if same == state.revision - 1 and not put_there_since and not edit.written:
+    if unfinished and not edit.written:
         return Found(unreadable=index.unreadable)
     return Found(asked=f"it has the models and statuses of revision {same}, as an old copy has")
 
@@ -101,14 +107,19 @@ def by_line(state: RegistryState) -> dict[str, ModelRegistryEntry]:
 
 def rows_of(index: Index, state: RegistryState) -> dict[str, ModelRegistryEntry]:
     """The rows of an index, with what it does not say as it is now: statuses, and known models whose row is spoilt."""
+    return _filled(index, _unsaid(index, state), state)
+
+
+def _unsaid(index: Index, state: RegistryState) -> Set[str]:
+    """Known models of which an index says no status: the cell is empty, or the row can't be read."""
+    return (index.without_status | index.spoilt(state.entries)) & state.entries.keys()
+
+
+def _filled(index: Index, unsaid: Set[str], state: RegistryState) -> dict[str, ModelRegistryEntry]:
     rows = dict(index.entries)
-    for model_id in index.without_status:
-        if model_id in state.entries:
-            rows[model_id] = rows[model_id].with_status(state.entries[model_id].status)
-    if index.unreadable:
-        for model_id, entry in state.entries.items():
-            if model_id not in rows and any(row.is_of(model_id) for row in index.unreadable):
-                rows[model_id] = entry
+    for model_id in sorted(unsaid):
+        now = state.entries[model_id]
+        rows[model_id] = rows[model_id].with_status(now.status) if model_id in rows else now
     return rows
 
 
@@ -157,3 +168,32 @@ def _merged(
     old, new = began.to_row(), edited.to_row()
     changed = {name: getattr(edited, name) for name in COLUMNS if old[name] != new[name]}
     return replace(now, **{name: value for name, value in changed.items() if name not in _FIXED})
+
+
+def external_edit(state: RegistryState, edit: Edit) -> Draft:
+    """The event's content that records an edit."""
+    changes: list[StatusChange] = []
+    for entry in edit.written:
+        before = state.entries.get(entry.model_id)
+        if before is None or before.status != entry.status:
+            changes.append(
+                StatusChange(
+                    entry.symbol,
+                    entry.timeframe,
+                    entry.model_id,
+                    before.status if before else None,
+                    entry.status,
+                    state.digests.get(entry.model_id, ""),
+                )
+            )
+    # leaving production comes first, so that the new model ends on top of the key's history
+    changes.sort(key=lambda change: change.after == "production")
+    for model_id in edit.removed:
+        gone = state.entries[model_id]
+        changes.append(StatusChange(gone.symbol, gone.timeframe, model_id, gone.status, None))
+    detail: dict[str, Any] = {"entries": [entry.to_row() for entry in edit.written]}
+    if edit.raw_rows is not None:
+        detail["raw_rows"] = list(edit.raw_rows)
+    if edit.base != state.revision:
+        detail["base_revision"] = edit.base
+    return Draft(Action.EXTERNAL_EDIT, tuple(changes), detail)

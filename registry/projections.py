@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import NamedTuple
 
 from signalserve.registry.entry import COLUMNS, ModelRegistryEntry
@@ -79,23 +79,27 @@ class Projections:
             sum(_number(name, entry.status) for name, entry in entries.items()) % _MODULUS
         )
 
-    def nearest(self, entries: Mapping[str, ModelRegistryEntry]) -> int:
+    def nearest(self, entries: Mapping[str, ModelRegistryEntry], unsaid: Set[str] = frozenset()) -> int:
         """The revision that differs from an index in the fewest standings; of several the newest.
 
-        None before a model came that the index has; one that had gone by a revision may have been put back.
+        None before a model came that the index has; one that had gone by a revision may have been put back. Of `unsaid`
+        models it has a row that says no status, so they tell nothing else.
         """
         self._sum_up()
         wanted = {name: entry.status for name, entry in entries.items()}
         found = self._revision
-        wrong = best = sum(step.status != wanted.get(name) for name, step in self._now.items())
+        wrong = best = sum(
+            step.status != wanted.get(name) for name, step in self._now.items() if name not in unsaid
+        )
         for number in range(len(self._steps) - 1, -1, -1):
             revision, name, _, status, before = self._steps[number]
             asked = wanted.get(name)
             if before == _NEVER:
-                if asked is not None:
+                if asked is not None or name in unsaid:
                     break
                 before = None
-            wrong += (before != asked) - (status != asked)
+            if name not in unsaid:
+                wrong += (before != asked) - (status != asked)
             earlier = self._steps[number - 1].revision if number else 0
             if earlier != revision and wrong < best:
                 best, found = wrong, earlier

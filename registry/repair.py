@@ -1,55 +1,63 @@
 """A log that is no whole chain any more: what can be proven is kept, what not is listed, and the old log is kept aside.
 
 1. Proven is the chain from its beginning to the line that breaks it.
-2. The lines behind that one are proven too where they chain up to a head that somebody noted (`expect`): each covers
-   the hash of the one before. What the broken line said is lost all the same.
-3. The index stays as it lies. One event takes what it says that the kept events do not, as a decision of who repairs;
-   so no model goes out of production. Of lines that are proven it takes the digests of models too; any other model that
-   was registered behind the break must be adopted again before a server opens it.
+2. The lines behind that one are proven too, up to a head that somebody noted (`expect`): each covers the hash of the
+   one before. What the broken line said is lost all the same, so they can't stay as they are: what they say of digests,
+   evidence, looks at bars and quarantines is said again, by who repairs and with each line's hash.
+3. The index stays as it lies. The last event takes what it says that the events before do not, as a decision of who
+   repairs; so no model goes out of production. A model that a line registered which is neither kept nor proven must be
+   adopted again before a server opens it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from signalserve.common.files import read_regular, sha256_hex, write_atomically
+from signalserve.common.files import behind_links, read_regular, sha256_hex, write_atomically
+from signalserve.registry.entry import Status
 from signalserve.registry.errors import RegistryMissingError, StorageError
-from signalserve.registry.events import GENESIS, LOG_FILE, SHORTEST_HEAD, Event
+from signalserve.registry.events import GENESIS, LOG_FILE, SHORTEST_HEAD, Action, Event
 from signalserve.registry.folder_store import FolderStore
 from signalserve.registry.index import INDEX_FILE, LARGEST_INDEX, parse_index
+from signalserve.registry.index_file import IndexFile
 from signalserve.registry.lock import take_lock
-from signalserve.registry.store import LOCK_SECONDS, Origin
+from signalserve.registry.signing import Signer
+from signalserve.registry.state import RegistryState
+from signalserve.registry.store import LOCK_SECONDS, Draft, Origin
 
 # a log that was broken, beside the one that is not
 LOG_ASIDE_PREFIX = "registry_events.aside-"
 
 
 @dataclass(frozen=True)
-class Unproven:
-    """A line that is not kept: its number from 1, what it says of itself, and why it proves nothing."""
+class Line:
+    """A line from the break on: its number from 1, what it says of itself, and why it is not kept, if it is not."""
 
-    line: int
+    number: int
     says: str
-    why: str
+    why: str = ""
 
 
 @dataclass(frozen=True)
 class Repair:
     """What a repair keeps and what not; `aside` is the old log's new place, None where nothing was done.
 
-    `adopt` are models without a digest since; `anchored`: the lines behind the break are proven by a noted head.
+    `kept` is how many events stay as they are, `proven` are those behind the break that a noted head proves, `unproven`
+    all others; `anchored`: there is such a head in the log. `adopt` are models without a digest since,
+    `head` is the mended log's.
     """
 
     kept: int
-    unproven: tuple[Unproven, ...] = ()
+    unproven: tuple[Line, ...] = ()
+    proven: tuple[Line, ...] = ()
     anchored: bool = False
     aside: Path | None = None
     adopt: tuple[str, ...] = ()
+    head: str = ""
 
     @property
     def needed(self) -> bool:
@@ -68,9 +76,15 @@ def plan_repair(base_dir: Path | str, expect: str = "") -> Repair:
 
 
 def repair_log(
-    base_dir: Path | str, expect: str = "", *, reason: str = "", actor: str = "", via: str = "python"
+    base_dir: Path | str,
+    expect: str = "",
+    *,
+    reason: str = "",
+    actor: str = "",
+    via: str = "python",
+    signer: Signer | None = None,
 ) -> Repair:
-    """Keep what is proven, under the registry's lock; does nothing to a log that is whole.
+    """Keep what is proven, under the registry's lock; does nothing to a log that is whole. `signer` signs its events.
 
     Raises:
         RegistryMissingError: there is no log.
@@ -82,7 +96,7 @@ def repair_log(
     lock = take_lock(base, LOCK_SECONDS)
     try:
         content = _read_log(base / LOG_FILE)
-        plan, rest = _plan(content, expect)
+        plan, proven = _plan(content, expect)
         if not plan.needed:
             return plan
         index = _usable_index(base / INDEX_FILE)
@@ -91,16 +105,31 @@ def repair_log(
         # made whole beside it, so that nobody ever sees the beginning alone
         with TemporaryDirectory(dir=base, prefix=".repair-") as name:
             made = FolderStore(name, models_dir=base)
-            made.log_path.write_bytes(b"".join(content.splitlines(keepends=True)[: plan.kept]))
-            made.accept(
+            made.signer = signer
+            before_the_break = content.splitlines(keepends=True)[: plan.unproven[0].number - 1]
+            made.log_path.write_bytes(b"".join(line for line in before_the_break if line.strip()))
+            origin = Origin(actor, via, reason=reason or "the log was broken")
+            quarantined = _quarantined(made.view().state, proven)
+            with made.transaction(origin) as turn:
+                for draft in filter(None, map(_said_again, proven)):
+                    turn.commit(draft)
+            about = {
+                "kept": plan.kept,
+                "proven": len(plan.proven),
+                "unproven": len(plan.unproven),
+                "aside": aside.name,
+            }
+            event = made.accept(
                 index,
-                Origin(actor, via, reason=reason or "the log was broken"),
-                repaired={"kept": plan.kept, "unproven": len(plan.unproven), "aside": aside.name},
-                digests=_digests(rest) if plan.anchored else {},
+                origin,
+                repaired={"repaired": about, "quarantined": quarantined},
+                digests=_digests(proven),
             )
             log, projected = made.log_path.read_bytes(), made.index_path.read_bytes()
-        write_atomically(base / LOG_FILE, log)
-        write_atomically(base / INDEX_FILE, projected)
+        index_file = IndexFile(base / INDEX_FILE)
+        index_file.announce(projected)
+        write_atomically(behind_links(base / LOG_FILE), log)
+        index_file.put(projected)
     except OSError as error:
         raise StorageError(f"{base}: {error.strerror or error}") from error
     finally:
@@ -111,7 +140,7 @@ def repair_log(
         for entry in state.entries.values()
         if entry.status != "failed" and not state.digests.get(entry.model_id)
     )
-    return replace(plan, aside=aside, adopt=adopt)
+    return replace(plan, aside=aside, adopt=adopt, head=event.hash if event else "")
 
 
 def _usable_index(path: Path) -> bytes:
@@ -142,33 +171,49 @@ def _plan(content: bytes, expect: str) -> tuple[Repair, list[Event]]:
     lines = content.splitlines(keepends=True)
     kept: list[Event] = []
     for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue  # an editor may have left it
         event, why = _read(line)
         if event is not None and not _follows(event, kept):
             why = f"it does not follow revision {len(kept)}"
         if why or event is None:
             if number == len(lines) and not line.endswith(b"\n"):
                 break  # it was never committed, and the next writer drops it
-            return _broken(lines, number, why, expect)
+            return _broken(lines, number, why, kept, expect)
         kept.append(event)
-    return Repair(len(kept)), []
+    return Repair(len(kept), anchored=any(_is_head(event, expect) for event in kept)), []
 
 
-def _broken(lines: Sequence[bytes], number: int, why: str, expect: str) -> tuple[Repair, list[Event]]:
-    tail = [_read(line)[0] for line in lines[number:] if line.endswith(b"\n")]
-    whole = [event for event in tail if event is not None]
-    chained = len(whole) == len(tail) and all(
-        after.prev_hash == before.hash for before, after in pairwise(whole)
+def _broken(
+    lines: Sequence[bytes], number: int, why: str, kept: Sequence[Event], expect: str
+) -> tuple[Repair, list[Event]]:
+    tail = [(at, line) for at, line in enumerate(lines[number:], number + 1) if line.strip()]
+    chained: list[Event] = []
+    proven = 0
+    for _, line in tail:
+        event = _read(line)[0] if line.endswith(b"\n") else None
+        if event is None or (chained and event.prev_hash != chained[-1].hash):
+            break
+        chained.append(event)
+        if _is_head(event, expect):
+            proven = len(chained)
+    behind = [Line(at, _says(line)) for at, line in tail]
+    unproven = (
+        Line(number, _says(lines[number - 1]), why),
+        *(replace(line, why="it is behind the break") for line in behind[proven:]),
     )
-    anchored = bool(whole) and chained and len(expect) >= SHORTEST_HEAD and whole[-1].hash.startswith(expect)
-    reason = "it is proven by the head that was noted" if anchored else "it is behind the break"
-    unproven = [Unproven(number, _says(lines[number - 1]), why)]
-    unproven += [Unproven(at, _says(line), reason) for at, line in enumerate(lines[number:], number + 1)]
-    return Repair(number - 1, tuple(unproven), anchored), whole if anchored else []
+    return Repair(len(kept), unproven, tuple(behind[:proven]), bool(proven)), chained[:proven]
+
+
+def _is_head(event: Event, expect: str) -> bool:
+    return len(expect) >= SHORTEST_HEAD and event.hash.startswith(expect)
 
 
 def _read(line: bytes) -> tuple[Event | None, str]:
     try:
         return Event.from_line(line), ""
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        return None, "it is no JSON"
     except (ValueError, RecursionError) as error:
         return None, f"it {error}"
 
@@ -187,6 +232,28 @@ def _says(line: bytes) -> str:
         return f"revision {values['revision']}, {values['action']} {moved}".strip()
     except (ValueError, KeyError, TypeError, RecursionError):
         return "nothing that can be read"
+
+
+def _said_again(event: Event) -> Draft | None:
+    """What a proven event says beside statuses, without moving anything: evidence, looks, why a model is not served."""
+    said = {"proven": event.hash}
+    if event.action == Action.EVALUATE:
+        return Draft(event.action, (), {"key": event.detail["key"], **said}, event.evidence)
+    if event.action not in (Action.REGISTER, Action.ADOPT):
+        return None
+    detail = {name: value for name, value in event.detail.items() if name not in ("entries", "result")}
+    stays = tuple(replace(change, before=change.after) for change in event.changes)
+    return Draft(event.action, stays, {**detail, **said})
+
+
+def _quarantined(before: RegistryState, events: Iterable[Event]) -> list[str]:
+    """The models that proven events put into quarantine, and that no later one took on again."""
+    found: set[str] = set()
+    for event in events:
+        if event.action in (Action.PROMOTE, Action.ROLLBACK):
+            found -= {change.model_id for change in event.changes if change.after == Status.PRODUCTION}
+        found |= set(event.detail.get("quarantined", ()))
+    return sorted(found - before.quarantined)
 
 
 def _digests(events: Sequence[Event]) -> dict[str, str]:

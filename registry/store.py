@@ -18,8 +18,11 @@ import platform
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
 from typing import Any, Protocol
 
+from signalserve.common.key import Key
 from signalserve.registry.events import Event, StatusChange
 from signalserve.registry.index import UnreadableRow
 from signalserve.registry.state import RegistryState
@@ -72,6 +75,38 @@ class View:
             "and takes it, any other change keeps it aside"
         )
         return (*filter(None, (self.alarm, asked if self.asked else "")), *self.remarks)
+
+
+@dataclass(frozen=True)
+class KeptIndex:
+    """An index file that may be accepted: where it lies, of when it is, and its bytes."""
+
+    path: Path
+    moment: datetime
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """What taking an index as a decision would do, and the content of the event that records it.
+
+    `productions`: key -> the model in production before and after, None for none, where they differ. `respelt` are
+    models of which other cells than the status change, `left_out` new ones whose folder is not there, `stays` those
+    that the index has no row of and that stay; `unreadable` are the rows that stay as they are.
+    """
+
+    recorded: Draft
+    productions: Mapping[Key, tuple[str | None, str | None]]
+    respelt: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    stays: tuple[str, ...] = ()
+    unreadable: tuple[UnreadableRow, ...] = ()
+
+    @property
+    def changes(self) -> bool:
+        """Whether it would change anything."""
+        detail = self.recorded.detail
+        return bool(self.recorded.changes or detail["entries"] or "raw_rows" in detail)
 
 
 class Transaction(Protocol):
@@ -144,18 +179,28 @@ class Store(Protocol):
     def awaited(self) -> float:
         """Seconds for which a writer of this process has been waiting for its turn now; 0.0 where none is."""
 
-    def asked_about(self) -> bytes | None:
+    def asked_about(self) -> KeptIndex | None:
         """The index that is asked about, or else the one that was kept aside last; None for none.
 
         Raises:
-            RegistryMissingError, StorageError: as for `view`.
+            RegistryMissingError, StorageError: as for `view`, or it can't be read.
         """
 
-    def accept(self, content: bytes, origin: Origin) -> Event | None:
-        """Take an index as it is, as a decision: None where it changes nothing.
+    def plan_acceptance(self, content: bytes) -> Acceptance:
+        """What `accept` would do with an index now.
 
         Raises:
             InvalidArgumentError: none of its rows can be read.
+            ArtefactError: a model would go into production whose folder is not there.
+            RegistryMissingError, StorageError: as for `view`.
+        """
+
+    def accept(self, content: bytes, origin: Origin, *, shown: Acceptance | None = None) -> Event | None:
+        """Take an index as it is, as a decision: None where it changes nothing.
+
+        Raises:
+            InvalidArgumentError, ArtefactError: as for `plan_acceptance`.
+            PreconditionError: it would no longer do what was `shown`.
             RegistryMissingError, RegistryBusyError, StorageError: as for `transaction`.
         """
 

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 
 from signalserve.registry.events import Event
 from signalserve.registry.state import RegistryState
-from signalserve.registry.store import LOCK_SECONDS, Origin, Store, Transaction, View
+from signalserve.registry.store import LOCK_SECONDS, Acceptance, KeptIndex, Origin, Store, Transaction, View
 
 
 class EmptyUntilMade:
@@ -49,13 +49,17 @@ class EmptyUntilMade:
         """Seconds for which a writer of this process has been waiting."""
         return self._store.awaited()
 
-    def asked_about(self) -> bytes | None:
+    def asked_about(self) -> KeptIndex | None:
         """The index that is asked about."""
         return self._store.asked_about()
 
-    def accept(self, content: bytes, origin: Origin) -> Event | None:
+    def plan_acceptance(self, content: bytes) -> Acceptance:
+        """What taking an index would do."""
+        return self._store.plan_acceptance(content)
+
+    def accept(self, content: bytes, origin: Origin, *, shown: Acceptance | None = None) -> Event | None:
         """Take an index as a decision."""
-        return self._store.accept(content, origin)
+        return self._store.accept(content, origin, shown=shown)
 
     def transaction(
         self, origin: Origin, seconds: float = LOCK_SECONDS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from signalserve.registry.checkpoint import CHECKPOINT_FILE
 from signalserve.registry.errors import LogCorruptError, StorageError
 from signalserve.registry.events import LOG_FILE, SHORTEST_HEAD, Beginning, Event, EventLog, News
 from signalserve.registry.folder_store import ASIDE_PREFIX, MERGED_PREFIX, FolderStore
-from signalserve.registry.index import INDEX_FILE, parse_index
+from signalserve.registry.index import INDEX_FILE, LARGEST_INDEX, parse_index
 from signalserve.registry.lock import LOCK_FILE
 from signalserve.registry.repair import LOG_ASIDE_PREFIX
 from signalserve.registry.signing import check_signatures, public_keys
@@ -193,6 +194,7 @@ def _name_copies(base: Path, notes: list[str]) -> None:
 
 
 def _way_out(index: Path) -> str:
-    if parse_index(read_regular(index)).entries:
-        return "`signalserve registry accept-index` takes it"
+    with suppress(OSError):  # it is no file, say
+        if parse_index(read_regular(index, largest=LARGEST_INDEX)).entries:
+            return "`signalserve registry accept-index` takes it"
     return "put a copy of it back, or make any change: it is kept aside then, and written anew from the log"

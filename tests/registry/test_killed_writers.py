@@ -94,23 +94,3 @@ def test_a_torn_last_line_was_never_committed_and_the_next_writer_drops_it(tmp_p
         assert "torn" in report.notes[0]
     register_copy(template, base, "second")
     assert [json.loads(line)["revision"] for line in log.read_bytes().splitlines()] == [1, 2]
-
-
-def test_an_index_that_is_late_or_missing_is_projected_again_from_the_log(tmp_path: Path) -> None:
-    base, template = tmp_path / "registry", sealed_template(tmp_path / "template")
-    index = base / "registry_index.csv"
-    register_copy(template, base, "first")
-    old = index.read_bytes()
-    register_copy(template, base, "second")
-    new = index.read_bytes()
-    for content in (old, None):
-        index.unlink()
-        if content is not None:
-            index.write_bytes(content)
-            os.utime(index, ns=(0, 0))  # as a writer left it before the one that was killed
-        assert {entry.model_id for entry in list_models(base)} == {"first", "second"}
-        assert verify_log(base).ok
-        registry_at(base).promote([Promotion("first")])
-        assert b"first" in index.read_bytes()
-        assert b"second" in index.read_bytes()
-    assert new != index.read_bytes()

@@ -14,7 +14,7 @@ from signalserve.cli import exits
 from signalserve.common.key import Key
 from signalserve.registry import Promotion, verify_log
 from signalserve.registry.entry import ModelRegistryEntry, Status
-from signalserve.registry.errors import QuarantinedError
+from signalserve.registry.errors import PreconditionError, QuarantinedError
 from signalserve.registry.events import EventLog
 from signalserve.registry.folder_store import open_store
 from signalserve.registry.index import parse_index, render_index
@@ -84,10 +84,18 @@ def test_an_old_copy_of_any_revision_changes_nothing_and_is_asked_about(
 
 def test_an_old_copy_that_was_meant_is_taken_once_somebody_says_so(master: Path, base: Path) -> None:
     at = ("--registry", str(base))
-    (base / "registry_index.csv").write_text(saved(master, 20))
-    told = signalserve("registry", "accept-index", *at, "--reason", "back to the tenth")
+    content = saved(master, 20) + "m03,too,few\n"
+    (base / "registry_index.csv").write_text(content)
+    told = signalserve("registry", "accept-index", *at, "--dry-run")
+    assert f"{base / 'registry_index.csv'}, of 20" in told
+    assert "BTCUSDT/15m: m19 is in production, then m09" in told
     assert "m09: archived -> production" in told
     assert "m19: production -> archived" in told
+    assert "m18" not in told
+    assert "--yes" in signalserve("registry", "accept-index", *at, code=exits.USAGE)
+    assert (base / "registry_index.csv").read_text() == content
+    assert production(base) == "m19"
+    signalserve("registry", "accept-index", *at, "--yes", "--reason", "back to the tenth")
     assert production(base) == "m09"
     assert verify_log(base).ok
     # rows that the copy never had are written back, as their folders stand
@@ -98,9 +106,36 @@ def test_an_old_copy_that_was_meant_is_taken_once_somebody_says_so(master: Path,
 def test_one_that_was_kept_aside_can_still_be_taken(master: Path, base: Path) -> None:
     (base / "registry_index.csv").write_text(saved(master, 20))
     register_copy(master.parent / "template", base, "further")
-    signalserve("registry", "accept-index", "--registry", str(base))
+    (kept,) = base.glob("registry_index.aside-*.csv")
+    plan = registry_at(base).plan_acceptance()
+    assert (plan.index.path, plan.effect.productions) == (kept, {KEY: ("m19", "m09")})
+    registry_at(base).promote([Promotion("m00")], force=True, reason="meanwhile")
+    with pytest.raises(PreconditionError, match="look again"):
+        registry_at(base).accept_index(confirmed=plan)
+    assert production(base) == "m00"
+    told = signalserve("registry", "accept-index", "--registry", str(base), "--yes")
+    assert kept.name in told
     assert production(base) == "m09"
     assert list(base.glob("registry_index.aside-*.csv")) == []
+
+
+def test_a_row_whose_folder_has_gone_is_not_accepted(master: Path, base: Path) -> None:
+    at = ("--registry", str(base), "--yes")
+    copy = base.parent / "copy.csv"
+    copy.write_text(saved(master, 20).replace(str(master), "nowhere"))
+    (base / "m09").rename(base.parent / "away")
+    told = signalserve("registry", "accept-index", str(copy), *at, code=exits.REFUSED)
+    assert "m09 would be in production for BTCUSDT/15m, and its folder is not there" in told
+    assert production(base) == "m19"
+    # of another registry, which has a production model and one that is not
+    text = saved(master, 4).replace(str(master), "nowhere")
+    copy.write_text(text.replace("m00", "theirs-0").replace("m01", "theirs-1"))
+    told = signalserve("registry", "accept-index", str(copy), *at, code=exits.REFUSED)
+    assert "theirs-1 would be in production" in told
+    copy.write_text(copy.read_text().replace("production", "archived"))
+    assert "theirs" not in signalserve("registry", "accept-index", str(copy), *at)
+    assert registry_at(base).plan_acceptance(copy).effect.left_out == ("theirs-0", "theirs-1")
+    assert (production(base), set(open_store(base).view().state.entries)) == ("m19", set(NAMES))
 
 
 def test_an_edit_that_leads_back_to_an_earlier_state_is_asked_about(master: Path, base: Path) -> None:
@@ -124,7 +159,7 @@ def test_an_edit_that_leads_back_to_an_earlier_state_is_asked_about(master: Path
     assert view.state.production(KEY) == "m19"
     assert "as an old copy has" in view.asked
     assert not verify_log(base).ok
-    signalserve("registry", "accept-index", "--registry", str(base))
+    signalserve("registry", "accept-index", "--registry", str(base), "--yes")
     assert production(base) == "m18"
 
 
@@ -200,9 +235,13 @@ def test_an_index_that_can_not_be_read_or_lost_most_of_its_rows_is_asked_about(
 
 
 def test_an_unreadable_index_is_not_accepted(base: Path) -> None:
-    (base / "registry_index.csv").write_bytes((base / "registry_index.csv").read_text().encode("utf-16"))
-    told = signalserve("registry", "accept-index", "--registry", str(base), code=exits.USAGE)
+    index = base / "registry_index.csv"
+    content = index.read_text().encode("utf-16")
+    index.write_bytes(content)
+    told = signalserve("registry", "accept-index", "--registry", str(base), "--yes", code=exits.USAGE)
     assert "none of its rows can be read" in told
+    assert index.read_bytes() == content
+    assert list(base.glob("registry_index.aside-*.csv")) == []
     assert production(base) == NAMES[-1]
     told = signalserve(
         "registry", "accept-index", str(base / "typo.csv"), "--registry", str(base), code=exits.USAGE
@@ -251,7 +290,7 @@ def test_an_edit_that_may_as_well_be_of_an_old_copy_is_asked_about(tmp_path: Pat
     view = open_store(base).view()
     assert view.state.production(KEY) == "two"
     assert "may be a copy of revision 3" in view.asked
-    signalserve("registry", "accept-index", "--registry", str(base))
+    signalserve("registry", "accept-index", "--registry", str(base), "--yes")
     assert production(base) == "one"
     assert verify_log(base).ok
 
@@ -276,6 +315,22 @@ def test_what_says_no_status_or_another_symbol_moves_no_production(
     assert state.productions() == {KEY: "two"}
     registry_at(base).promote([Promotion("one")], force=True, reason="it goes on")
     assert verify_log(base).ok
+
+
+@pytest.mark.parametrize("cut", [len("on\n"), len("production\n"), len("/three,,,production\n")])
+def test_an_old_copy_that_was_cut_off_in_its_last_row_takes_nothing_out_of_production(
+    tmp_path: Path, cut: int
+) -> None:
+    base = two_promoted(tmp_path)
+    index, opened = base / "registry_index.csv", registry_at(base)
+    register_copy(tmp_path / "template", base, "three")
+    opened.promote([Promotion("three")])
+    before = index.read_text()
+    opened.rollback([KEY], reason="it loses")
+    index.write_text(before[:-cut])
+    assert "may be a copy of revision 6" in open_store(base).view().asked
+    opened.record_edits()
+    assert (production(base), opened.state.by_hand, opened.state.unconfirmed()) == ("two", {}, {})
 
 
 def test_adopting_or_promoting_what_is_in_production_by_hand_decides_nothing(tmp_path: Path) -> None:

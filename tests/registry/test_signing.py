@@ -151,3 +151,12 @@ def test_a_key_that_can_not_be_used_is_one_clear_line(base: Path, key: Path, tmp
     assert signer_of(None) is None
     with pytest.raises(InvalidArgumentError, match="No such file"):
         signer_of(key)
+
+
+def test_a_repair_with_the_key_leaves_a_log_that_is_signed_on(base: Path, key: Path) -> None:
+    log = base / "registry_events.jsonl"
+    log.write_bytes(log.read_bytes().replace(b'"revision":7', b'"revision":8'))
+    at, config = ("--registry", str(base)), ("--config", str(key.with_name("system.yml")))
+    signalserve("registry", "repair", "--yes", *at, *config)
+    told = signalserve("registry", "verify-log", *at, "--key", str(key.with_name("signing.pub")))
+    assert "signed: 2 of 7 events" in told

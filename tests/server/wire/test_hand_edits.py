@@ -108,7 +108,9 @@ def test_an_old_copy_is_said_in_status_and_metrics_and_gone_once_it_is_accepted(
     assert status.ready
     assert ask(server, row).model_id == registry["b"]
     assert scrape(server)["signalserve_registry_index_followed"] == 0
-    signalserve("registry", "accept-index", "--registry", str(registry.base), "--reason", "it was meant")
+    signalserve(
+        "registry", "accept-index", "--yes", "--registry", str(registry.base), "--reason", "it was meant"
+    )
     server.until(lambda status: any(model.model_id == registry["a"] for model in status.models))
     server.until(lambda status: not any("not followed" in warning for warning in status.warnings))
     assert scrape(server)["signalserve_registry_index_followed"] == 1
