@@ -85,7 +85,7 @@ def test_an_edit_that_is_held_is_served_once_it_is_confirmed(
     assert "nothing of it waits to be confirmed" in told
     assert "a key is written" in signalserve("registry", "confirm", "ETHUSDT", *at, code=exits.USAGE)
     told = signalserve("registry", "confirm", *at, "--reason", "it was meant")
-    assert f"BTCUSDT/15m: {registry['b']}" in told
+    assert f"BTCUSDT/15m: {registry['b']}; what was decided before is {registry['a']}" in told
     status = server.until(
         lambda status: any(model.model_id == registry["b"] for model in status.models) and not held(status)
     )
