@@ -347,9 +347,10 @@ def confirm(
     quarantined = opened.state.quarantined
     for item in done.transitions:
         if item.model_id in quarantined:
-            remark(
-                "quarantined:",
-                f"a rollback left {item.model_id} behind, and this changes nothing of that; a promote with force does",
+            console.print(
+                f"{item.model_id} stays quarantined, as a rollback left it behind, until a promote with force",
+                soft_wrap=True,
+                markup=False,
             )
     _print_head(done.revision, done.head)
 

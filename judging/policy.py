@@ -18,6 +18,7 @@ class Policy:
     that the Sharpe ratio is no luck of many tries; without a champion luck is the rival, and `min_probability` is asked
     for. `min_sharpe` is an annualised ratio, for a key without a champion. `max_data_age`: of the last bar that was
     judged on; None: not asked. `resamples`, `block_bars` (mean, None: estimated) and `seed` are the bootstrap's.
+    `hand_edits`: with `hold` the champion is what was decided, whatever an edit of the index put into production.
     """
 
     gate: str
@@ -33,6 +34,7 @@ class Policy:
     resamples: int
     block_bars: float | None
     seed: int
+    hand_edits: str
 
     @classmethod
     def of(cls, section: Any) -> Policy:
