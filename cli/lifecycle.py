@@ -13,7 +13,7 @@ from signalserve.cli.options import JsonOption, ReasonOption
 from signalserve.cli.output import console, print_json, print_table, remark
 
 if TYPE_CHECKING:
-    from signalserve.client import AuditEvent, ModelDetails, ModelList, PromoteResult
+    from signalserve.client import AuditEvent, ModelDetails, ModelInfo, ModelList, PromoteResult
 
 SymbolFilter = Annotated[str | None, typer.Option("--symbol", "-s", help="Only this symbol.")]
 TimeframeFilter = Annotated[str | None, typer.Option("--timeframe", help="Only this timeframe.")]
@@ -68,7 +68,7 @@ def _list(found: ModelList) -> None:
                 item.model_id,
                 f"{item.symbol}/{item.timeframe}",
                 item.model_type,
-                item.status + (" (quarantined)" if item.quarantined else ""),
+                _status(item),
                 item.served,
                 item.engine,
                 item.cum_return,
@@ -81,6 +81,11 @@ def _list(found: ModelList) -> None:
     for item in found:
         for problem in item.problems:
             remark(f"{item.model_id}:", problem)
+
+
+def _status(item: ModelInfo) -> str:
+    remarks = [*(["by hand, without evidence"] * item.by_hand), *(["quarantined"] * item.quarantined)]
+    return item.status + (f" ({', '.join(remarks)})" if remarks else "")
 
 
 def _asked(**filters: str | None) -> str:
@@ -96,6 +101,7 @@ def _show_model(details: ModelDetails) -> None:
         ("type", model.model_type),
         ("status", model.status),
         ("quarantined", model.quarantined),
+        ("by hand, without evidence", model.by_hand),
         ("loaded", model.served),
         ("engine", model.engine),
         ("engine reason", model.engine_reason),

@@ -38,7 +38,7 @@ from signalserve.registry import (
 )
 from signalserve.registry import verify_log as check_log
 from signalserve.registry.errors import RegistryError
-from signalserve.registry.events import SHORTEST_HEAD, Event
+from signalserve.registry.events import SHORTEST_HEAD
 from signalserve.registry.repair import plan_repair, repair_log
 
 
@@ -324,7 +324,8 @@ def confirm(
 ) -> None:
     """Decide that what the index was edited to by hand is in production.
 
-    With promotion.hand_edits: hold nothing else serves such an edit. It goes on being marked as made without evidence.
+    With promotion.hand_edits: hold nothing else serves such an edit. It goes on being marked as made without evidence,
+    and clears no quarantine. A key that was left with nothing is served nothing then.
     """
     opened = _open(config, registry)
     try:
@@ -332,13 +333,26 @@ def confirm(
     except ValueError as error:
         say_error(str(error))
         raise typer.Exit(USAGE) from None
-    event = opened.confirm(chosen, reason=reason, via="cli")
-    if event is None:
+    done = opened.confirm(chosen, reason=reason, via="cli")
+    if done is None:
         console.print("nothing waits to be confirmed")
         return
-    for change in event.changes:
-        console.print(f"{change.symbol}/{change.timeframe}: {change.model_id}", soft_wrap=True, markup=False)
-    _print_head(event)
+    for item in done.transitions:
+        now = item.model_id or "nothing, so nothing will be served"
+        console.print(
+            f"{item.symbol}/{item.timeframe}: {now}; what was decided before is {item.previous_model_id or 'nothing'}",
+            soft_wrap=True,
+            markup=False,
+        )
+    quarantined = opened.state.quarantined
+    for item in done.transitions:
+        if item.model_id in quarantined:
+            console.print(
+                f"{item.model_id} stays quarantined, as a rollback left it behind, until a promote with force",
+                soft_wrap=True,
+                markup=False,
+            )
+    _print_head(done.revision, done.head)
 
 
 def accept_index(
@@ -374,7 +388,7 @@ def accept_index(
     if event is None:
         console.print("it is what the registry says already; nothing changed")
         return
-    _print_head(event)
+    _print_head(event.revision, event.hash)
 
 
 def _show_acceptance(plan: AcceptancePlan) -> None:
@@ -482,5 +496,5 @@ def _head(expect: str | None) -> str:
     return head
 
 
-def _print_head(event: Event) -> None:
-    console.print(f"revision {event.revision}, head {event.hash}", soft_wrap=True, markup=False)
+def _print_head(revision: int, head: str) -> None:
+    console.print(f"revision {revision}, head {head}", soft_wrap=True, markup=False)

@@ -15,7 +15,10 @@ _STATUS_PREFIX = "MODEL_STATUS_"
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """One registry entry. `status`: failed, success, candidate, production or archived."""
+    """One registry entry. `status`: failed, success, candidate, production or archived.
+
+    `by_hand`: an edit of the index put it into production, without evidence.
+    """
 
     model_id: str
     symbol: str
@@ -30,6 +33,7 @@ class ModelInfo:
     engine_reason: str
     served: bool
     quarantined: bool
+    by_hand: bool
     problems: tuple[str, ...]
 
     @classmethod
@@ -49,6 +53,7 @@ class ModelInfo:
             engine_reason=message.engine_reason,
             served=message.served,
             quarantined=message.quarantined,
+            by_hand=message.by_hand,
             problems=tuple(message.problems),
         )
 

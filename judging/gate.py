@@ -51,7 +51,7 @@ from signalserve.judging.evidence import Evidence
 from signalserve.judging.policy import Policy, span_text
 from signalserve.judging.sharpe import expected_max_sharpe, luck
 from signalserve.registry.entry import ModelRegistryEntry
-from signalserve.registry.gate import Decision, Verdict, decision_record, quarantine_verdict
+from signalserve.registry.gate import Decision, Verdict, champion_of, decision_record, quarantine_verdict
 from signalserve.registry.state import RegistryState
 from signalserve.trading.rules import TradingRules
 
@@ -83,16 +83,21 @@ class PromoteGate:
         """The gate of a configuration: its `promotion` and `trading` sections."""
         return cls(Policy.of(settings.promotion), asdict(TradingRules.of(settings.trading)))
 
+    @property
+    def holds_hand_edits(self) -> bool:
+        """Whether what was decided is the champion, and not what an edit of the index put into production."""
+        return self.policy.hand_edits == "hold"
+
     def judge(self, state: RegistryState, entry: ModelRegistryEntry, *, force: bool) -> Decision:
         """Hold a model's stored evidence against the policy."""
         record = state.evidence.get(entry.model_id)
+        champion = champion_of(state, entry, hold=self.holds_hand_edits)
         tries = (
             state.tries(entry.key, record["window_start"], record["window_end"]) if record is not None else 0
         )
         verdicts = [quarantine_verdict(state, entry)]
         in_force = self.policy.gate == "evidence"
         if in_force:
-            champion = state.production(entry.key)
             verdicts += _evidence_verdicts(
                 entry.model_id, champion, state, record, tries, self.policy, self.rules, self._clock()
             )
@@ -100,7 +105,7 @@ class PromoteGate:
             tuple(verdicts),
             force,
             {
-                **decision_record(state, entry, tuple(verdicts), force=force),
+                **decision_record(state, entry, champion, tuple(verdicts), force=force),
                 "tries": tries if record is not None else None,
                 "evidence_verdicts": "in force" if in_force else "none in force",
                 "policy": self.policy.to_dict(),

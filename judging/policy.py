@@ -22,6 +22,7 @@ class Policy:
     vouches that no bar of the window was trained on, `declared` (meta.json) or `registered` (they are of after the
     registration). `accept`: who may have measured; `accept_kinds`: `artefact`, or a `recipe` too that was refitted on
     later bars. `resamples`, `block_bars` (mean, None: estimated) and `seed` are the bootstrap's.
+    `hand_edits`: with `hold` the champion is what was decided, whatever an edit of the index put into production.
     """
 
     gate: str
@@ -42,6 +43,7 @@ class Policy:
     resamples: int
     block_bars: float | None
     seed: int
+    hand_edits: str
 
     @classmethod
     def of(cls, section: Any) -> Policy:

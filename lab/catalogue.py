@@ -63,7 +63,8 @@ class Query:
 class Row:
     """One model of the table.
 
-    `in_production`: it is what the registry has in production for its key. `served`: it answers for its key now; None
+    `in_production`: it is what the registry has in production for its key, where edits are held what was decided.
+    `by_hand`: an edit of the index put it there, without evidence. `served`: it answers for its key now; None
     where the server does not say. `training_span`: `registered` where the metadata that name it are those whose digest
     the log has, `declared` where only the file says so, `unknown` where nothing does. `problems` stop it from serving.
     """
@@ -80,6 +81,7 @@ class Row:
     engine: str
     engine_reason: str
     quarantined: bool
+    by_hand: bool
     in_production: bool
     served: bool | None
     training_span: str
@@ -190,7 +192,6 @@ class Catalogue:
     ) -> list[Row]:
         """The rows of some entries, as of a view; looks at their files."""
         engines = self._engines()
-        productions = view.state.productions()
         found = self._registry.descriptions(view, entries, thorough=thorough)
         rows: list[Row] = []
         for entry, description in zip(entries, found, strict=True):
@@ -212,7 +213,8 @@ class Catalogue:
                     engine=description.engine or engine.name,
                     engine_reason=text_of("; ".join(dict.fromkeys(filter(None, reasons)))),
                     quarantined=entry.model_id in view.state.quarantined,
-                    in_production=productions.get(entry.key) == entry.model_id,
+                    by_hand=description.by_hand,
+                    in_production=self._registry.standing(view.state, entry.key) == entry.model_id,
                     served=None if served is None else entry.model_id in served,
                     training_span=_training_span(artefact),
                     problems=tuple(map(text_of, description.problems)),
@@ -242,7 +244,12 @@ class Catalogue:
             text=text,
             revision=view.state.revision,
             models=count,
-            warnings=tuple(text_of(item) for item in warnings_of(view, index="registry_index.csv")),
+            warnings=tuple(
+                map(
+                    text_of,
+                    warnings_of(view, index="registry_index.csv", hold=self._registry.holds_hand_edits),
+                )
+            ),
             edited_outside=view.edited_outside,
         )
 

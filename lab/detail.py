@@ -139,7 +139,7 @@ class Models:
         meta, problem = _meta(artefact)
         extra = mapping(meta.extra if meta is not None else None)
         walk = mapping(extra.get("walk_forward"))
-        targets = view.state.rollback_targets(entry.key)
+        targets = view.state.rollback_targets(entry.key, hold=self._registry.holds_hand_edits)
         return ModelDetail(
             row=row,
             golden=golden_of(row),

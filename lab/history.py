@@ -41,6 +41,7 @@ class Retrain:
     sharpe: float | None
     cum_return: float | None
     quarantined: bool
+    by_hand: bool
     metrics: Mapping[str, Any]
 
 
@@ -127,11 +128,13 @@ class Histories:
                 sharpe=number(entry.sharpe),
                 cum_return=number(entry.cum_return),
                 quarantined=entry.model_id in state.quarantined,
+                by_hand=entry.model_id in state.entries
+                and state.is_by_hand(entry.model_id, hold=self._registry.holds_hand_edits),
                 metrics=self._metrics_of(entry) if entry.model_id in with_files else {},
             )
             for entry in ordered
         )
-        production = state.production(key) or ""
+        production = self._registry.standing(state, key) or ""
         return History(
             symbol=symbol,
             timeframe=timeframe,

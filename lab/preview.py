@@ -7,13 +7,13 @@ makes a promote that came too late fail instead of surprising.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from signalserve.common.key import Key
 from signalserve.lab.catalogue import Catalogue, Row
 from signalserve.lab.live import LiveEngines
 from signalserve.lab.verdicts import Judgement, judgement
-from signalserve.registry import Registry, Status
+from signalserve.registry import ModelRegistryEntry, Registry, Status
 from signalserve.registry.plans import entry_of
 from signalserve.registry.store import View
 
@@ -23,7 +23,8 @@ class Step:
     """What would become of one key, or of one model of it.
 
     `model` is what the call is about: the one to be promoted, to be brought back or to be archived; `previous` what is
-    in production now. `engines` are the live engines that follow the key. `leaves_unserved`: nothing would be in
+    in production now. `by_hand_alone`: the model that would come back was in production by an edit of the index that
+    nobody confirmed. `engines` are the live engines that follow the key. `leaves_unserved`: nothing would be in
     production. `problem` says why it can't be done.
     """
 
@@ -35,6 +36,7 @@ class Step:
     engines: tuple[str, ...]
     leaves_unserved: bool
     problem: str = ""
+    by_hand_alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Previews:
             problem = ""
             if entry.status == Status.FAILED:
                 problem = "its training failed"
-            elif view.state.production(entry.key) == model_id:
+            elif self._is_there(view, entry):
                 problem = "it is in production already"
             elif not view.state.digests.get(model_id):
                 problem = f"no digest was taken; `signalserve registry adopt {model_id}` takes one"
@@ -89,11 +91,12 @@ class Previews:
         view = self._registry.view()
         steps: list[Step] = []
         for key in (Key(*pair) for pair in keys):
-            targets = [
-                target for target in view.state.rollback_targets(key) if view.state.digests.get(target)
-            ]
+            found = view.state.rollback_targets(key, hold=self._registry.holds_hand_edits)
+            targets = [target for target in found if view.state.digests.get(target)]
             problem = "" if targets else "there is no earlier production model that may come back"
-            steps.append(self._step(view, key, targets[0] if targets else "", served, None, problem))
+            step = self._step(view, key, targets[0] if targets else "", served, None, problem)
+            by_hand = bool(targets) and not view.state.was_decided_on(targets[0])
+            steps.append(replace(step, by_hand_alone=by_hand))
         return Preview("rollback", tuple(steps), needs_reason=True)
 
     def archive(self, model_ids: Sequence[str], served: frozenset[str] | None = None) -> Preview:
@@ -109,9 +112,16 @@ class Previews:
             problem = (
                 "its training failed; there is nothing to retire" if entry.status == Status.FAILED else ""
             )
-            unserved = view.state.production(entry.key) == model_id
+            unserved = self._registry.standing(view.state, entry.key) == model_id
             steps.append(self._step(view, entry.key, model_id, served, None, problem, unserved=unserved))
         return Preview("archive", tuple(steps), needs_reason=any(step.leaves_unserved for step in steps))
+
+    def _is_there(self, view: View, entry: ModelRegistryEntry) -> bool:
+        """Whether a promote has nothing to decide."""
+        state = view.state
+        standing = self._registry.standing(state, entry.key)
+        by_decision = standing == state.production(entry.key) and not state.is_by_hand(entry.model_id)
+        return by_decision and standing == entry.model_id
 
     def _step(
         self,
@@ -131,7 +141,7 @@ class Previews:
             symbol=key.symbol,
             timeframe=key.timeframe,
             model=row(model_id),
-            previous=row(view.state.production(key)),
+            previous=row(self._registry.standing(view.state, key)),
             judgement=judged,
             engines=tuple(engine.name for engine in self._engines.following(*key)),
             leaves_unserved=unserved,

@@ -14,6 +14,7 @@ from typing import Any
 from signalserve.lab.plain import mapping, moment, plain, text_of
 from signalserve.registry import Registry, Status, Verdict
 from signalserve.registry.events import Action, Event
+from signalserve.registry.gate import champion_of
 from signalserve.registry.state import RegistryState
 
 ABSENT, STALE, CURRENT, IN_PRODUCTION, FAILED = "absent", "stale", "current", "in_production", "failed"
@@ -67,11 +68,13 @@ class Judgement:
 def judgement(registry: Registry, state: RegistryState, model_id: str) -> Judgement:
     """What the registry's gate says of a model now; `model_id` is in the state."""
     entry = state.entries[model_id]
-    champion = text_of(state.production(entry.key))
+    standing = registry.standing(state, entry.key)
+    is_there = standing == model_id and not state.is_by_hand(model_id, hold=registry.holds_hand_edits)
+    champion = text_of(standing if is_there else champion_of(state, entry, hold=registry.holds_hand_edits))
     evidence = state.evidence.get(model_id)
     if entry.status == Status.FAILED:
         return Judgement(model_id, champion, FAILED, False, "its training failed", (), None)
-    if champion == model_id:
+    if is_there:
         record = None if evidence is None else plain(evidence)
         return Judgement(model_id, champion, IN_PRODUCTION, True, "it is in production", (), record)
     decision = registry.gate.judge(state, entry, force=False)

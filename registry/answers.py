@@ -50,7 +50,10 @@ def decide_and_commit(
     if answer is not None:
         return answer
     draft, results = decide(transaction.state)
-    if not origin.request_id and all(change.before == change.after for change in draft.changes):
+    if not origin.request_id and not any(
+        change.before != change.after or transaction.state.decides(draft.action, change, draft.evidence)
+        for change in draft.changes
+    ):
         _log.info(f"registry.{draft.action}_unneeded", models=[item.model_id for item in results])
         return Committed(transaction.state.revision, tuple(results))
     event = commit(transaction, action, request, draft)

@@ -299,6 +299,7 @@ class Artefact:
             tuple(dict.fromkeys(problems)),
             tuple(dict.fromkeys(warnings)),
             self.not_servable,
+            by_hand,
         )
 
     def importances(self) -> list[tuple[str, float]]:

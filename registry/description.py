@@ -13,7 +13,8 @@ class Description:
 
     `engine` is `legacy` where no digest was ever taken, empty where there is nothing to serve. `problems` stop
     the model from serving; `warnings` are what does not: an importance file that was edited, say. `not_servable` is
-    why the model will not be served, as its registration found: its files may be whole all the same.
+    why the model will not be served, as its registration found: its files may be whole all the same. `by_hand`: an edit
+    of the index put it into production.
     """
 
     digest: str = ""
@@ -22,6 +23,7 @@ class Description:
     problems: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     not_servable: str = ""
+    by_hand: bool = False
 
     def __bool__(self) -> bool:
         return not self.problems

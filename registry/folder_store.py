@@ -502,12 +502,7 @@ class FolderStore:
                 self._move_aside()
             elif found.asked:
                 self._keep_aside(content or b"")
-            projected = self._state.render()
-            try:
-                self._index.put(projected)
-            except OSError as error:
-                raise StorageError(f"{self.index_path}: {error.strerror or error}") from error
-            self._index_read = sha256_hex(projected)
+            self._put(self._state.render())
         else:
             self._index.forget()  # of a writer that was killed before its event
 
@@ -575,19 +570,30 @@ class FolderStore:
         try:
             self._events.append(event)
         except StorageError:
-            self._index.forget()
+            newest = "" if last is None else last.index_sha256
+            self._index.forget("" if self._index_read == newest else newest)
             raise
         # it is committed, whether it can be read back just now or not
         with self._taking_in, suppress(StorageError):
             self._take_own(event, after)
         try:
             self._keep_what_came_in()
-            self._index.put(content)
-            self._index_read = event.index_sha256
-        except (OSError, StorageError) as error:
-            # committed all the same: every reader projects the log, the next writer repairs
-            _log.warning("registry.index_not_written", path=str(self.index_path), error=str(error))
+        except StorageError as error:
+            self._tell_unwritten(error)
+        else:
+            self._put(content)
         return event
+
+    def _put(self, content: bytes) -> None:
+        try:
+            self._index.put(content)
+            self._index_read = sha256_hex(content)
+        except OSError as error:
+            self._tell_unwritten(error)
+
+    def _tell_unwritten(self, error: Exception) -> None:
+        """All the same what the log says holds: every reader projects it, and the next writer tries again."""
+        _log.warning("registry.index_not_written", path=str(self.index_path), error=str(error))
 
 
 class FolderTransaction:

@@ -51,6 +51,10 @@ class Decision:
 class Gate(Protocol):
     """Decides whether a model may become a candidate or go into production."""
 
+    @property
+    def holds_hand_edits(self) -> bool:
+        """Whether what an edit of the index put into production counts for nothing until it is confirmed."""
+
     def judge(self, state: RegistryState, entry: ModelRegistryEntry, *, force: bool) -> Decision:
         """Hold a model's stored evidence against the bounds; `force` overrides what fails."""
 
@@ -59,13 +63,16 @@ class NoGate:
     """The gate of a registry that was handed none: nothing passes but by force.
 
     What a promote must show is a choice, and nobody has made it. The same call must not meet another gate in
-    another working directory, so no configuration is looked for.
+    another working directory, so no configuration is looked for, and edits by hand count.
     """
+
+    holds_hand_edits = False
 
     def judge(self, state: RegistryState, entry: ModelRegistryEntry, *, force: bool) -> Decision:
         """Refuse, and say how a gate is handed in."""
         verdicts = (quarantine_verdict(state, entry), Verdict("gate", False, None, "a gate", _NO_GATE))
-        return Decision(verdicts, force, decision_record(state, entry, verdicts, force=force))
+        champion = champion_of(state, entry, hold=self.holds_hand_edits)
+        return Decision(verdicts, force, decision_record(state, entry, champion, verdicts, force=force))
 
 
 def quarantine_verdict(state: RegistryState, entry: ModelRegistryEntry) -> Verdict:
@@ -74,14 +81,30 @@ def quarantine_verdict(state: RegistryState, entry: ModelRegistryEntry) -> Verdi
     return Verdict("quarantined", not quarantined, quarantined, False, _QUARANTINED)
 
 
+def champion_of(state: RegistryState, entry: ModelRegistryEntry, *, hold: bool) -> str | None:
+    """The model that a challenger is held against; None for none.
+
+    One that is in production by hand is held against what had been decided.
+    """
+    standing = state.standing(entry.key, hold=hold)
+    if standing == entry.model_id:
+        standing = state.decision(entry.key)
+    return None if standing == entry.model_id else standing
+
+
 def decision_record(
-    state: RegistryState, entry: ModelRegistryEntry, verdicts: tuple[Verdict, ...], *, force: bool
+    state: RegistryState,
+    entry: ModelRegistryEntry,
+    champion: str | None,
+    verdicts: tuple[Verdict, ...],
+    *,
+    force: bool,
 ) -> dict[str, Any]:
     """What every decision leaves in the event, whichever gate made it."""
     failed = [verdict.name for verdict in verdicts if not verdict.passed]
     return {
         "challenger": entry.model_id,
-        "champion": state.production(entry.key),
+        "champion": champion,
         "evidence": state.evidence.get(entry.model_id),
         "verdicts": [verdict.to_dict() for verdict in verdicts],
         "failed_verdicts": failed,

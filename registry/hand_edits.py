@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from signalserve.common.key import Key
+from signalserve.registry.answers import Committed
 from signalserve.registry.errors import NotFoundError
 from signalserve.registry.events import Action, Event, StatusChange
 from signalserve.registry.folder_store import read_kept
 from signalserve.registry.parts import Parts
+from signalserve.registry.plans import Transition
 from signalserve.registry.store import Acceptance, Draft, KeptIndex, Origin
 
 
@@ -41,10 +43,11 @@ class HandEdits(Parts):
 
     def confirm(
         self, keys: Iterable[Key] = (), *, reason: str = "", actor: str = "", via: str = "python"
-    ) -> Event | None:
+    ) -> Committed | None:
         """Decide that what the index was edited to is in production, of these keys or of all; None where nothing waits.
 
-        It is no evidence, and clears no quarantine.
+        It is no evidence, and clears no quarantine. A transition says what its key has now and what had been decided;
+        either may be empty.
 
         Raises:
             NotFoundError: a key has nothing that waits to be confirmed.
@@ -66,9 +69,13 @@ class HandEdits(Parts):
                 for key in chosen
                 if key in now
             )
-            return transaction.commit(
-                Draft(Action.CONFIRM, changes, {"keys": [[key.symbol, key.timeframe] for key in chosen]})
-            )
+            results = tuple(Transition(*key, now.get(key, ""), waiting[key] or "") for key in chosen)
+            detail = {
+                "keys": [[key.symbol, key.timeframe] for key in chosen],
+                "result": [asdict(result) for result in results],
+            }
+            event = transaction.commit(Draft(Action.CONFIRM, changes, detail))
+            return Committed(event.revision, results, head=event.hash)
 
     def plan_acceptance(self, file: Path | None = None) -> AcceptancePlan:
         """What `accept_index` would take, and what that would change. Changes nothing.

@@ -2,7 +2,8 @@
 
 1. What shall be the index is written beside it before its event is committed, and renamed into its place after. So a
    reader finds out without any clock whether an index is late, as its writer was stopped in between, or was put
-   there: a late one has the newest index lying beside it. Where the disk had no room for all of it, its hash does.
+   there: a late one has the newest index lying beside it, or where the disk had no room for that, a link that names
+   its hash, which takes none.
 2. A link stays, and what it leads to is replaced; mode and group stay.
 3. What can't be read, such as a folder or far too large a file, is told and not waited for, and moved aside whole.
 """
@@ -37,6 +38,9 @@ UNREAD_PREFIX = "registry_index.unread-"
 _LEFT = re.compile(
     r"\.registry_(index|events|checkpoint)(\.(aside|merged)-[0-9a-f]+)?\.(csv|jsonl)\.\d+\.tmp"
 )
+
+# so short a one takes no block of a disk
+_SHORT_LINK = 32
 
 
 class Mark(NamedTuple):
@@ -96,9 +100,11 @@ class IndexFile:
 
         `whole`: and that index lies beside it, not its hash alone.
         """
+        beside = self._beside()
         with suppress(OSError):
-            content = read_regular(self._beside(), largest=LARGEST_INDEX)
-            return sha256_hex(content) == newest or (content == newest.encode() and not whole)
+            return sha256_hex(read_regular(beside, largest=LARGEST_INDEX)) == newest
+        with suppress(OSError):
+            return not whole and os.readlink(beside) == newest[:_SHORT_LINK]  # noqa: PTH115 - it leads to no path
         return False
 
     def announce(self, content: bytes) -> None:
@@ -120,11 +126,13 @@ class IndexFile:
         self._announced = None
         sync_folder(target.parent)
 
-    def forget(self) -> None:
-        """Take back what was announced."""
+    def forget(self, unwritten: str = "") -> None:
+        """Take back what was announced; `unwritten` is the sha256 of an earlier one that still is to be written."""
         self._announced = None
         with suppress(OSError):
             self._beside().unlink()
+        if unwritten:
+            self._leave_hash(unwritten)
 
     def move_aside(self, folder: Path) -> Path:
         """Move what lies there into a folder, under a name of its own, and say which.
@@ -153,9 +161,12 @@ class IndexFile:
             write_aside(self._beside(), content, behind_links(self.path))
             self._announced = content
         except OSError:
-            with suppress(OSError):
-                self._beside().write_text(sha256_hex(content))
+            self._leave_hash(sha256_hex(content))
             raise
+
+    def _leave_hash(self, digest: str) -> None:
+        with suppress(OSError):
+            self._beside().symlink_to(digest[:_SHORT_LINK])
 
     def _beside(self) -> Path:
         target = behind_links(self.path)

@@ -5,17 +5,19 @@
     register    -                     failed       likewise
     evaluate    success, archived     candidate    a digest, the gate
     evaluate    candidate             candidate    a digest
+    evaluate    production            production   put there by hand, a digest
     candidate   success               candidate    not quarantined, a digest, the gate
     candidate   candidate             candidate
     restore     archived              candidate    not quarantined, a digest, the gate
     promote     success, candidate    production   a digest, the gate
-    promote     production            production   likewise: a second row that a hand edit made becomes the one
+    promote     production            production   likewise: a second row by hand, or the one there by hand
     promote     archived              production   force, a digest, the gate
     supersede   production            archived
+    supersede   success, candidate    archived     what is served though its row was edited away
     rollback    archived              production   was production of the key, not quarantined, a digest
-    archive     success, candidate    archived
     archive     production            archived     a word that the key may be left with none, and a reason
-    archive     archived              archived
+    archive     success, candidate    archived     likewise of what is served though its row was edited away
+    archive     archived              archived     likewise
     adopt       success               success
     adopt       candidate             candidate
     adopt       production            production
@@ -25,7 +27,9 @@
 1. A step that is not in the table does not exist: `step` refuses it, and says what there is instead.
 2. Guards are tried in the order in which they stand. `force` goes past the gate and the guard of that name, and
    past nothing else.
-3. Compare-and-set is asked before the step is looked up, and integrity after every guard: they belong to the call,
+3. What is served though its row was edited away, where edits are held, is put back by a promote without the gate and
+   without force: that decides nothing new.
+4. Compare-and-set is asked before the step is looked up, and integrity after every guard: they belong to the call,
    whatever the step.
 """
 
@@ -63,6 +67,19 @@ class Case:
     decision: Decision | None = None
 
     @property
+    def standing(self) -> str | None:
+        """What its key has now; see `RegistryState.standing`."""
+        return self.state.standing(self.entry.key, hold=self.gate.holds_hand_edits)
+
+    @property
+    def was_edited_away(self) -> bool:
+        """Whether it is served, by a decision, and its row says otherwise."""
+        state, model_id = self.state, self.entry.model_id
+        return self.standing == model_id != state.production(self.entry.key) and not state.is_by_hand(
+            model_id, hold=self.gate.holds_hand_edits
+        )
+
+    @property
     def facts(self) -> dict[str, str]:
         """What an error about it tells programs."""
         return {"model_id": self.entry.model_id, "status": self.entry.status}
@@ -90,6 +107,19 @@ def _gate(case: Case) -> None:
     case.decision = case.gate.judge(case.state, case.entry, force=case.force)
 
 
+def _by_hand(case: Case) -> None:
+    if not case.state.is_by_hand(case.entry.model_id):
+        raise WrongStatusError(
+            f"{case.entry.model_id} is production: it is the champion that others are compared with",
+            metadata=case.facts,
+        )
+
+
+def _gate_of_new(case: Case) -> None:
+    if not case.was_edited_away:
+        _gate(case)
+
+
 def _not_quarantined(case: Case) -> None:
     if case.entry.model_id in case.state.quarantined:
         raise QuarantinedError(
@@ -101,7 +131,7 @@ def _not_quarantined(case: Case) -> None:
 
 def _force(case: Case) -> None:
     # of a quarantined model the gate says so
-    if not case.force and case.entry.model_id not in case.state.quarantined:
+    if not case.force and not case.was_edited_away and case.entry.model_id not in case.state.quarantined:
         raise WrongStatusError(
             f"{case.entry.model_id} is archived, not success or candidate: `signalserve evaluate "
             f"{case.entry.model_id}` makes it a candidate again where it passes; a rollback takes the key back to it "
@@ -111,7 +141,8 @@ def _force(case: Case) -> None:
 
 
 def _was_production(case: Case) -> None:
-    if case.entry.model_id not in case.state.rollback_targets(case.entry.key):
+    targets = case.state.rollback_targets(case.entry.key, hold=case.gate.holds_hand_edits)
+    if case.entry.model_id not in targets:
         raise NothingToRollBackToError(
             f"{case.entry.model_id} was never in production for {case.entry.key}, or is quarantined",
             metadata=case.facts,
@@ -119,8 +150,8 @@ def _was_production(case: Case) -> None:
 
 
 def _may_leave_none(case: Case) -> None:
-    if case.state.production(case.entry.key) != case.entry.model_id:
-        return  # a second row that a hand edit made serves nothing
+    if case.standing != case.entry.model_id:
+        return  # nor does a second row that a hand edit made serve anything
     if not case.allow_unserved:
         raise InProductionError(
             f"{case.entry.model_id} is in production for {case.entry.key}; promote another model, roll back, or say "
@@ -177,19 +208,17 @@ STEPS: tuple[Step, ...] = (
     Step(Action.EVALUATE, _SUCCESS, _CANDIDATE, (_digest, _gate)),
     Step(Action.EVALUATE, _ARCHIVED, _CANDIDATE, (_digest, _gate)),
     Step(Action.EVALUATE, _CANDIDATE, _CANDIDATE, (_digest, _gate)),
+    Step(Action.EVALUATE, _PRODUCTION, _PRODUCTION, (_by_hand, _digest, _gate)),
     Step(Action.CANDIDATE, _SUCCESS, _CANDIDATE, _TO_CANDIDATE),
     Step(Action.CANDIDATE, _CANDIDATE, _CANDIDATE),
     Step(Action.RESTORE, _ARCHIVED, _CANDIDATE, _TO_CANDIDATE),
-    Step(Action.PROMOTE, _SUCCESS, _PRODUCTION, (_digest, _gate)),
-    Step(Action.PROMOTE, _CANDIDATE, _PRODUCTION, (_digest, _gate)),
+    Step(Action.PROMOTE, _SUCCESS, _PRODUCTION, (_digest, _gate_of_new)),
+    Step(Action.PROMOTE, _CANDIDATE, _PRODUCTION, (_digest, _gate_of_new)),
     Step(Action.PROMOTE, _PRODUCTION, _PRODUCTION, (_digest, _gate)),
-    Step(Action.PROMOTE, _ARCHIVED, _PRODUCTION, (_force, _digest, _gate)),
-    Step(Action.SUPERSEDE, _PRODUCTION, _ARCHIVED),
+    Step(Action.PROMOTE, _ARCHIVED, _PRODUCTION, (_force, _digest, _gate_of_new)),
+    *(Step(Action.SUPERSEDE, status, _ARCHIVED) for status in (_PRODUCTION, _SUCCESS, _CANDIDATE)),
     Step(Action.ROLLBACK, _ARCHIVED, _PRODUCTION, (_was_production, _digest)),
-    Step(Action.ARCHIVE, _SUCCESS, _ARCHIVED),
-    Step(Action.ARCHIVE, _CANDIDATE, _ARCHIVED),
-    Step(Action.ARCHIVE, _PRODUCTION, _ARCHIVED, (_may_leave_none,)),
-    Step(Action.ARCHIVE, _ARCHIVED, _ARCHIVED),
+    *(Step(Action.ARCHIVE, status, _ARCHIVED, (_may_leave_none,)) for status in Status if status != _FAILED),
     *(Step(Action.ADOPT, status, status) for status in Status if status != _FAILED),
     *(Step(Action.REMOVE, status, None, (_not_protected,)) for status in Status if status != _PRODUCTION),
 )
@@ -200,7 +229,6 @@ _BY_STATUS = {(step.action, step.before): step for step in STEPS}
 # what to do instead, where the table has no step
 _INSTEAD = {
     (Action.EVALUATE, _FAILED): "a failed training run has nothing to measure",
-    (Action.EVALUATE, _PRODUCTION): "it is the champion that others are compared with",
     (Action.CANDIDATE, _FAILED): "only success and archived models become candidates",
     (Action.CANDIDATE, _PRODUCTION): "only success and archived models become candidates",
     (Action.PROMOTE, _FAILED): "a failed training run is never served",
@@ -222,6 +250,16 @@ def first_step(after: str) -> Step:
             reason="INVALID_STATUS",
         )
     return found
+
+
+def check_measurable(state: RegistryState, entry: ModelRegistryEntry) -> None:
+    """See that a model may be evaluated, before anything is measured.
+
+    Raises:
+        WrongStatusError: it failed, or is the champion.
+    """
+    if _by_hand in step(Action.EVALUATE, entry).guards:
+        _by_hand(Case(state, entry))
 
 
 def step(action: Action, entry: ModelRegistryEntry) -> Step:

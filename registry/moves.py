@@ -112,20 +112,21 @@ class Moves(Parts):
 
         asked: list[list[str]] = [list(key) for key in wanted]
         request = [asked, list(expected)] if expected else asked
+        hold = self.holds_hand_edits
         proofs = Proofs(self.artefact_of, prove)
 
         def decide(state: RegistryState) -> Planned:
-            targets, skipped = proofs.nearest(state, wanted, expected, proofs.check)
+            targets, skipped = proofs.nearest(state, wanted, expected, proofs.check, hold=hold)
             for model_id, why in skipped.items():
                 _log.warning("registry.rollback_passed_over", model_id=model_id, why=why)
             before_commit()
-            return plan_rollback(state, targets, skipped)
+            return plan_rollback(state, targets, skipped, self.gate)
 
         def attempt() -> Committed:
             known = self.state
             if (answer := answered(known, request_id, Action.ROLLBACK, request)) is not None:
                 return answer
-            proofs.nearest(known, wanted, expected, proofs.make)
+            proofs.nearest(known, wanted, expected, proofs.make, hold=hold)
             with self.store.transaction(Origin(actor, via, reason, request_id)) as transaction:
                 return decide_and_commit(transaction, Action.ROLLBACK, request, decide)
 
@@ -151,7 +152,7 @@ class Moves(Parts):
 
         def decide(state: RegistryState) -> Planned:
             before_commit()
-            return plan_archive(state, model_ids, reason=reason, allow_unserved=allow_unserved)
+            return plan_archive(state, model_ids, self.gate, reason=reason, allow_unserved=allow_unserved)
 
         with self.store.transaction(Origin(actor, via, reason, request_id)) as transaction:
             return decide_and_commit(transaction, Action.ARCHIVE, [list(model_ids), allow_unserved], decide)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from signalserve.common.key import Key
 from signalserve.registry.artefact import Artefact, Artefacts
 from signalserve.registry.entry import ModelRegistryEntry
 from signalserve.registry.gate import Gate
@@ -52,6 +53,15 @@ class Parts:
             UnknownModelError: there is none.
         """
         return entry_of(self.state, model_id)
+
+    @property
+    def holds_hand_edits(self) -> bool:
+        """Whether what an edit of the index put into production counts for nothing until it is confirmed."""
+        return self.gate.holds_hand_edits
+
+    def standing(self, state: RegistryState, key: Key) -> str | None:
+        """The model that a key has now, as the gate has it; None for none. See `RegistryState.standing`."""
+        return state.standing(key, hold=self.holds_hand_edits)
 
     def artefact_of(self, state: RegistryState, model_id: str) -> Artefact:
         """A fresh look at a model's files, with the digest that a state has of them.

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -52,9 +52,10 @@ class Transition:
     previous_model_id: str
 
     @classmethod
-    def of(cls, state: RegistryState, entry: ModelRegistryEntry) -> Transition:
+    def of(cls, state: RegistryState, entry: ModelRegistryEntry, gate: Gate) -> Transition:
         """That of an entry, before the call."""
-        return cls(entry.symbol, entry.timeframe, entry.model_id, state.production(entry.key) or "")
+        previous = state.standing(entry.key, hold=gate.holds_hand_edits)
+        return cls(entry.symbol, entry.timeframe, entry.model_id, previous or "")
 
 
 Planned = tuple[Draft, list[Transition]]
@@ -99,26 +100,28 @@ def plan_promote(
     changes: list[StatusChange] = []
     cases: list[Case] = []
     for promotion, entry in zip(promotions, entries, strict=True):
-        current = state.production(entry.key)
-        _expected(promotion, entry.key, current)
-        if entry.model_id == current:  # it is there already: asking again changes nothing
-            changes.append(_stays(state, entry))
-            continue
         cases.append(case := Case(state, entry, gate, reason, force))
+        _expected(promotion, entry.key, case.standing)
+        by_decision = entry.model_id == case.standing and not state.is_by_hand(entry.model_id)
+        if by_decision and entry.model_id == state.production(entry.key):
+            changes.append(_stays(state, entry))  # it is there already: asking again changes nothing
+            continue
         change = step(Action.PROMOTE, entry).take(case)
         # every production row of the key leaves, a second one that a hand edit made included
-        changes += _superseded(state, entry.key, but=entry.model_id)
+        changes += _superseded(state, entry.key, case.standing, but=(entry.model_id,))
         changes.append(change)
     decisions = [(case.entry.model_id, case.decision) for case in cases if case.decision is not None]
     if refused := [(model_id, decision) for model_id, decision in decisions if not decision.allowed]:
         raise _refusal(refused)
     evidence = {"decisions": [decision.record for _, decision in decisions]} if decisions else None
-    results = [Transition.of(state, entry) for entry in entries]
+    results = [Transition.of(state, entry, gate) for entry in entries]
     return Draft(Action.PROMOTE, tuple(changes), _detail(results), evidence, forced=force), results
 
 
-def plan_rollback(state: RegistryState, targets: Mapping[Key, str], skipped: Mapping[str, str]) -> Planned:
-    """Take each key back to its target; the model left behind is quarantined.
+def plan_rollback(
+    state: RegistryState, targets: Mapping[Key, str], skipped: Mapping[str, str], gate: Gate
+) -> Planned:
+    """Take each key back to its target; the model left behind is quarantined, and no other that goes with it.
 
     `targets` come from `rollback_candidates`, checked by the caller; `skipped` says which nearer models did
     not verify, and why.
@@ -128,17 +131,20 @@ def plan_rollback(state: RegistryState, targets: Mapping[Key, str], skipped: Map
     quarantined: list[str] = []
     for key, target in targets.items():
         entry = entry_of(state, target)
-        change = step(Action.ROLLBACK, entry).take(Case(state, entry))
-        left = _superseded(state, key)
-        changes += [*left, change]
-        quarantined += [other.model_id for other in left]
-        results.append(Transition.of(state, entry))
+        case = Case(state, entry, gate)
+        change = step(Action.ROLLBACK, entry).take(case)
+        changes += [*_superseded(state, key, case.standing), change]
+        if case.standing is not None:
+            quarantined.append(case.standing)
+        results.append(Transition.of(state, entry, gate))
     detail = {**_detail(results), "quarantined": quarantined, "skipped": dict(skipped)}
     return Draft(Action.ROLLBACK, tuple(changes), detail), results
 
 
-def check_rollback_expected(state: RegistryState, keys: Sequence[Key], expected: Sequence[str]) -> None:
-    """Compare what is in production of each key with what the caller saw there; nothing expected fits anything.
+def check_rollback_expected(
+    state: RegistryState, keys: Sequence[Key], expected: Sequence[str], *, hold: bool
+) -> None:
+    """Compare what each key has with what the caller saw there; nothing expected fits anything.
 
     Raises:
         InvalidArgumentError: there is not one a key.
@@ -150,11 +156,11 @@ def check_rollback_expected(state: RegistryState, keys: Sequence[Key], expected:
             reason="EXPECTED_MISMATCH",
         )
     for key, model_id in zip(keys, expected, strict=False):
-        _expect(key, model_id, state.production(key), "rolling back")
+        _expect(key, model_id, state.standing(key, hold=hold), "rolling back")
 
 
-def rollback_candidates(state: RegistryState, keys: Sequence[Key]) -> dict[Key, list[str]]:
-    """For each key the earlier production models, the nearest first.
+def rollback_candidates(state: RegistryState, keys: Sequence[Key], *, hold: bool) -> dict[Key, list[str]]:
+    """For each key the earlier production models, the nearest first; `hold` as for `RegistryState.standing`.
 
     Raises:
         UnknownKeyError: the registry has no model of a key.
@@ -168,7 +174,8 @@ def rollback_candidates(state: RegistryState, keys: Sequence[Key]) -> dict[Key, 
     for key in keys:
         if key not in known:
             raise UnknownKeyError(*key)
-        found[key] = [model_id for model_id in state.rollback_targets(key) if state.digests.get(model_id)]
+        targets = state.rollback_targets(key, hold=hold)
+        found[key] = [model_id for model_id in targets if state.digests.get(model_id)]
         if not found[key]:
             raise nothing_to_roll_back_to(key, {})
     return found
@@ -184,19 +191,22 @@ def nothing_to_roll_back_to(key: Key, skipped: Mapping[str, str]) -> NothingToRo
 
 
 def plan_archive(
-    state: RegistryState, model_ids: Sequence[str], *, reason: str, allow_unserved: bool
+    state: RegistryState, model_ids: Sequence[str], gate: Gate, *, reason: str, allow_unserved: bool
 ) -> Planned:
-    """Retire models."""
+    """Retire models; with a production model go the second rows of its key, which would be served instead."""
     if not model_ids:
         raise InvalidArgumentError("name at least one model to archive", reason="NO_MODELS")
     if len(set(model_ids)) != len(model_ids):
         raise InvalidArgumentError("a model is named twice", reason="DUPLICATE_MODEL")
     entries = [entry_of(state, model_id) for model_id in model_ids]
     changes = [
-        step(Action.ARCHIVE, entry).take(Case(state, entry, reason=reason, allow_unserved=allow_unserved))
+        step(Action.ARCHIVE, entry).take(Case(state, entry, gate, reason, allow_unserved=allow_unserved))
         for entry in entries
     ]
-    results = [Transition.of(state, entry) for entry in entries]
+    for entry in entries:
+        if entry.model_id == state.production(entry.key):
+            changes += _superseded(state, entry.key, but=model_ids)
+    results = [Transition.of(state, entry, gate) for entry in entries]
     return Draft(Action.ARCHIVE, tuple(changes), _detail(results)), results
 
 
@@ -222,7 +232,7 @@ def plan_candidate(state: RegistryState, model_id: str, gate: Gate, *, reason: s
     action = Action.RESTORE if entry.status == Status.ARCHIVED else Action.CANDIDATE
     case = Case(state, entry, gate, reason, force)
     change = step(action, entry).take(case)
-    results = [Transition.of(state, entry)]
+    results = [Transition.of(state, entry, gate)]
     if case.decision is None:  # it is one already
         return Draft(action, (change,), _detail(results)), results
     if not case.decision.allowed:
@@ -247,8 +257,14 @@ def plan_removal(
     return Draft(action, (change,), {"removed": [removed]})
 
 
-def _superseded(state: RegistryState, key: Key, *, but: str = "") -> list[StatusChange]:
-    rows = [state.entries[model_id] for model_id in state.production_rows(key) if model_id != but]
+def _superseded(
+    state: RegistryState, key: Key, standing: str | None = None, *, but: Collection[str] = ()
+) -> list[StatusChange]:
+    """All production rows of a key leave, and so does what stands for it though its row says success or candidate."""
+    rows = [state.entries[model_id] for model_id in state.production_rows(key) if model_id not in but]
+    if standing is not None and standing not in but:
+        entry = state.entries[standing]
+        rows += [entry] if entry.status in (Status.SUCCESS, Status.CANDIDATE) else []
     return [step(Action.SUPERSEDE, entry).take(Case(state, entry)) for entry in rows]
 
 

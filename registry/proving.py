@@ -96,19 +96,21 @@ class Proofs:
         keys: Sequence[Key],
         expected: Sequence[str],
         judge: Callable[[RegistryState, str], None],
+        *,
+        hold: bool,
     ) -> tuple[dict[Key, str], dict[str, str]]:
         """Where a rollback of the keys leads, and which nearer models were passed over, and why.
 
-        `judge` is `make` or `check`; `expected` is what must be in production of each key.
+        `judge` is `make` or `check`; `expected` is what each key must have; `hold` is as for `RegistryState.standing`.
 
         Raises:
             UnknownKeyError, NothingToRollBackToError, StaleExpectationError, InvalidArgumentError: nowhere.
             ProofMissingError: as `check` says.
         """
-        check_rollback_expected(state, keys, expected)
+        check_rollback_expected(state, keys, expected, hold=hold)
         targets: dict[Key, str] = {}
         skipped: dict[str, str] = {}
-        for key, candidates in rollback_candidates(state, keys).items():
+        for key, candidates in rollback_candidates(state, keys, hold=hold).items():
             for model_id in candidates:
                 try:
                     judge(state, model_id)

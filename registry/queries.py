@@ -39,17 +39,31 @@ def select(
     )
 
 
-def warnings_of(view: View, *, index: str) -> Iterator[str]:
-    """What ops should mend, though everything goes on; `index` is what people call the index."""
+def warnings_of(view: View, *, index: str, hold: bool = False) -> Iterator[str]:
+    """What ops should mend, though everything goes on; `index` is what people call the index.
+
+    `hold`: servers keep to what was decided, whatever was edited by hand.
+    """
     for other, served in view.state.conflicts().items():
         yield (
             f"{other} is {second_row_text(view.state.entries[other].key, served)}; promote one of them, which "
             "archives the other"
         )
     for model_id in view.state.by_hand:
-        key = view.state.entries[model_id].key
-        if view.state.production(key) == model_id:
-            yield f"{key}: {by_hand_text(model_id)}"
+        entry = view.state.entries.get(model_id)
+        if entry is not None and model_id in (
+            view.state.production(entry.key),
+            view.state.standing(entry.key, hold=hold),
+        ):
+            yield f"{entry.key}: {by_hand_text(model_id)}"
+    if hold:
+        for key, decided in sorted(view.state.unconfirmed().items()):
+            gone = decided is not None and decided not in view.state.entries
+            served = f"nothing, as {decided} has gone," if gone else decided or "nothing"
+            yield (
+                f"{key}: the index was edited by hand; {served} is served until `signalserve registry confirm` "
+                "(promotion.hand_edits: hold)"
+            )
     yield from view.warnings
     for row in view.unreadable:
         yield f"{index}, {row}; the row counts for nothing until it is mended"
@@ -115,7 +129,7 @@ class Queries(Parts):
             yield artefact.describe(
                 thorough=thorough,
                 winner=winners.get(entry.model_id, ""),
-                by_hand=entry.model_id in view.state.by_hand,
+                by_hand=view.state.is_by_hand(entry.model_id, hold=self.holds_hand_edits),
             )
 
     def events(self, since: int = 0) -> Sequence[Event]:

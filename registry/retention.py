@@ -1,7 +1,8 @@
 """What leaves the registry, and what never does.
 
-1. Never: the production model of a key, a pinned model, a key's rollback target and the nearer ones that a
-   rollback would pass over; and by age or count none whose `created_at` can't be read.
+1. Never: the production model of a key, the one that was decided on, a pinned model, a key's rollback target and the
+   nearer ones that a rollback would pass over, whether hand edits are held or not; and by age or count none whose
+   `created_at` can't be read.
 2. Retention counts per symbol, timeframe and model_type; failed runs are counted apart, so that a streak of
    failures pushes out no good model. The entries leave the index, and their folders go with them.
 3. Clean drops entries whose artefacts are missing, and those that a `Selection` asks for. Folders are deleted
@@ -154,10 +155,11 @@ class Retention(Parts):
         verified = {} if verified is None else verified
         reasons: dict[str, str] = {}
         for key in keys:
-            for model_id in state.rollback_targets(key):
-                reasons[model_id] = f"rollback target of {key}"
-                if self._verifies(state, model_id, verified):
-                    break
+            for hold in (False, True):
+                for model_id in state.rollback_targets(key, hold=hold):
+                    reasons[model_id] = f"rollback target of {key}"
+                    if self._verifies(state, model_id, verified):
+                        break
         reasons |= {
             model_id: f"decided on as production of {key}"
             for key, model_id in state.decided.items()
@@ -192,7 +194,11 @@ class Retention(Parts):
             why = missing or selected.get(entry.model_id)
             if why is None:
                 continue
-            is_target = entry.model_id not in self.pins and entry.status != Status.PRODUCTION
+            is_target = (
+                entry.model_id not in self.pins
+                and entry.status != Status.PRODUCTION
+                and entry.model_id != state.decision(entry.key)
+            )
             if missing and entry.model_id in stays and is_target:
                 entries[entry.model_id] = (
                     f"{why}; it was a {stays.pop(entry.model_id)}, and can't be rolled back to"

@@ -3,8 +3,8 @@
 The rules that this module keeps:
 1. `entries` are the index's rows in their order; `raw_rows` the rows that nobody can read.
 2. A key's `history` is the stack of its production models, oldest first; the last is in production, if
-   any is. Promote pushes. Rollback takes off all above its target. What is archived stays, so a rollback after it
-   brings that model back. Deleting a model removes it from the stack.
+   any is. Promote and hand edits push. Rollback takes off all above its target. What is archived stays, so a rollback
+   after it brings that model back. Deleting a model removes it from the stack.
 3. A model that a rollback left behind is quarantined until a promote takes it on again, also where its row goes and is
    put back.
 4. `digests` holds the artefact digest that register or adopt took; no other digest counts. It stays when a model goes,
@@ -16,8 +16,10 @@ The rules that this module keeps:
    they were registered, by their training; they stay when the models go.
 7. `not_servable` says why a model will not be served, where its registration or adoption found so.
 8. `decided` is each key's last production that somebody decided on: by promote or rollback, or by confirming what was
-   edited by hand. A hand edit changes what is in production and not what was decided, and clears no quarantine.
-   `by_hand` are the production models that an edit put there, by its revision.
+   edited by hand. A hand edit changes what is in production and not what was decided, be it that the row goes, and
+   clears no quarantine. `by_hand` are the models that an edit put into production, by its revision, until a promote
+   takes them on; to be confirmed, or taken out and put back by hand, is no evidence, nor is a rollback to one that
+   nobody had decided on.
 9. `registered` is when each model was registered or adopted: nobody can have trained it on later bars.
 10. Nothing here reads a file or a clock.
 """
@@ -124,6 +126,25 @@ class RegistryState:
         """The model in production of every key that has one."""
         return {key: self._production_rows(key)[-1].model_id for key in self.in_production}
 
+    def decision(self, key: Key) -> str | None:
+        """The model of a key that was decided on last, None for none and where its entry has gone."""
+        model_id = self.decided.get(key)
+        return model_id if model_id in self.entries else None
+
+    def standing(self, key: Key, *, hold: bool) -> str | None:
+        """The model that servers have for a key: what is in production, or where edits are held what was decided."""
+        return self.decision(key) if hold else self.production(key)
+
+    def is_by_hand(self, model_id: str, *, hold: bool = False) -> bool:
+        """Whether a model is in production, or served where edits are held, by an edit and without evidence."""
+        entry = self.entries[model_id]
+        in_production = entry.status == Status.PRODUCTION or (hold and self.decision(entry.key) == model_id)
+        return in_production and model_id in self.by_hand
+
+    def was_decided_on(self, model_id: str) -> bool:
+        """Whether a model was ever promoted, rolled back to, confirmed, or in production before there was a log."""
+        return model_id in self.put_in_production
+
     def unconfirmed(self) -> dict[Key, str | None]:
         """What was decided, None for nothing, for each key of which an edit by hand made something else."""
         now = self.productions()
@@ -144,9 +165,12 @@ class RegistryState:
         """Every row of a key that says production, the winner last."""
         return [entry.model_id for entry in self._production_rows(key)]
 
-    def rollback_targets(self, key: Key) -> list[str]:
-        """Earlier production models of a key that may come back, the nearest first."""
-        current = self.production(key)
+    def rollback_targets(self, key: Key, *, hold: bool = False) -> list[str]:
+        """Earlier production models of a key that may come back, the nearest first.
+
+        Where edits are held (`hold`), none that was in production by an edit alone: it was never served.
+        """
+        current = self.standing(key, hold=hold)
         seen: list[str] = []
         for model_id in reversed(self.history.get(key, ())):
             entry = self.entries.get(model_id)
@@ -156,6 +180,7 @@ class RegistryState:
                 and model_id not in self.quarantined
                 and entry is not None
                 and entry.status == Status.ARCHIVED
+                and (not hold or self.was_decided_on(model_id))
             ):
                 seen.append(model_id)
         return seen
@@ -197,7 +222,7 @@ class RegistryState:
             for change in event.changes
             if change.before is not None
             and change.before == change.after
-            and not self._is_chosen(event, change)
+            and not self.decides(event.action, change, event.evidence)
         }
         for change in event.changes:
             if change.model_id not in unmoved:  # what stays where it is was not decided on
@@ -220,10 +245,17 @@ class RegistryState:
         if event.request_id:
             self.requests[event.request_id] = Answer.of(event)
 
-    def _is_chosen(self, event: Event, change: StatusChange) -> bool:
-        """Whether a second production row of a key is promoted, so that it is the one that counts."""
+    def decides(self, action: str, change: StatusChange, evidence: Mapping[str, Any] | None) -> bool:
+        """Whether a change that leaves a status as it is decides something all the same.
+
+        So does a promote of a second production row, or of one that was made by hand and is judged now; and an archive
+        of what was decided on, though its row was edited away.
+        """
         key = Key(change.symbol, change.timeframe)
-        return event.action == Action.PROMOTE and self.production(key) != change.model_id
+        if action == Action.PROMOTE:
+            judged = {item.get("challenger") for item in (evidence or {}).get("decisions", ())}
+            return self.production(key) != change.model_id or change.model_id in judged
+        return action == Action.ARCHIVE and self.decided.get(key) == change.model_id
 
     def take_evidence(self, model_id: str, key: Key, record: Mapping[str, Any]) -> None:
         """Keep an evaluation's record, and that it looked at its bars."""
@@ -244,15 +276,22 @@ class RegistryState:
     def _apply_change(self, event: Event, model_id: str, key: Key, after: str | None) -> None:
         stack = self.history.get(key, ())
         by_hand = event.action in (Action.EXTERNAL_EDIT, Action.REPAIR)
+        is_decided = self.decided.get(key) == model_id
         if after != Status.PRODUCTION:
-            self.by_hand.pop(model_id, None)
-            if self.decided.get(key) == model_id and (after is None or not by_hand):
+            if not by_hand or not is_decided:
+                self.by_hand.pop(model_id, None)
+            if is_decided and not by_hand:
                 del self.decided[key]
         elif by_hand:
-            if self.decided.get(key) != model_id:
+            if not is_decided:
                 self.by_hand[model_id] = event.revision
+            if event.revision == 1:  # a legacy registry's own production, of which no log could speak
+                self.put_in_production.setdefault(model_id, 0)
         else:
-            self.by_hand.pop(model_id, None)
+            if event.action == Action.ROLLBACK and not self.was_decided_on(model_id):
+                self.by_hand[model_id] = event.revision
+            else:
+                self.by_hand.pop(model_id, None)
             self.decided[key] = model_id
         if after is None:
             self._drop(model_id)
@@ -304,6 +343,7 @@ class RegistryState:
             self.decided.pop(key, None)
             if key in now:
                 self.decided[key] = now[key]
+                self.put_in_production[now[key]] = self.revision
 
     def _claim(self, entry: ModelRegistryEntry) -> tuple[int, Any]:
         return self.put_in_production.get(entry.model_id, 0), entry.created

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -69,7 +69,7 @@ def wanted_of(view: View, choice: ModelChoice) -> Wanted:
         problems=tuple(problems),
         known_keys=frozenset(state.keys()),
         known_ids=MappingProxyType({entry.model_id: entry.key for entry in state.entries.values()}),
-        warnings=(*warnings_of(view, index=INDEX_FILE), *_held(state, choice)),
+        warnings=tuple(warnings_of(view, index=INDEX_FILE, hold=choice.hold_hand_edits)),
     )
 
 
@@ -77,16 +77,6 @@ def _in_production(state: RegistryState, choice: ModelChoice) -> dict[Key, str]:
     if not choice.hold_hand_edits:
         return state.productions()
     return {key: model_id for key, model_id in state.decided.items() if model_id in state.entries}
-
-
-def _held(state: RegistryState, choice: ModelChoice) -> Iterator[str]:
-    """What is not served as nobody has confirmed it."""
-    if choice.hold_hand_edits:
-        for key, decided in sorted(state.unconfirmed().items()):
-            yield (
-                f"{key}: the index was edited by hand; {decided or 'nothing'} is served until `signalserve registry "
-                "confirm` (promotion.hand_edits: hold)"
-            )
 
 
 def snapshot_of(

@@ -100,7 +100,7 @@ def backtest(
     registry = open_registry(request.base_dir) if registry is None else registry
     key = Key(request.symbol, request.timeframe)
     state = registry.state
-    model_id = request.model_id or state.production(key)
+    model_id = request.model_id or registry.standing(state, key)
     if model_id is None:
         keys = state.keys()
         if key not in keys:

@@ -38,8 +38,8 @@ from signalserve.judging import (
     timing,
 )
 from signalserve.registry import Decision, ModelMetadata, Registry, Verdict, open_registry, signer_of
-from signalserve.registry.events import Action
-from signalserve.registry.lifecycle import step
+from signalserve.registry.gate import champion_of
+from signalserve.registry.lifecycle import check_measurable
 from signalserve.registry.plans import entry_of
 from signalserve.registry.state import RegistryState
 from signalserve.trading.rules import TradingRules
@@ -152,10 +152,10 @@ def evaluate(
         )
     state = registry.state
     entry = entry_of(state, model_id)
-    champion_id = state.production(entry.key)
+    champion_id = champion_of(state, entry, hold=registry.holds_hand_edits)
     report(f"opening {model_id}")
     models = [_open(registry, state, model_id, settings)]
-    step(Action.EVALUATE, entry)  # a champion is not evaluated, and the table says why
+    check_measurable(state, entry)
     if champion_id is not None:
         models.append(_open(registry, state, champion_id, settings))
     configured = settings.data.ohlcv_file(entry.symbol, entry.timeframe)

@@ -43,6 +43,7 @@ def _row(model_id: str, status: str, *, served: bool) -> Row:
         engine="onnx",
         engine_reason="",
         quarantined=False,
+        by_hand=False,
         in_production=status == "production",
         served=served,
         training_span="registered",
@@ -194,7 +195,7 @@ HISTORY = plain(
         symbol="BTCUSDT",
         timeframe="15m",
         production=_ID,
-        models=(Retrain(_ID, "rf", _T, "production", 1.4, 0.12, False, {"auc": 0.61}),),
+        models=(Retrain(_ID, "rf", _T, "production", 1.4, 0.12, False, False, {"auc": 0.61}),),
         bands=(Band(_ID, _T, None, 7, "promote"),),
         marks=(Mark("promote", _T, 7, _ID, _OLD, "ops:alice", "weekly", False, ()),),
         grids=(

@@ -221,7 +221,7 @@ def _target_of(lab: Lab, key: Key) -> str:
 
 def _since(lab: Lab, key: Key) -> int:
     """The revision since which what is in production of a key is there; 0 where no event says so."""
-    current = lab.registry.state.production(key)
+    current = lab.registry.standing(lab.registry.state, key)
     for event in reversed(lab.trail.events()):
         if any(
             change.model_id == current and change.before != change.after == Stage.PRODUCTION

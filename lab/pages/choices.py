@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from signalserve.common.key import Key
-from signalserve.registry import ModelRegistryEntry, Status
-from signalserve.registry.state import RegistryState
+from signalserve.registry import ModelRegistryEntry, Registry, Status
 
 _MAY_CHALLENGE = (Status.CANDIDATE, Status.SUCCESS)
 
@@ -21,22 +21,27 @@ class KeyChoice:
     models: tuple[str, ...]
 
 
-def choices_of(state: RegistryState) -> tuple[KeyChoice, ...]:
+def choices_of(registry: Registry) -> tuple[KeyChoice, ...]:
     """Every key that has a model now, in order; models newest first."""
+    state = registry.state
     by_key: dict[Key, list[ModelRegistryEntry]] = {}
     for entry in state.entries.values():
         by_key.setdefault(entry.key, []).append(entry)
-    return tuple(_choice(state, key, by_key[key]) for key in sorted(by_key))
+    return tuple(
+        _choice(key, by_key[key], registry.standing(state, key) or "", state.quarantined)
+        for key in sorted(by_key)
+    )
 
 
-def _choice(state: RegistryState, key: Key, entries: list[ModelRegistryEntry]) -> KeyChoice:
+def _choice(
+    key: Key, entries: list[ModelRegistryEntry], champion: str, quarantined: Collection[str]
+) -> KeyChoice:
     newest = sorted(entries, key=lambda entry: (entry.created, entry.model_id), reverse=True)
-    champion = state.production(key) or ""
     waiting = [
         entry.model_id
         for status in _MAY_CHALLENGE
         for entry in newest
-        if entry.status == status and entry.model_id not in state.quarantined and entry.model_id != champion
+        if entry.status == status and entry.model_id not in quarantined and entry.model_id != champion
     ]
     usable = tuple(entry.model_id for entry in newest if entry.status != Status.FAILED)
     return KeyChoice(key, champion, waiting[0] if waiting else "", usable)

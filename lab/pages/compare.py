@@ -43,7 +43,7 @@ def compare(
             overlay=overlay_chart(found) if not found.overlay.problem else None,
             distributions=[(item, distribution_chart(item)) for item in found.distributions],
         )
-    choices = choices_of(lab.registry.state)
+    choices = choices_of(lab.registry)
     chosen = _chosen(choices, key)
     if chosen is not None and chosen.challenger and chosen.champion and not named:
         pair = query_string([("model", chosen.challenger), ("model", chosen.champion)])

@@ -33,7 +33,7 @@ def keys(
         except ValueError as error:
             raise MissingError("UNKNOWN_KEY", str(error)) from error
         return RedirectResponse(f"/history/{path_part(symbol)}/{path_part(timeframe)}", 303)
-    present = {item.key: item for item in choices_of(lab.registry.state)}
+    present = {item.key: item for item in choices_of(lab.registry)}
     return rendered(
         request,
         "history_choose.html.j2",

@@ -20,9 +20,11 @@ def server(request: Request, lab: TheLab, user: CurrentUser, server: Status) -> 
     """The server's own word, beside the registry's."""
     try:
         registry, problem = lab.catalogue.registry_info(), ""
+        state = lab.registry.state
         productions = {
             (key.symbol, key.timeframe): model_id
-            for key, model_id in lab.registry.state.productions().items()
+            for key in {entry.key for entry in state.entries.values()}
+            if (model_id := lab.registry.standing(state, key)) is not None
         }
     except RegistryError as error:  # the server's word stands without it
         registry, problem, productions = None, str(error), {}

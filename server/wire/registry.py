@@ -88,6 +88,7 @@ def model_message(listed: Listed) -> registry_pb2.Model:
         engine_reason=found.engine_reason,
         served=listed.served,
         quarantined=listed.quarantined,
+        by_hand=found.by_hand,
         problems=[*found.problems, *([found.not_servable] if found.not_servable else [])],
     )
     for name in ("cum_return", "sharpe"):

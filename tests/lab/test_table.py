@@ -43,6 +43,31 @@ def test_a_row_says_what_a_model_is_and_whether_it_is_in_production(
     assert (found["symbols"], found["timeframes"]) == (["BTCUSDT", "ETH-PERP_X"], ["15m", "1h"])
 
 
+@pytest.mark.parametrize("hand_edits", ["follow", "hold"])
+def test_a_production_by_hand_is_marked_in_the_json_and_on_every_page_that_shows_it(
+    base: Path, tmp_path: Path, open_lab: OpenLab, hand_edits: str
+) -> None:
+    index = base / "registry_index.csv"
+    text = index.read_text().replace(",production", ",archived")
+    lines = [
+        line.replace(",success", ",production") if line[:4] == "btc1" else line for line in text.split("\n")
+    ]
+    index.write_text("\n".join(lines))
+    open_registry(base).record_edits()
+    lab = open_lab(lab_settings(tmp_path, promotion={"hand_edits": hand_edits}))
+    found = lab.json(TABLE, symbol="BTCUSDT")
+    assert {row["model_id"]: row["by_hand"] for row in found["rows"]} == {"btc1": True, "btc0": False}
+    standing = "btc1" if hand_edits == "follow" else "btc0"
+    assert [row["model_id"] for row in found["rows"] if row["in_production"]] == [standing]
+    assert any("btc1 was put into production by hand" in text for text in found["registry"]["warnings"])
+    history = lab.json("/api/ml/history", symbol="BTCUSDT", timeframe="15m")
+    assert (history["production"], history["models"][1]["by_hand"]) == (standing, True)
+    for page in ("/", "/models/btc1", "/models/btc1/promote", "/history/BTCUSDT/15m"):
+        assert "by hand, without evidence</span>" in lab.get(page).text, page
+    (step,) = lab.json("/api/ml/promote/preview", model_id="btc1")["steps"]
+    assert (step["previous"]["model_id"], step["problem"]) == (standing, "")
+
+
 @pytest.mark.parametrize(
     ("params", "expected"),
     [

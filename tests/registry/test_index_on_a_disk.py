@@ -77,9 +77,10 @@ def copied(base: Path) -> Path:
 
 
 def without_room(base: Path) -> Path:
-    """The disk had room for the index's hash alone."""
+    """The disk had no room for the index: a link names its hash."""
     beside = base / ".registry_index.csv.next"
-    beside.write_text(FolderStore(base).events()[-1].index_sha256)
+    beside.unlink()
+    beside.symlink_to(FolderStore(base).events()[-1].index_sha256[:32])
     return base
 
 

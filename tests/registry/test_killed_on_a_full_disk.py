@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from signalserve.registry.entry import Status
 from signalserve.registry.errors import RegistryError, StorageError
-from signalserve.registry.events import Action
+from signalserve.registry.events import Action, StatusChange
 from signalserve.registry.folder_store import FolderStore
 from signalserve.registry.store import Draft, Origin
 from tests.registries import registry_at
@@ -93,6 +94,7 @@ def test_what_a_full_disk_refuses_was_not_done_and_what_it_takes_is_whole(tmp_pa
     with small_disk(tmp_path / "disk", 2) as disk:
         base = disk / "registry"
         first_in_production(template, base)
+        register_copy(template, base, "second")
         store, done = FolderStore(base), Counter[bool]()
         with (disk / "filler").open("wb", buffering=0) as stream, suppress(OSError):
             while stream.write(bytes(64)):
@@ -100,12 +102,15 @@ def test_what_a_full_disk_refuses_was_not_done_and_what_it_takes_is_whole(tmp_pa
         for _ in range(12):
             try:
                 with store.transaction(Origin()) as turn:
-                    turn.commit(Draft("note", detail={"why": "x" * 512}))
+                    now = turn.state.entries["second"].status
+                    then = Status.CANDIDATE if now == Status.SUCCESS else Status.SUCCESS
+                    change = StatusChange("BTCUSDT", "15m", "second", now, then)
+                    turn.commit(Draft("note", (change,), {"why": "x" * 256}))
                 done[True] += 1
             except StorageError as error:
                 assert "No space left on device" in str(error)
                 done[False] += 1
-            assert len(FolderStore(base).events()) == 2 + done[True]
+            assert len(FolderStore(base).events()) == 3 + done[True]
             assert FolderStore(base).view().asked == ""
         assert done[True]
         assert done[False]

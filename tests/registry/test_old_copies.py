@@ -333,7 +333,9 @@ def test_an_old_copy_that_was_cut_off_in_its_last_row_takes_nothing_out_of_produ
     assert (production(base), opened.state.by_hand, opened.state.unconfirmed()) == ("two", {}, {})
 
 
-def test_adopting_or_promoting_what_is_in_production_by_hand_decides_nothing(tmp_path: Path) -> None:
+def test_what_is_in_production_by_hand_is_decided_on_by_a_promote_that_was_judged_and_not_by_adopting_it(
+    tmp_path: Path,
+) -> None:
     base = two_promoted(tmp_path)
     opened = registry_at(base)
     opened.rollback([KEY], reason="it loses")
@@ -343,10 +345,16 @@ def test_adopting_or_promoting_what_is_in_production_by_hand_decides_nothing(tmp
     opened.record_edits()
     assert (production(base), opened.state.unconfirmed()) == ("two", {KEY: "one"})
     opened.adopt("two")
-    opened.promote([Promotion("two")], request_id="stays")
+    with pytest.raises(QuarantinedError):
+        opened.promote([Promotion("two")])
     state = opened.state
     assert (state.unconfirmed(), set(state.by_hand)) == ({KEY: "one"}, {"two"})
     assert "two" in state.quarantined
+    opened.promote([Promotion("two", "two")], force=True, reason="it was looked at")
+    state = opened.state
+    assert (state.unconfirmed(), state.by_hand, state.decided) == ({}, {}, {KEY: "two"})
+    assert "two" not in state.quarantined
+    assert opened.promote([Promotion("two")]).revision == state.revision  # it is there already
 
 
 def test_an_edit_that_was_saved_while_a_change_was_made_is_kept_aside(tmp_path: Path) -> None:

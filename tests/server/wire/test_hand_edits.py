@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from signalserve.cli import exits
-from signalserve.client import Prediction, ServingStatus
+from signalserve.client import Aborted, FailedPrecondition, Prediction, ServingStatus
 from signalserve.registry import verify_log
 from signalserve.registry.events import EventLog
 from tests.cli.test_commands import signalserve
@@ -63,6 +64,9 @@ def test_an_edit_is_served_recorded_by_the_server_and_marked_wherever_it_is_list
     assert (event.actor, event.via) == ("unknown", "server")
     listed = signalserve("registry", "validate", "--registry", str(registry.base))
     assert f"{registry['b']} was put into production by hand, without evidence" in listed
+    assert "production (by hand, without evidence)" in signalserve("models", "--target", server.target)
+    assert [item.model_id for item in server.client.list_models() if item.by_hand] == [registry["b"]]
+    assert server.client.get_model(registry["b"]).model.by_hand
     # a decision ends the mark
     result = server.client.promote(registry["c"], force=True, reason="a decision")
     assert result.log_head == verify_log(registry.base).head
@@ -81,11 +85,17 @@ def test_an_edit_that_is_held_is_served_once_it_is_confirmed(
 
     server.until(held)
     assert ask(server, row).model_id == registry["a"]
+    # what is decided meanwhile builds on what is served
+    with pytest.raises(Aborted, match=f"found {registry['a']}"):
+        server.client.promote(registry["c"], expected_production_model_id=registry["b"])
+    with pytest.raises(FailedPrecondition, match="is in production"):
+        server.client.archive([registry["a"]], "it is bad")
+    assert [item.model_id for item in server.client.list_models() if item.by_hand] == [registry["b"]]
     told = signalserve("registry", "confirm", "ETHUSDT/15m", *at, code=exits.NOT_FOUND)
     assert "nothing of it waits to be confirmed" in told
     assert "a key is written" in signalserve("registry", "confirm", "ETHUSDT", *at, code=exits.USAGE)
     told = signalserve("registry", "confirm", *at, "--reason", "it was meant")
-    assert f"BTCUSDT/15m: {registry['b']}" in told
+    assert f"BTCUSDT/15m: {registry['b']}; what was decided before is {registry['a']}" in told
     status = server.until(
         lambda status: any(model.model_id == registry["b"] for model in status.models) and not held(status)
     )
