@@ -65,7 +65,7 @@ protos: setup  ## generate signalserve/v1 from protos/
 	$(BIN)/python scripts/generate_protos.py
 
 .PHONY: bench
-bench: setup $(PEER)/.installed  ## measure, as ratios against peers in the same run; BENCH=serving, loop, access, lab, retrain or registry for a part
+bench: setup $(PEER)/.installed  ## measure, as ratios against peers in the same run; BENCH=serving, loop, access, lab, retrain, registry or gate for a part
 	$(BIN)/python -m benchmarks $(if $(BENCH),--only $(BENCH))
 
 .PHONY: soak

@@ -16,7 +16,7 @@ import numpy as np
 import onnxruntime
 from rich.console import Console
 
-from benchmarks import access, lab, loop, mlserver_peer, registry, retrain
+from benchmarks import access, gate, lab, loop, mlserver_peer, registry, retrain
 from benchmarks.setting import (
     NAMES,
     ServerProcess,
@@ -308,7 +308,7 @@ def main() -> None:
     parser.add_argument("--keys", type=int, default=1000, help="keys of the bar-close burst")
     parser.add_argument(
         "--only",
-        choices=["serving", "loop", "access", "lab", "retrain", "registry"],
+        choices=["serving", "loop", "access", "lab", "retrain", "registry", "gate"],
         help="one of the parts; default all",
     )
     options = parser.parse_args()
@@ -327,6 +327,8 @@ def main() -> None:
         retrain.run(symbols=20, bars=3000)
     if options.only in (None, "registry"):
         registry.run()
+    if options.only == "gate":  # shares and no speed, and minutes of them
+        gate.run()
 
 
 if __name__ == "__main__":

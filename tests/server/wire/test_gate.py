@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +38,11 @@ def evaluated(registry: Registry, probability: float, **changes: Any) -> None:
     policy, rules = PromotionSettings(), asdict(TradingRules.of(Settings().trading))
 
     evidence = Evidence(
-        challenger=measured("b", moments=ReturnMoments(2000, 0.05, 0.0, 3.0)),
+        challenger=measured("b", moments=ReturnMoments(2000, 0.05, 0.0, 3.0), timing=0.97),
         champion=measured("a"),
         evaluated_at=datetime.now(UTC).isoformat(),
         window_start="2026-02-01T00:00:00+00:00",
-        window_end="2026-03-01T00:00:00+00:00",
+        window_end=(datetime.now(UTC) - timedelta(days=1)).isoformat(),
         bars=2000,
         probability_better=probability,
         resamples=policy.resamples,
@@ -65,7 +65,7 @@ def test_a_promote_is_refused_with_the_numbers_of_each_failed_rule(
         server.client.promote(registry["b"])
     assert caught.value.metadata["failed_verdicts"] == "trades,better"
     assert caught.value.metadata["verdict_better"] == (
-        "P(better than the champion) of 0.700, and 0.9 is asked for"
+        "P(better than the champion) of 0.700 after 1 look(s) at these bars, and 0.9 is asked for"
     )
     assert caught.value.metadata["verdict_trades"] == "40 trades, and 50 is asked for"
     assert server.serving("BTCUSDT") == registry["a"]
