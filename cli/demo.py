@@ -29,7 +29,8 @@ from signalserve.cli.options import ConfigOption
 from signalserve.cli.output import console, notes
 from signalserve.client import FailedPrecondition, SignalClient
 from signalserve.common.key import Key
-from signalserve.common.timeframe import UnknownTimeframeError
+from signalserve.common.moments import utc_now
+from signalserve.common.timeframe import UnknownTimeframeError, timeframe_delta
 from signalserve.config.logs import configure_logs
 from signalserve.config.settings import Settings, load_settings
 from signalserve.judging import PromoteGate
@@ -138,13 +139,19 @@ def _run(
 
 def _prepare_bars(folder: Path, ohlcv: Path | None, key: Key) -> tuple[Path, Path]:
     """The file to replay and the earlier part of it to train on."""
+    import pandas as pd
+
     from signalserve.features.bars import read_bars
     from signalserve.features.synthetic import synthetic_bars
 
     whole = ohlcv
     if whole is None:
         whole = folder / f"{key.symbol}_{key.timeframe}.csv"
-        synthetic_bars(key.symbol, _SYNTHETIC_BARS, seed=_SEED, timeframe=key.timeframe).to_csv(whole)
+        # the gate asks for bars of late; a Monday, so that every run trains on the same hours of the week
+        latest = pd.Timestamp(utc_now()) - _SYNTHETIC_BARS * timeframe_delta(key.timeframe)
+        start = latest.normalize() - pd.Timedelta(days=latest.day_of_week)
+        bars = synthetic_bars(key.symbol, _SYNTHETIC_BARS, seed=_SEED, timeframe=key.timeframe, start=start)
+        bars.to_csv(whole)
         console.print(
             f"  {_SYNTHETIC_BARS:,} SYNTHETIC bars (made up, seed {_SEED}; no market's) in {whole}",
             soft_wrap=True,

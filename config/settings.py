@@ -152,6 +152,7 @@ class Settings(BaseSettings):
         frozen=True,
         env_prefix="SIGNALSERVE__",
         env_nested_delimiter="__",
+        env_parse_none_str="null",
     )
 
     data: DataSettings = DataSettings()

@@ -13,6 +13,8 @@ from hypothesis import settings
 
 # most tests move models about that have no evidence; those of the gate say what they want
 os.environ.setdefault("SIGNALSERVE__PROMOTION__GATE", "none")
+# and made-up bars are of 2024
+os.environ.setdefault("SIGNALSERVE__PROMOTION__MAX_DATA_AGE", "null")
 
 # without it gRPC writes lines of its own on the stderr of programs that a test starts, between fork and exec
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")

@@ -37,7 +37,7 @@ from tests.small_models import register_copy, sealed_template
 KEY = Key("BTCUSDT", "15m")
 BEFORE = "2026-01-01T00:00:00+00:00"
 MOMENTS = ReturnMoments(2000, 0.2, 0.0, 3.0)
-POLICY = PromotionSettings(min_deflated_sharpe=0.0, min_probability=0.9, min_trades=1)
+POLICY = PromotionSettings(max_data_age=None, min_deflated_sharpe=0.0, min_probability=0.9, min_trades=1)
 
 
 @pytest.fixture

@@ -92,7 +92,7 @@ def gated(settings: Settings) -> Settings:
 
 
 def with_promotion(settings: Settings, **changes: Any) -> Settings:
-    policy = PromotionSettings(resamples=300, **changes)
+    policy = PromotionSettings(**{"resamples": 300, "max_data_age": None, **changes})
     return settings.model_copy(update={"promotion": policy})
 
 
@@ -337,7 +337,7 @@ NO_SKILL = 200
 def test_of_two_hundred_challengers_without_skill_at_most_the_nominal_share_passes(
     with_champion: bool,
 ) -> None:
-    policy = PromotionSettings(resamples=200, min_trades=0, min_bars=2, max_drawdown=1.0)
+    policy = PromotionSettings(max_data_age=None, resamples=200, min_trades=0, min_bars=2, max_drawdown=1.0)
     nominal = (1.0 - policy.min_probability) * NO_SKILL
     assert passing(policy, TradingRules(0.55, 0.45, fee_bps=5.0, slippage_bps=2.0), with_champion) <= nominal
     # without costs, which would refuse most by themselves, up to the noise of so many draws

@@ -33,6 +33,7 @@ SLOT = datetime(2024, 5, 20, 3, tzinfo=UTC)
 PASSES = {
     "min_sharpe": -1e6,
     "min_deflated_sharpe": 0.0,
+    "min_walk_forward": None,
     "min_probability": 0.0,
     "min_trades": 0,
     "max_drawdown": 1.0,

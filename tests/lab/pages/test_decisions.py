@@ -15,7 +15,13 @@ from tests.lab.pages.conftest import Visit, World, status_of
 from tests.registries import registry_at
 
 Own = Callable[..., World]
-EASY = {"min_probability": 0.0, "min_deflated_sharpe": 0.0, "max_drawdown": 1.0, "max_drawdown_ratio": None}
+EASY = {
+    "min_probability": 0.0,
+    "min_walk_forward": None,
+    "min_deflated_sharpe": 0.0,
+    "max_drawdown": 1.0,
+    "max_drawdown_ratio": None,
+}
 HARD = {"min_probability": 1.0}
 
 
