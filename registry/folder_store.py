@@ -437,7 +437,7 @@ class FolderStore:
         unreadable, alarm = found.unreadable, self._alarm()
         edit = found.edit
         if edit is None or found.current:
-            return View(self._state, unreadable, asked=found.asked, alarm=alarm), None
+            return View(self._state, unreadable, asked=found.asked, legible=found.legible, alarm=alarm), None
         remarks = _remarks(edit, self._state.revision)
         if not edit.changes:
             return View(self._state, unreadable, remarks=remarks, alarm=alarm), None
@@ -455,7 +455,7 @@ class FolderStore:
         if lying.problem:
             if not self._state.revision:
                 raise StorageError(f"{self.index_path}: {lying.problem}")
-            return Found(asked=f"it can't be read: {lying.problem}")
+            return Found(asked=f"it can't be read: {lying.problem}", legible=False)
         if content is None or not content.strip() or (last and lying.digest == last.index_sha256):
             known = parse_index(self._state.render()).unreadable if self._state.raw_rows else ()
             return Found(current=bool(content and content.strip()), unreadable=known)
