@@ -17,6 +17,7 @@ from signalserve.cli.options import (
     RegistryOption,
     existing_registry,
     refuse_file,
+    time_option,
     warn_of_another_key,
 )
 from signalserve.cli.output import console, notes, print_json, print_table
@@ -44,7 +45,6 @@ _SHOWN = (
     ("precision", "{:.3f}"),
     ("recall", "{:.3f}"),
 )
-_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S%z"]
 
 
 def main() -> None:
@@ -57,14 +57,8 @@ def backtest(
     timeframe: Annotated[str, typer.Option(help="Length of a bar: 15m, 1h, 1d.")] = "15m",
     model_id: Annotated[str | None, typer.Option(help="A registered model; default: in production.")] = None,
     ohlcv: Annotated[Path | None, typer.Option(help="Bar file; default data.ohlcv_path.")] = None,
-    start: Annotated[
-        datetime | None,
-        typer.Option(formats=_FORMATS, metavar="TIME", help="First bar, UTC; default: after the training."),
-    ] = None,
-    end: Annotated[
-        datetime | None,
-        typer.Option(formats=_FORMATS, metavar="TIME", help="Last bar, UTC; default: the file's."),
-    ] = None,
+    start: Annotated[datetime | None, time_option("First bar (UTC); default: after the training.")] = None,
+    end: Annotated[datetime | None, time_option("Last bar (UTC); default: the file's.")] = None,
     allow_in_sample: Annotated[
         bool, typer.Option("--allow-in-sample", help="Allow bars of the training span, and mark the result.")
     ] = False,
@@ -83,7 +77,11 @@ def backtest(
     config: ConfigOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Trade a model's signals on past bars and write trades, equity, metrics and a report."""
+    """Trade a model's signals on past bars and write trades, equity, metrics and a report.
+
+    A TIME is ISO 8601, and UTC unless it names a zone: 2024-06-30 (which is its midnight), 2024-06-30T12:00,
+    "2024-06-30 12:00:00+00:00", 2024-06-30T12:00Z.
+    """
     settings = _with_rules(
         load_settings(config),
         trading={
