@@ -163,7 +163,7 @@ class BarPrinter:
             return
         if self._head_is_due:
             console.print(
-                f"[bold]{'bar (UTC)':<16} {'close':>12} {'probability':>11} {'signal':<6} {'position':<8}"
+                f"[bold]{'bar (UTC)':<16} {'close':>12} {'score':>11} {'signal':<6} {'position':<8}"
                 f" {'equity':>12} {'ms':>7} model_id",
                 soft_wrap=True,
             )
@@ -178,12 +178,14 @@ class BarPrinter:
 
     def line(self, record: BarRecord) -> str:
         """One bar as a line."""
-        probability = "-" if record.probability is None else f"{record.probability:.4f}"
+        score = "-" if record.probability is None else f"{record.probability:.4f}"
+        if record.value is not None:
+            score = f"{10_000.0 * record.value:+.1f} bps"
         latency = "-" if record.latency_ms is None else f"{record.latency_ms:.2f}"
         note = self._news(record)
         remarks = [*(["late"] if record.late else []), *record.flags, *([note] if note else [])]
         return (
-            f"{record.bar_time:%Y-%m-%d %H:%M} {record.close:>12.8g} {probability:>11} {record.signal or '':<6}"
+            f"{record.bar_time:%Y-%m-%d %H:%M} {record.close:>12.8g} {score:>11} {record.signal or '':<6}"
             f" {record.position:<8} {record.equity:>12.2f} {latency:>7} {record.model_id or '-'}"
             + (f"  ({'; '.join(remarks)})" if remarks else "")
         )
@@ -202,7 +204,7 @@ class BarPrinter:
         """The colour of a bar's line."""
         if record.signal is not None:
             return _SIGNAL_STYLES[record.signal]
-        return "yellow" if record.late or record.probability is None else ""
+        return "yellow" if record.late or not record.scored else ""
 
 
 def _bar_file(settings: Settings, symbol: str, timeframe: str) -> Path:

@@ -21,7 +21,9 @@ from signalserve.judging.sharpe import ReturnMoments
 
 _COUNTS = frozenset({"trades", "horizon_bars", "bars", "resamples", "seed", "trials"})
 _NUMBERS = frozenset({"cum_return", "sharpe", "max_drawdown", "bar_minutes"})
-_OPTIONAL = frozenset({"auc", "probability_better", "mean_difference", "block_bars", "trial_variance"})
+_OPTIONAL = frozenset(
+    {"auc", "rank_ic", "probability_better", "mean_difference", "block_bars", "trial_variance"}
+)
 _MOMENTS = ("n", "sharpe", "skewness", "kurtosis")
 
 
@@ -31,7 +33,8 @@ class Measured:
 
     `train_end` is the last bar that its training has seen, `horizon_bars` how far its labels read ahead.
     `sharpe` is annualised; `max_drawdown` a share of the high before; `moments` those of the per-bar returns,
-    None where they don't vary.
+    None where they don't vary. `auc` is a classifier's, `rank_ic` a regressor's: the rank correlation of its values
+    with the returns that came.
     """
 
     model_id: str
@@ -44,6 +47,7 @@ class Measured:
     horizon_bars: int = 0
     moments: ReturnMoments | None = None
     auc: float | None = None
+    rank_ic: float | None = None
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Measured:
@@ -52,6 +56,7 @@ class Measured:
         Raises:
             KeyError, TypeError, ValueError: it is not what `asdict` gives.
         """
+        values = {"rank_ic": None, **values}  # records of earlier versions have none
         known = {item.name: values[item.name] for item in fields(cls)}
         _check(known)
         if (moments := known["moments"]) is not None:

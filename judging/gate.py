@@ -32,7 +32,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -43,7 +42,7 @@ from signalserve.judging.sharpe import luck
 from signalserve.registry.entry import ModelRegistryEntry
 from signalserve.registry.gate import Decision, Verdict, champion_of, decision_record, quarantine_verdict
 from signalserve.registry.state import RegistryState
-from signalserve.trading.rules import TradingRules
+from signalserve.trading.rules import THRESHOLDS, TradingRules, unused_thresholds
 
 _CLOCKS_DIFFER = timedelta(minutes=5)
 
@@ -71,7 +70,7 @@ class PromoteGate:
     @classmethod
     def of(cls, settings: Any) -> PromoteGate:
         """The gate of a configuration: its `promotion` and `trading` sections."""
-        return cls(Policy.of(settings.promotion), asdict(TradingRules.of(settings.trading)))
+        return cls(Policy.of(settings.promotion), TradingRules.of(settings.trading).used_for(THRESHOLDS))
 
     @property
     def holds_hand_edits(self) -> bool:
@@ -190,6 +189,8 @@ def _settings(evidence: Evidence, policy: Policy, rules: Mapping[str, Any] | Non
         for name in ("resamples", "seed", "block_bars"):
             if (bound := getattr(policy, name)) is not None:
                 measured[name], wanted[name] = getattr(evidence, name), bound
+    for name in unused_thresholds(measured):
+        wanted.pop(name, None)
     differ = [name for name in {**wanted, **measured} if measured.get(name) != wanted.get(name)]
     texts = ", ".join(f"{name} {measured.get(name)}, now {wanted.get(name)}" for name in differ)
     return Verdict(

@@ -62,6 +62,8 @@ def test_the_trading_section_gives_the_rules(monkeypatch: pytest.MonkeyPatch) ->
         "slippage_bps": 2.0,
         "warmup_bars": 0,
         "allow_short": True,
+        "value_entry_bps": None,
+        "value_exit_bps": 0.0,
     }
 
 
