@@ -17,6 +17,7 @@ from signalserve.cli.options import (
     RegistryOption,
     existing_registry,
     refuse_file,
+    time_option,
     warn_of_another_key,
 )
 from signalserve.cli.output import console, notes, print_json, print_table
@@ -37,6 +38,8 @@ _SHOWN = (
     ("hit_rate", "{:.1%}"),
     ("exposure", "{:.1%}"),
     ("turnover", "{:.4f}"),
+    ("rank_ic", "{:.3f}"),
+    ("sign_accuracy", "{:.3f}"),
     ("auc", "{:.3f}"),
     ("log_loss", "{:.4f}"),
     ("brier", "{:.4f}"),
@@ -44,7 +47,6 @@ _SHOWN = (
     ("precision", "{:.3f}"),
     ("recall", "{:.3f}"),
 )
-_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S%z"]
 
 
 def main() -> None:
@@ -57,19 +59,20 @@ def backtest(
     timeframe: Annotated[str, typer.Option(help="Length of a bar: 15m, 1h, 1d.")] = "15m",
     model_id: Annotated[str | None, typer.Option(help="A registered model; default: in production.")] = None,
     ohlcv: Annotated[Path | None, typer.Option(help="Bar file; default data.ohlcv_path.")] = None,
-    start: Annotated[
-        datetime | None,
-        typer.Option(formats=_FORMATS, metavar="TIME", help="First bar, UTC; default: after the training."),
-    ] = None,
-    end: Annotated[
-        datetime | None,
-        typer.Option(formats=_FORMATS, metavar="TIME", help="Last bar, UTC; default: the file's."),
-    ] = None,
+    start: Annotated[datetime | None, time_option("First bar (UTC); default: after the training.")] = None,
+    end: Annotated[datetime | None, time_option("Last bar (UTC); default: the file's.")] = None,
     allow_in_sample: Annotated[
         bool, typer.Option("--allow-in-sample", help="Allow bars of the training span, and mark the result.")
     ] = False,
     proba_entry: Annotated[float | None, typer.Option(help="Default trading.proba_entry.")] = None,
     proba_exit: Annotated[float | None, typer.Option(help="Default trading.proba_exit.")] = None,
+    value_entry_bps: Annotated[
+        float | None,
+        typer.Option(
+            help="Of a regressor: the expected return, in basis points; default trading.value_entry_bps."
+        ),
+    ] = None,
+    value_exit_bps: Annotated[float | None, typer.Option(help="Default trading.value_exit_bps.")] = None,
     fee_bps: Annotated[float | None, typer.Option(help="A side; default trading.fee_bps.")] = None,
     slippage_bps: Annotated[float | None, typer.Option(help="A side; default trading.slippage_bps.")] = None,
     warmup_bars: Annotated[
@@ -83,18 +86,25 @@ def backtest(
     config: ConfigOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Trade a model's signals on past bars and write trades, equity, metrics and a report."""
-    settings = _with_rules(
-        load_settings(config),
-        trading={
-            "proba_entry": proba_entry,
-            "proba_exit": proba_exit,
-            "fee_bps": fee_bps,
-            "slippage_bps": slippage_bps,
-            "warmup_bars": warmup_bars,
-            "allow_short": allow_short,
-        },
-    )
+    """Trade a model's signals on past bars and write trades, equity, metrics and a report.
+
+    A classifier trades by --proba-entry and --proba-exit, a regressor by --value-entry-bps and --value-exit-bps; the
+    other's thresholds are refused.
+
+    A TIME is ISO 8601, and UTC unless it names a zone: 2024-06-30 (which is its midnight), 2024-06-30T12:00,
+    "2024-06-30 12:00:00+00:00", 2024-06-30T12:00Z.
+    """
+    rules = {
+        "proba_entry": proba_entry,
+        "proba_exit": proba_exit,
+        "value_entry_bps": value_entry_bps,
+        "value_exit_bps": value_exit_bps,
+        "fee_bps": fee_bps,
+        "slippage_bps": slippage_bps,
+        "warmup_bars": warmup_bars,
+        "allow_short": allow_short,
+    }
+    settings = _with_rules(load_settings(config), trading=rules)
     # these take seconds to import, and other commands don't need them
     from signalserve.training.backtest import BacktestRequest
     from signalserve.training.backtest import backtest as run_backtest
@@ -113,6 +123,7 @@ def backtest(
         allow_in_sample=allow_in_sample,
         output_dir=output_dir,
         base_dir=existing_registry(settings, registry),
+        asked=[name for name, value in rules.items() if value is not None],
     )
     refuse_file(request.output_dir, "backtests land in a folder")
     warn_of_another_key(settings, request.ohlcv, symbol, timeframe)
@@ -163,7 +174,9 @@ def _print(result: BacktestResult) -> None:
         notes.print("[bold red]in sample:[/] the model was trained on bars of this span", soft_wrap=True)
     metrics = result.metrics
     rows = [
-        (name, None if metrics[name] is None else pattern.format(metrics[name])) for name, pattern in _SHOWN
+        (name, None if metrics[name] is None else pattern.format(metrics[name]))
+        for name, pattern in _SHOWN
+        if name in metrics
     ]
     print_table(("metric", "in sample" if result.in_sample else "out of sample"), rows)
     first, last = result.span

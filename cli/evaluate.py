@@ -24,6 +24,7 @@ _COMPARED = (
     ("trades", "{:d}"),
     ("auc", "{:.3f}"),
     ("timing", "{:.3f}"),
+    ("rank_ic", "{:.3f}"),
 )
 
 
@@ -84,6 +85,7 @@ def _print(result: Evaluation, again: str) -> None:
             _shown(champion, name, pattern) if champion else None,
         )
         for name, pattern in _COMPARED
+        if any(getattr(model, name) is not None for model in evidence.models)
     ]
     print_table(("out of sample", "challenger", "champion"), rows)
     print_table(

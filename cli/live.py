@@ -14,10 +14,9 @@ import typer
 
 from signalserve.cli.connection import Connection, open_client, reaches_server
 from signalserve.cli.exits import FAILED, NOT_FOUND, REFUSED, SERVER_AWAY, USAGE, say_error
-from signalserve.cli.options import refuse_file, warn_of_another_key
+from signalserve.cli.options import refuse_file, time_option, warn_of_another_key
 from signalserve.cli.output import console, notes, plain
 from signalserve.client import DeadlineExceeded, SignalClient, Unavailable
-from signalserve.common.moments import in_utc
 from signalserve.config.logs import configure_logs
 from signalserve.config.settings import Settings
 from signalserve.trading.rules import TradingRules
@@ -49,8 +48,7 @@ def live(
         int | None, typer.Option(min=1, help="Replay only the last so many; the ones before warm up.")
     ] = None,
     start: Annotated[
-        datetime | None,
-        typer.Option(metavar="TIME", help="Replay only bars that open at this time (UTC) or later."),
+        datetime | None, time_option("Replay only bars that open at this time (UTC) or later.")
     ] = None,
     pace: Annotated[float, typer.Option(min=0.0, help="Seconds a bar; 0: as fast as it goes.")] = 0.0,
     snapshot_dir: Annotated[
@@ -67,6 +65,9 @@ def live(
     A bar without an answer in time is held: no signal. Its score is asked for again and shown once more, marked
     `late`, when it comes. A promote to a model of another preset changes the features within the same bar. Ctrl-C
     ends the run with a summary and exit code 0. Exit code 3: bars are left that the server, being away, never scored.
+
+    A TIME is ISO 8601, and UTC unless it names a zone: 2024-06-30 (which is its midnight), 2024-06-30T12:00,
+    "2024-06-30 12:00:00+00:00", 2024-06-30T12:00Z.
     """
     settings = connection.settings()
     # these take a second to import, and other commands don't need them
@@ -90,7 +91,7 @@ def live(
         source = CsvReplay(
             path,
             timeframe=timeframe,
-            start=None if start is None else in_utc(start),
+            start=start,
             last=bars,
             pace=pace,
         )
@@ -162,7 +163,7 @@ class BarPrinter:
             return
         if self._head_is_due:
             console.print(
-                f"[bold]{'bar (UTC)':<16} {'close':>12} {'probability':>11} {'signal':<6} {'position':<8}"
+                f"[bold]{'bar (UTC)':<16} {'close':>12} {'score':>11} {'signal':<6} {'position':<8}"
                 f" {'equity':>12} {'ms':>7} model_id",
                 soft_wrap=True,
             )
@@ -177,12 +178,14 @@ class BarPrinter:
 
     def line(self, record: BarRecord) -> str:
         """One bar as a line."""
-        probability = "-" if record.probability is None else f"{record.probability:.4f}"
+        score = "-" if record.probability is None else f"{record.probability:.4f}"
+        if record.value is not None:
+            score = f"{10_000.0 * record.value:+.1f} bps"
         latency = "-" if record.latency_ms is None else f"{record.latency_ms:.2f}"
         note = self._news(record)
         remarks = [*(["late"] if record.late else []), *record.flags, *([note] if note else [])]
         return (
-            f"{record.bar_time:%Y-%m-%d %H:%M} {record.close:>12.8g} {probability:>11} {record.signal or '':<6}"
+            f"{record.bar_time:%Y-%m-%d %H:%M} {record.close:>12.8g} {score:>11} {record.signal or '':<6}"
             f" {record.position:<8} {record.equity:>12.2f} {latency:>7} {record.model_id or '-'}"
             + (f"  ({'; '.join(remarks)})" if remarks else "")
         )
@@ -201,7 +204,7 @@ class BarPrinter:
         """The colour of a bar's line."""
         if record.signal is not None:
             return _SIGNAL_STYLES[record.signal]
-        return "yellow" if record.late or record.probability is None else ""
+        return "yellow" if record.late or not record.scored else ""
 
 
 def _bar_file(settings: Settings, symbol: str, timeframe: str) -> Path:

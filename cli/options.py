@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shlex
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from signalserve.cli.exits import USAGE, say_error
 from signalserve.cli.output import remark
+from signalserve.common.moments import parse_moment
 
 if TYPE_CHECKING:
     from signalserve.config.settings import Settings
@@ -28,6 +30,20 @@ RegistryOption = Annotated[
     ),
 ]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it is kept in the audit log.")]
+
+
+def time_option(text: str) -> Any:
+    """An option that takes a time as people and pandas write it; without a zone it is UTC."""
+    return typer.Option(help=text, parser=_moment, metavar="TIME", show_default=False)
+
+
+def _moment(text: str) -> datetime:
+    try:
+        return parse_moment(text.strip())
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is no time; write 2024-06-30, 2024-06-30T12:00 or '2024-06-30 12:00:00+00:00'"
+        ) from None
 
 
 def existing_registry(settings: Settings, registry: Path | None) -> Path:

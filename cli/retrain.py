@@ -6,6 +6,7 @@ import json
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from signalserve.cli.alone import run_alone
 from signalserve.cli.exits import FAILED, INTERRUPTED, USAGE, say_error
-from signalserve.cli.options import ConfigOption, JsonOption
+from signalserve.cli.options import ConfigOption, JsonOption, time_option
 from signalserve.cli.output import console, notes, plain, print_json, print_table
 from signalserve.config.logs import configure_logs
 from signalserve.config.settings import Settings, load_settings
@@ -42,6 +43,21 @@ def retrain(
     policy: Annotated[
         list[str] | None, typer.Option("--policy", "-p", help="Only this policy; may be given again.")
     ] = None,
+    symbols: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--symbols", "--symbol", help="Names or patterns, with commas between; may be given again."
+        ),
+    ] = None,
+    timeframes: Annotated[
+        list[str] | None,
+        typer.Option("--timeframes", "--timeframe", help="As for --symbols: 15m, or 15m,1h."),
+    ] = None,
+    lookback_days: Annotated[float | None, typer.Option(help="Use the last days of the files only.")] = None,
+    train_start: Annotated[datetime | None, time_option("First bar to train on (UTC).")] = None,
+    train_end: Annotated[datetime | None, time_option("Last bar that the fit may read (UTC).")] = None,
+    test_start: Annotated[datetime | None, time_option("First bar to test on (UTC).")] = None,
+    test_end: Annotated[datetime | None, time_option("Last bar to test on (UTC).")] = None,
     config: ConfigOption = None,
     json_output: JsonOption = False,
 ) -> None:
@@ -51,9 +67,27 @@ def retrain(
     missed the newest is caught up. Each result is a line of runs.jsonl in retrain.output_dir. A promote that
     the gate refuses is no failure. With --json each result is a JSON object a line. Exit code 1: a job failed, or
     another retrain is at work; 7: there is no registry (`signalserve registry init` makes one); 130: interrupted.
+
+    Symbols, timeframes, --lookback-days and spans go before the policies' own, and --symbols needs no policy. A run
+    with any of them is no run of the policy's slot, and its policy is listed under a name of its own.
+
+    A TIME is ISO 8601, and UTC unless it names a zone: 2024-06-30 (which is its midnight), 2024-06-30T12:00,
+    "2024-06-30 12:00:00+00:00", 2024-06-30T12:00Z.
     """
     settings = load_settings(config)
-    if not settings.retrain.policies:
+    from signalserve.training.errors import TrainingRequestError
+    from signalserve.training.override import Override
+
+    given = Override(
+        symbols=_listed(symbols),
+        timeframes=_listed(timeframes),
+        lookback_days=lookback_days,
+        train_start=train_start,
+        train_end=train_end,
+        test_start=test_start,
+        test_end=test_end,
+    )
+    if not given.symbols and not settings.retrain.policies:
         say_error("no policy is configured; a policy looks like this, in config/system.yml:")
         notes.print(_EXAMPLE, soft_wrap=True, markup=False)
         raise typer.Exit(USAGE)
@@ -66,7 +100,11 @@ def retrain(
     from signalserve.training.retrain import Retrain, RetrainBusyError, choose_policies
     from signalserve.training.retrain_job import registry_of
 
-    policies = choose_policies(settings, policy or ())
+    try:
+        policies = given.apply(choose_policies(settings, policy or ()))
+    except TrainingRequestError as error:
+        say_error(str(error))
+        raise typer.Exit(USAGE) from None
     registry_of(settings).store.check()  # a slip of the pen in ml.models_dir makes no new registry
     if dry_run:
         _show_plan(settings, policies, once=once, json_output=json_output)
@@ -92,6 +130,11 @@ def retrain(
             say_error(str(error))
             raise typer.Exit(FAILED) from None
     raise typer.Exit(_exit_code(results, received, once=once))
+
+
+def _listed(texts: list[str] | None) -> tuple[str, ...]:
+    parts = (part.strip() for text in texts or () for part in text.split(","))
+    return tuple(dict.fromkeys(part for part in parts if part))
 
 
 def main() -> None:

@@ -10,9 +10,15 @@ import typer
 
 from signalserve.cli.alone import run_alone
 from signalserve.cli.exits import FAILED, USAGE, say_error
-from signalserve.cli.options import ConfigOption, JsonOption, refuse_file, repeated, warn_of_another_key
+from signalserve.cli.options import (
+    ConfigOption,
+    JsonOption,
+    refuse_file,
+    repeated,
+    time_option,
+    warn_of_another_key,
+)
 from signalserve.cli.output import console, print_json, print_table
-from signalserve.common.moments import parse_moment
 
 if TYPE_CHECKING:
     from signalserve.training.run import TrainResult
@@ -36,31 +42,37 @@ _SHOWN = (
 )
 
 
-def _moment(text: str) -> datetime:
-    """A time as people write it; without a zone it is UTC."""
-    try:
-        return parse_moment(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is no time; write 2024-06-30 or 2024-06-30T12:00") from None
-
-
-def _span(text: str) -> Any:
-    return typer.Option(help=text, parser=_moment, metavar="TIME", show_default=False)
-
-
 def train(
     symbol: Annotated[str, typer.Option(help="The symbol, such as BTCUSDT.")],
     timeframe: Annotated[str, typer.Option(help="Length of a bar: 15m, 1h, 1d.")] = "15m",
-    preset: Annotated[str | None, typer.Option(help="Feature preset: core or extended.")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option("--feature-preset", "--preset", help="core or extended; default ml.feature_preset."),
+    ] = None,
     model_type: Annotated[str | None, typer.Option(help="A key of ml.models: rf, xgb, logreg, ...")] = None,
     grid: Annotated[
         bool, typer.Option("--grid", help="Try ml.grids first and train the best of it.")
     ] = False,
     lookback_days: Annotated[float | None, typer.Option(help="Use the last days of the file only.")] = None,
-    train_start: Annotated[datetime | None, _span("First bar to train on (UTC).")] = None,
-    train_end: Annotated[datetime | None, _span("Last bar that the fit may read (UTC).")] = None,
-    test_start: Annotated[datetime | None, _span("First bar to test on (UTC).")] = None,
-    test_end: Annotated[datetime | None, _span("Last bar to test on (UTC).")] = None,
+    train_start: Annotated[datetime | None, time_option("First bar to train on (UTC).")] = None,
+    train_end: Annotated[datetime | None, time_option("Last bar that the fit may read (UTC).")] = None,
+    test_start: Annotated[datetime | None, time_option("First bar to test on (UTC).")] = None,
+    test_end: Annotated[datetime | None, time_option("Last bar to test on (UTC).")] = None,
+    label_method: Annotated[
+        str | None,
+        typer.Option("--label-method", "--method", help="fixed_horizon or triple_barrier; default ml.label."),
+    ] = None,
+    horizon_bars: Annotated[int | None, typer.Option(help="How many bars a label reads ahead.")] = None,
+    up_threshold: Annotated[
+        float | None, typer.Option(help="Class 1: a return of at least this, such as 0.002.")
+    ] = None,
+    down_threshold: Annotated[
+        float | None, typer.Option(help="Class 0: a return of at most this, such as -0.002.")
+    ] = None,
+    volatility_bars: Annotated[
+        int | None,
+        typer.Option(help="triple_barrier: thresholds are times the volatility of so many bars."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="random_state of the fit.")] = None,
     output_dir: Annotated[Path | None, typer.Option(help="The registry; default ml.models_dir.")] = None,
     ohlcv: Annotated[Path | None, typer.Option(help="Bar file; default data.ohlcv_path.")] = None,
@@ -70,7 +82,12 @@ def train(
     """Train a model, measure it out of sample, and register it.
 
     It walks forward over the earlier bars in folds, fits the model on them, and tests it on the last bars, which
-    no fold and no choice has seen. What is not given comes from the configuration. Exit code 1: the run failed
+    no fold and no choice has seen. What is not given comes from the configuration, the label's settings from ml.label.
+
+    A TIME is ISO 8601, and UTC unless it names a zone: 2024-06-30 (which is its midnight), 2024-06-30T12:00,
+    "2024-06-30 12:00:00+00:00", 2024-06-30T12:00Z.
+
+    Exit code 1: the run failed
     (the registry keeps a `failed` entry with the reason); 2: the request or the configuration can't be used; 130:
     Ctrl-C, and nothing is left behind.
     """
@@ -86,6 +103,13 @@ def train(
 
     # the table says what the registry's log line would
     configure_logs(settings.logging.model_copy(update={"level": "warning"}))
+    label = {
+        "method": label_method,
+        "horizon_bars": horizon_bars,
+        "up_threshold": up_threshold,
+        "down_threshold": down_threshold,
+        "volatility_bars": volatility_bars,
+    }
     try:
         request = TrainRequest.from_settings(
             settings,
@@ -94,6 +118,7 @@ def train(
             preset=preset,
             model_type=model_type,
             seed=seed,
+            label=label,
             output_dir=output_dir,
             ohlcv=ohlcv,
             lookback_days=lookback_days,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StrictBool, TypeAdapter
 
-from signalserve.common.moments import in_utc
+from signalserve.common.moments import in_utc, parse_moment
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _DURATION = re.compile(r"(?P<amount>\d+(\.\d+)?)\s*(?P<unit>[smhdw])")
@@ -46,6 +46,14 @@ def parse_duration(text: str) -> timedelta:
     return TypeAdapter(Duration).validate_python(text)
 
 
+def _moment(value: Any) -> Any:
+    if isinstance(value, str):
+        return parse_moment(value.strip())
+    if not isinstance(value, date):  # a datetime is one; 20240630 would be taken for seconds since 1970
+        raise ValueError("is no time; write 2024-06-30, 2024-06-30T12:00 or 2024-06-30 12:00:00+00:00")
+    return value
+
+
 def _spelled_out(value: Any) -> Any:
     return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
 
@@ -65,5 +73,5 @@ Duration = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_abov
 Explicit = Annotated[StrictBool, BeforeValidator(_spelled_out)]
 """`true` or `false`, and none of `1`, `yes` and `on`: for what nobody shall turn on by accident."""
 
-UtcTime = Annotated[datetime, AfterValidator(in_utc)]
-"""A time; without a zone it is UTC."""
+UtcTime = Annotated[datetime, BeforeValidator(_moment), AfterValidator(in_utc)]
+"""A time as ISO 8601 has it; without a zone it is UTC."""

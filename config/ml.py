@@ -23,7 +23,11 @@ _DEFAULT_MODELS: dict[str, dict[str, Any]] = {
 _DEFAULT_GRIDS: dict[str, dict[str, list[Any]]] = {
     "logreg": {"C": [0.01, 0.1, 1.0]},
     "rf": {"max_depth": [4, 6, 8], "min_samples_leaf": [25, 50, 100]},
+    "extra_trees": {"max_depth": [4, 6, 8], "min_samples_leaf": [25, 50, 100]},
+    "gb": {"max_depth": [2, 3], "learning_rate": [0.03, 0.1]},
+    "hist_gb": {"max_depth": [3, 4, 6], "learning_rate": [0.03, 0.1]},
     "xgb": {"max_depth": [3, 4, 6], "learning_rate": [0.03, 0.1]},
+    "calibrated_rf": {"max_depth": [4, 6], "min_samples_leaf": [25, 100]},
 }
 
 

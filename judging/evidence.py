@@ -24,6 +24,7 @@ _NUMBERS = frozenset({"cum_return", "sharpe", "max_drawdown", "bar_minutes"})
 _OPTIONAL = frozenset(
     {
         "auc",
+        "rank_ic",
         "timing",
         "timing_mean",
         "timing_low",
@@ -43,7 +44,8 @@ class Measured:
 
     `train_end` is the last bar that its training has seen, `horizon_bars` how far its labels read ahead.
     `sharpe` is annualised; `max_drawdown` a share of the high before; `moments` those of the per-bar returns,
-    None where they don't vary. `timing` is the probability that its positions beat their shifted copies by skill
+    None where they don't vary. `auc` is a classifier's, `rank_ic` a regressor's: the rank correlation of its values
+    with the returns that came. `timing` is the probability that its positions beat their shifted copies by skill
     (`judging.timing`), `timing_mean` its gain per bar before costs, `timing_low` and `timing_high` bound 90 % of the
     copies'.
     """
@@ -58,6 +60,7 @@ class Measured:
     horizon_bars: int = 0
     moments: ReturnMoments | None = None
     auc: float | None = None
+    rank_ic: float | None = None
     timing: float | None = None
     timing_mean: float | None = None
     timing_low: float | None = None

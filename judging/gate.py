@@ -42,7 +42,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -53,7 +52,7 @@ from signalserve.judging.sharpe import expected_max_sharpe, luck
 from signalserve.registry.entry import ModelRegistryEntry
 from signalserve.registry.gate import Decision, Verdict, champion_of, decision_record, quarantine_verdict
 from signalserve.registry.state import RegistryState
-from signalserve.trading.rules import TradingRules
+from signalserve.trading.rules import THRESHOLDS, TradingRules, unused_thresholds
 
 _CLOCKS_DIFFER = timedelta(minutes=5)
 
@@ -81,7 +80,7 @@ class PromoteGate:
     @classmethod
     def of(cls, settings: Any) -> PromoteGate:
         """The gate of a configuration: its `promotion` and `trading` sections."""
-        return cls(Policy.of(settings.promotion), asdict(TradingRules.of(settings.trading)))
+        return cls(Policy.of(settings.promotion), TradingRules.of(settings.trading).used_for(THRESHOLDS))
 
     @property
     def holds_hand_edits(self) -> bool:
@@ -208,6 +207,8 @@ def _settings(evidence: Evidence, policy: Policy, rules: Mapping[str, Any] | Non
         for name in ("resamples", "seed", "block_bars"):
             if (bound := getattr(policy, name)) is not None:
                 measured[name], wanted[name] = getattr(evidence, name), bound
+    for name in unused_thresholds(measured):
+        wanted.pop(name, None)
     differ = [name for name in {**wanted, **measured} if measured.get(name) != wanted.get(name)]
     texts = ", ".join(f"{name} {measured.get(name)}, now {wanted.get(name)}" for name in differ)
     return Verdict(

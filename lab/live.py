@@ -26,7 +26,10 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class LiveBar:
-    """One bar as the engine saw it; `late`: its score came after its moment and traded nothing."""
+    """One bar as the engine saw it; `late`: its score came after its moment and traded nothing.
+
+    `value`: a regressor's expected return as a share, which has no probability.
+    """
 
     bar_time: datetime
     close: float | None
@@ -38,6 +41,7 @@ class LiveBar:
     position: str
     equity: float | None
     note: str
+    value: float | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class LiveSignal:
     probability: float | None
     model_id: str
     close: float | None
+    value: float | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ class LiveEngine:
     `name` is the snapshot's name without `.json`. `state`: `running`, `stopped`, `stale` or `unreadable`, and `text` in
     words. `pinned_model_id`: it asks for this model instead of following its key. `server`: how the engine's way to
     the server does, `connected` or `away`. `stale_after`: when it becomes stale unless something comes. `proba_entry`
-    and `proba_exit` are those that it trades by.
+    and `proba_exit` are those that it trades by, and of a regressor's values `value_entry_bps` and `value_exit_bps`.
     """
 
     name: str
@@ -107,6 +112,9 @@ class LiveEngine:
     model_changes: tuple[ModelChange, ...] = ()
     proba_entry: float | None = None
     proba_exit: float | None = None
+    last_value: float | None = None
+    value_entry_bps: float | None = None
+    value_exit_bps: float | None = None
 
     def follows(self, symbol: str, timeframe: str) -> bool:
         """Whether it takes what is in production for a key, and runs."""
@@ -209,6 +217,9 @@ class LiveEngines:
             model_changes=tuple(_changes(recent)),
             proba_entry=entry,
             proba_exit=leave,
+            last_value=number(values.get("last_value")),
+            value_entry_bps=number(rules.get("value_entry_bps")),
+            value_exit_bps=number(rules.get("value_exit_bps")),
         )
 
 
@@ -235,6 +246,7 @@ def _bars(found: object) -> Iterable[LiveBar]:
                 position=text_of(values.get("position")),
                 equity=number(values.get("equity")),
                 note=text_of(values.get("note")),
+                value=number(values.get("value")),
             )
 
 
@@ -249,6 +261,7 @@ def _signals(found: object) -> Iterable[LiveSignal]:
                 probability=number(values.get("probability")),
                 model_id=text_of(values.get("model_id")),
                 close=number(values.get("close")),
+                value=number(values.get("value")),
             )
 
 

@@ -43,6 +43,7 @@ from signalserve.live.scoring import LinkReport, Score, Scorer
 from signalserve.live.snapshot import LiveSnapshot, SignalEntry, SnapshotFile
 from signalserve.live.usable import why_held, why_unusable
 from signalserve.live.window import BarWindow
+from signalserve.trading.rules import VALUE
 from signalserve.trading.trader import Trader
 
 RECENT_BARS = 96
@@ -188,12 +189,15 @@ class LiveEngine:
         self._trader.open_bar(bar.open)
         self._take_late()
         prediction = self._score(bar, notes)
-        probability = None
+        probability = value = None
         if prediction is not None and not self._unusable(prediction, notes):
-            probability = prediction.score
+            probability, value = _by_output(prediction)
         if prediction is not None and prediction.out_of_range_features:
             notes.append(f"out of range: {', '.join(prediction.out_of_range_features)}")
-        signal = self._trader.close_bar(bar.close, probability)
+        if value is None:
+            signal = self._trader.close_bar(bar.close, probability)
+        else:
+            signal = self._trader.close_bar(bar.close, value, VALUE)
         self._counts.fills = len(self._account.fills)
         if self._account.ruined:
             notes.append("everything is lost: nothing more is traded")
@@ -210,12 +214,13 @@ class LiveEngine:
             equity=self._account.equity,
             flags=prediction.flags if prediction is not None else (),
             note="; ".join(notes),
+            value=value,
         )
         self._records.append(record)
-        if signal is not None and prediction is not None and probability is not None:
+        if signal is not None and prediction is not None:
             self._counts.signals += 1
             self._signals.append(
-                SignalEntry(bar.time, signal.value, probability, prediction.model_id, bar.close)
+                SignalEntry(bar.time, signal.value, probability, prediction.model_id, bar.close, value)
             )
         self._publish("running")
         if self._on_bar is not None:
@@ -321,9 +326,11 @@ class LiveEngine:
             else:
                 self._counts.late += 1
                 self._note_answer(score, prediction)
+                probability, value = _by_output(prediction)
                 record = replace(
                     record,
-                    probability=prediction.score,
+                    probability=probability,
+                    value=value,
                     model_id=prediction.model_id,
                     revision=prediction.registry_revision,
                     latency_ms=prediction.latency_ms,
@@ -356,6 +363,7 @@ class LiveEngine:
             revision=None if self._used is None else self._used.registry_revision,
             last_bar=None if last is None else last.bar_time,
             last_probability=None if last is None else last.probability,
+            last_value=None if last is None else last.value,
             position=self._account.position,
             equity=self._account.equity,
             starting_equity=self._account.starting_equity,
@@ -385,3 +393,8 @@ class LiveEngine:
 
     def _where(self) -> str:
         return "" if self._snapshot is None else str(self._snapshot.path.resolve())
+
+
+def _by_output(prediction: Prediction) -> tuple[float | None, float | None]:
+    """The score as a probability, or as an expected return; the other is None."""
+    return (None, prediction.score) if prediction.output == VALUE else (prediction.score, None)

@@ -12,10 +12,11 @@ from signalserve.trading.strategy import Signal
 class BarRecord:
     """One bar as the engine saw it.
 
-    `bar_time`: the open time, UTC. `probability` is None where there is no score (yet); `late` that it came
-    after the bar's moment, and so traded nothing. `signal` (LONG, SHORT, CLOSE) fills at the next open. `position`
-    (`long`, `short`, `flat`) and `equity` are as of this bar's close. `latency_ms`: from sending the row to its
-    answer. `note` says why something is missing, and what was odd about the bar.
+    `bar_time`: the open time, UTC. `probability` is None where there is no score (yet), and of a regressor, whose
+    `value` is the expected return as a share; `late` that the score came after the bar's moment, and so traded
+    nothing. `signal` (LONG, SHORT, CLOSE) fills at the next open. `position` (`long`, `short`, `flat`) and `equity`
+    are as of this bar's close. `latency_ms`: from sending the row to its answer. `note` says why something is
+    missing, and what was odd about the bar.
     """
 
     bar_time: datetime
@@ -30,6 +31,12 @@ class BarRecord:
     equity: float
     flags: tuple[str, ...]
     note: str
+    value: float | None = None
+
+    @property
+    def scored(self) -> bool:
+        """Whether a model has answered for it."""
+        return self.probability is not None or self.value is not None
 
 
 @dataclass(slots=True)
@@ -38,7 +45,7 @@ class LiveCounts:
 
     `bars`: taken from the source. `warmup`: of them, without features yet. `answers`: scores, the `late` ones
     included. `holds`: bars past the warm-up that had no score at their moment. `unusable`: of the
-    answers, those that were not traded on: not one finite number, a regressor's value, of other features, or flagged.
+    answers, those that were not traded on: not one finite number, of other features, or flagged.
     `fills`: a flip is two. `gaps` and `missing_bars`: holes in the bars and what they lack. `ignored_bars`: repeated or
     older than the last. `pipeline_changes`: changes to the features of another model; `mismatched`: of the holds, those
     whose model needs features that the engine does not compute. `errors`: failed tries and rows without features.

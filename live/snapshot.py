@@ -25,7 +25,7 @@ from signalserve.common.files import write_atomically
 from signalserve.common.log import LibraryLog
 from signalserve.live.records import BarRecord, LiveCounts
 from signalserve.live.scoring import LinkReport
-from signalserve.trading.rules import TradingRules
+from signalserve.trading.rules import THRESHOLDS, TradingRules
 
 FORMAT = 1
 
@@ -38,13 +38,17 @@ class SnapshotInUseError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SignalEntry:
-    """One signal of the log: given at the close of the bar that opened at `bar_time`."""
+    """One signal of the log: given at the close of the bar that opened at `bar_time`.
+
+    A regressor has a `value`, the expected return as a share, and no probability.
+    """
 
     bar_time: datetime
     signal: str
-    probability: float
+    probability: float | None
     model_id: str
     close: float
+    value: float | None = None
 
 
 @dataclass(frozen=True)
@@ -76,10 +80,12 @@ class LiveSnapshot:
     counts: LiveCounts
     signals: tuple[SignalEntry, ...]
     recent: tuple[BarRecord, ...]
+    last_value: float | None = None
 
     def to_json(self) -> str:
         """Write it as one JSON object; times in ISO 8601, UTC."""
         values: dict[str, Any] = {"format": FORMAT, **_fields(self)}
+        values["rules"] = self.rules.used_for(THRESHOLDS)  # in numbers, also what stands for the costs
         link = values.pop("link")
         values |= {
             "server": link.state,

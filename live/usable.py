@@ -21,8 +21,6 @@ def why_unusable(prediction: Prediction, feature_set: str = "") -> str:
     score = prediction.score
     if not math.isfinite(score):
         return f"{model} answered {score}, which is no score"
-    if prediction.output == "value":
-        return f"{model} is a regressor: its value {score:.6g} is no probability, which the strategy needs"
     if feature_set and prediction.feature_set and prediction.feature_set != feature_set:
         return f"{model} was trained on {prediction.feature_set}, and this engine computes {feature_set}"
     return ""

@@ -437,7 +437,7 @@ class FolderStore:
         unreadable, alarm = found.unreadable, self._alarm()
         edit = found.edit
         if edit is None or found.current:
-            return View(self._state, unreadable, asked=found.asked, alarm=alarm), None
+            return View(self._state, unreadable, asked=found.asked, legible=found.legible, alarm=alarm), None
         remarks = _remarks(edit, self._state.revision)
         if not edit.changes:
             return View(self._state, unreadable, remarks=remarks, alarm=alarm), None
@@ -455,7 +455,7 @@ class FolderStore:
         if lying.problem:
             if not self._state.revision:
                 raise StorageError(f"{self.index_path}: {lying.problem}")
-            return Found(asked=f"it can't be read: {lying.problem}")
+            return Found(asked=f"it can't be read: {lying.problem}", legible=False)
         if content is None or not content.strip() or (last and lying.digest == last.index_sha256):
             known = parse_index(self._state.render()).unreadable if self._state.raw_rows else ()
             return Found(current=bool(content and content.strip()), unreadable=known)
@@ -487,7 +487,7 @@ class FolderStore:
             self._catch_up()
             lying = self._look()
             content = lying.content
-            self._index_read = sha256_hex(content or b"")
+            self._index_read = lying.digest
             found = self._judged(lying)
             draft = self._seen(found)[1]
         if draft is not None:
@@ -502,7 +502,8 @@ class FolderStore:
                 self._move_aside()
             elif found.asked:
                 self._keep_aside(content or b"")
-            self._put(self._state.render())
+            projected = self._state.render()
+            self._put(projected, sha256_hex(projected))
         else:
             self._index.forget()  # of a writer that was killed before its event
 
@@ -581,13 +582,13 @@ class FolderStore:
         except StorageError as error:
             self._tell_unwritten(error)
         else:
-            self._put(content)
+            self._put(content, event.index_sha256)
         return event
 
-    def _put(self, content: bytes) -> None:
+    def _put(self, content: bytes, digest: str) -> None:
         try:
             self._index.put(content)
-            self._index_read = sha256_hex(content)
+            self._index_read = digest
         except OSError as error:
             self._tell_unwritten(error)
 

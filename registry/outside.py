@@ -52,11 +52,15 @@ class Edit:
 
 @dataclass(frozen=True)
 class Found:
-    """What an index is: `current`, an `edit`, or `asked` about, with why; late where it is none of these."""
+    """What an index is: `current`, an `edit`, or `asked` about, with why; late where it is none of these.
+
+    `legible`: some row of it can be read.
+    """
 
     current: bool = False
     edit: Edit | None = None
     asked: str = ""
+    legible: bool = True
     unreadable: tuple[UnreadableRow, ...] = ()
 
 
@@ -75,7 +79,8 @@ def judge(
     """
     index = parse_index(content, by_line(state))
     if state.entries and not index.entries:
-        return Found(asked="none of its rows can be read" if index.unreadable else "it has no row left")
+        why = "none of its rows can be read" if index.unreadable else "it has no row left"
+        return Found(asked=why, legible=False)
     unsaid = _unsaid(index, state)
     rows = _filled(index, unsaid, state)
     lacks_some = any(model_id not in rows for model_id in state.entries)

@@ -58,12 +58,11 @@ def warnings_of(view: View, *, index: str, hold: bool = False) -> Iterator[str]:
             yield f"{entry.key}: {by_hand_text(model_id)}"
     if hold:
         for key, decided in sorted(view.state.unconfirmed().items()):
-            gone = decided is not None and decided not in view.state.entries
-            served = f"nothing, as {decided} has gone," if gone else decided or "nothing"
-            yield (
-                f"{key}: the index was edited by hand; {served} is served until `signalserve registry confirm` "
-                "(promotion.hand_edits: hold)"
-            )
+            if decided is not None and decided not in view.state.entries:
+                what = f"{decided} went by hand, row and folder: nothing is served"
+            else:
+                what = f"the index was edited by hand; {decided or 'nothing'} is served"
+            yield f"{key}: {what} until `signalserve registry confirm` (promotion.hand_edits: hold)"
     yield from view.warnings
     for row in view.unreadable:
         yield f"{index}, {row}; the row counts for nothing until it is mended"

@@ -56,25 +56,37 @@ class Origin:
 class View:
     """What a reader sees: a state, and what is odd about the index file and the log.
 
-    `asked` is why the index is not followed, empty where it is. `remarks` are for people: rows that will be written
-    back, an edit that began with an old copy. `alarm` says that the log no longer holds what was read from it.
+    `asked` is why the index is not followed, empty where it is; `legible` whether any row of it can be read.
+    `remarks` are for people: rows that will be written back, an edit that began with an old copy. `alarm` says that
+    the log no longer holds what was read from it.
     """
 
     state: RegistryState
     unreadable: tuple[UnreadableRow, ...] = ()
     edited_outside: bool = False
     asked: str = ""
+    legible: bool = True
     remarks: tuple[str, ...] = ()
     alarm: str = ""
 
     @property
+    def not_followed(self) -> str:
+        """Why the index is not followed, and the way out; empty where it is."""
+        if not self.asked:
+            return ""
+        if self.legible:
+            way = (
+                "`signalserve registry accept-index` shows what it would change and takes it, any other change keeps "
+                "it aside"
+            )
+        else:
+            way = "put a copy of it back, or make any change: it is kept aside then, and written anew from the log"
+        return f"the index is not followed: {self.asked}; {way}"
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """All that a person should look at."""
-        asked = (
-            f"the index is not followed: {self.asked}; `signalserve registry accept-index` shows what it would change "
-            "and takes it, any other change keeps it aside"
-        )
-        return (*filter(None, (self.alarm, asked if self.asked else "")), *self.remarks)
+        return (*filter(None, (self.alarm, self.not_followed)), *self.remarks)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from signalserve.registry.checkpoint import CHECKPOINT_FILE
 from signalserve.registry.errors import LogCorruptError, StorageError
 from signalserve.registry.events import LOG_FILE, SHORTEST_HEAD, Beginning, Event, EventLog, News
 from signalserve.registry.folder_store import ASIDE_PREFIX, MERGED_PREFIX, FolderStore
-from signalserve.registry.index import INDEX_FILE, LARGEST_INDEX, parse_index
+from signalserve.registry.index import INDEX_FILE
 from signalserve.registry.lock import LOCK_FILE
 from signalserve.registry.repair import LOG_ASIDE_PREFIX
 from signalserve.registry.signing import check_signatures, public_keys
@@ -160,7 +159,7 @@ def _compare_index(base: Path, view: View, log: _WholeLog, problems: list[str], 
     notes.extend(view.remarks)
     _name_copies(base, notes)
     if view.asked:
-        problems.append(f"the index is not followed: {view.asked}; {_way_out(base / INDEX_FILE)}")
+        problems.append(view.not_followed)
     elif view.edited_outside:
         problems.append(
             "the index is not what the log says: it was edited outside; the next change records the edit"
@@ -191,10 +190,3 @@ def _name_copies(base: Path, notes: list[str]) -> None:
         )
     if merged:
         notes.append(f"old copies whose edits were taken, as they were: {', '.join(merged)}")
-
-
-def _way_out(index: Path) -> str:
-    with suppress(OSError):  # it is no file, say
-        if parse_index(read_regular(index, largest=LARGEST_INDEX)).entries:
-            return "`signalserve registry accept-index` takes it"
-    return "put a copy of it back, or make any change: it is kept aside then, and written anew from the log"

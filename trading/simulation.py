@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from signalserve.trading.account import Fill, Trade
-from signalserve.trading.rules import TradingRules
+from signalserve.trading.rules import PROBABILITY, TradingRules
 from signalserve.trading.trader import Trader
 
 Array = NDArray[np.float64]
@@ -34,24 +34,32 @@ class Simulation:
 
 
 def simulate(
-    open_: Array, close: Array, probability: Array, rules: TradingRules, *, starting_equity: float = 1.0
+    open_: Array,
+    close: Array,
+    scores: Array,
+    rules: TradingRules,
+    *,
+    starting_equity: float = 1.0,
+    output: str = PROBABILITY,
 ) -> Simulation:
-    """Trade n bars, all arrays float64 [n]; `probability` is P(class 1) at each close, NaN where there is none.
+    """Trade n bars, all arrays float64 [n]; `scores` are those at each close, NaN where there is none.
+
+    `output`: what they are, `probability` of class 1 or `value`, the expected return as a share.
 
     Raises:
         ValueError: the arrays are not of one length, or the starting equity is not above zero.
     """
     n = len(close)
-    if not len(open_) == n == len(probability):
-        raise ValueError(f"open, close and probability have {len(open_)}, {n} and {len(probability)} bars")
+    if not len(open_) == n == len(scores):
+        raise ValueError(f"open, close and scores have {len(open_)}, {n} and {len(scores)} bars")
     trader = Trader(rules, starting_equity)
     account = trader.account
     position, equity = np.zeros(n), np.empty(n)
-    bars = zip(open_.tolist(), close.tolist(), probability.tolist(), strict=True)
+    bars = zip(open_.tolist(), close.tolist(), scores.tolist(), strict=True)
     for bar, (opened, closed, score) in enumerate(bars):
         trader.open_bar(opened)
         position[bar] = account.side
-        trader.close_bar(closed, score)
+        trader.close_bar(closed, score, output)
         equity[bar] = account.equity
     if n:
         equity[-1] = account.close_out(float(close[-1]))

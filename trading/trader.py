@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 
 from signalserve.trading.account import Account, Fill
-from signalserve.trading.rules import TradingRules
+from signalserve.trading.rules import PROBABILITY, TradingRules
 from signalserve.trading.strategy import MLSignalStrategy, Signal
 
 
@@ -39,8 +39,8 @@ class Trader:
         """Fill what was ordered at the close before."""
         return self.account.open_bar(price)
 
-    def close_bar(self, price: float, score: float | None) -> Signal | None:
-        """Mark the equity, decide and order; `score` None or NaN: the bar has none."""
+    def close_bar(self, price: float, score: float | None, output: str = PROBABILITY) -> Signal | None:
+        """Mark the equity, decide and order; `score` None or NaN: the bar has none. `output`: what it is."""
         account = self.account
         account.mark(price)
         if self._bars_since is not None:
@@ -51,6 +51,6 @@ class Trader:
             self._bars_since = 0
         if account.ruined:
             return None
-        signal = self._strategy.on_score(score, side=account.side, bars_since=self._bars_since)
+        signal = self._strategy.on_score(score, side=account.side, bars_since=self._bars_since, output=output)
         account.order(signal)
         return signal

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -25,7 +26,7 @@ from signalserve.features.bars import Bars
 from signalserve.registry import Registry, open_registry
 from signalserve.registry.errors import PreconditionError, UnknownKeyError
 from signalserve.trading.metrics import Metrics
-from signalserve.trading.rules import TradingRules
+from signalserve.trading.rules import THRESHOLDS, VALUE, TradingRules
 from signalserve.trading.simulation import simulate
 from signalserve.training.backtest_files import free_folder, write_backtest
 from signalserve.training.backtest_result import BacktestResult
@@ -34,11 +35,15 @@ from signalserve.training.labels import make_labels
 from signalserve.training.metrics import classification_metrics, strategy_metrics
 from signalserve.training.progress import Report, quiet
 from signalserve.training.scoring import ScoringModel, open_scoring_model, read_scoring_bars, training_span
+from signalserve.training.value_metrics import realised_returns, value_metrics
 
 
 @dataclass(frozen=True)
 class BacktestRequest:
-    """One backtest. `model_id` None: the key's production model; `start`, `end` None: all that is allowed."""
+    """One backtest. `model_id` None: the key's production model; `start`, `end` None: all that is allowed.
+
+    `asked`: the rules that were given for this very backtest; a threshold among them must suit the model's scores.
+    """
 
     symbol: str
     timeframe: str
@@ -52,6 +57,7 @@ class BacktestRequest:
     rules: TradingRules
     starting_equity: float
     unpickle: str
+    asked: frozenset[str] = frozenset()
 
     @classmethod
     def from_settings(
@@ -67,6 +73,7 @@ class BacktestRequest:
         allow_in_sample: bool = False,
         output_dir: Path | str | None = None,
         base_dir: Path | str | None = None,
+        asked: Collection[str] = (),
     ) -> BacktestRequest:
         """Take from the configuration what is not given; a time without a zone is UTC."""
         return cls(
@@ -82,6 +89,7 @@ class BacktestRequest:
             rules=TradingRules.of(settings.trading),
             starting_equity=settings.trading.starting_equity,
             unpickle=settings.security.unpickle,
+            asked=frozenset(asked),
         )
 
 
@@ -94,7 +102,8 @@ def backtest(
 
     Raises:
         RegistryError: there is no such model, or it may not be opened.
-        TrainingRequestError: the span touches the model's training span, or the model says too little of itself.
+        TrainingRequestError: the span touches the model's training span, the model says too little of itself, or a
+            threshold was asked for that is none for its scores.
         TrainingError: the bars can't be read, or none is left.
     """
     registry = open_registry(request.base_dir) if registry is None else registry
@@ -110,22 +119,34 @@ def backtest(
     model = open_scoring_model(registry, state, model_id, unpickle=request.unpickle)
     if model.entry.key != key:
         raise TrainingRequestError(f"{model_id} is a model of {model.entry.key}, not of {key}")
+    output = model.predictor.output
+    _check_thresholds(request, model)
     report(f"reading {request.ohlcv}")
     bars = read_scoring_bars(request.ohlcv, request.timeframe)
     span, in_sample = _span(request, model, bars)
     report(f"scoring {len(span):,} bars")
-    probability = model.score(bars)[span.start : span.stop]
+    scores = model.score(bars)[span.start : span.stop]
     part = bars.frame.iloc[span.start : span.stop]
     report("trading")
     close = part["close"].to_numpy()
     simulation = simulate(
-        part["open"].to_numpy(), close, probability, request.rules, starting_equity=request.starting_equity
+        part["open"].to_numpy(),
+        close,
+        scores,
+        request.rules,
+        starting_equity=request.starting_equity,
+        output=output,
     )
     classes = _classes(model, bars)[span.start : span.stop]
-    known = np.isfinite(classes) & np.isfinite(probability)
+    # a return is no probability, in no file and no figure
+    columns = (
+        {"probability": np.full(len(span), np.nan), "value": scores}
+        if output == VALUE
+        else {"probability": scores}
+    )
     metrics: Metrics = {
         **strategy_metrics(simulation, close, bars_per_year=bars_per_year(request.timeframe)),
-        **classification_metrics(classes[known], probability[known]),
+        **_skill(model, bars, span, scores, classes),
         "bars": len(span),
     }
     result = BacktestResult(
@@ -133,7 +154,7 @@ def backtest(
         bars=bars,
         rules=request.rules,
         starting_equity=request.starting_equity,
-        frame=pd.DataFrame({"open": part["open"], "close": part["close"], "probability": probability}),
+        frame=pd.DataFrame({"open": part["open"], "close": part["close"], **columns}, index=part.index),
         classes=classes,
         simulation=simulation,
         metrics=metrics,
@@ -179,7 +200,42 @@ def _trained_text(trained: tuple[pd.Timestamp, pd.Timestamp] | None) -> str:
     return f" (trained on {trained[0].isoformat()} to {trained[1].isoformat()})" if trained else ""
 
 
+def _check_thresholds(request: BacktestRequest, model: ScoringModel) -> None:
+    """Refuse what was asked for by name and would not be used."""
+    own = model.predictor.output
+    wrong = [
+        name
+        for output, names in THRESHOLDS.items()
+        if output != own
+        for name in names
+        if name in request.asked
+    ]
+    if wrong:
+        gives = (
+            "expected returns and no probabilities"
+            if own == VALUE
+            else "probabilities and no expected returns"
+        )
+        raise TrainingRequestError(
+            f"{model.entry.model_id} gives {gives}: {', '.join(wrong)} is no threshold for it,"
+            f" {' and '.join(THRESHOLDS[own])} are"
+        )
+
+
+def _skill(
+    model: ScoringModel, bars: Bars, span: range, scores: NDArray[np.float64], classes: NDArray[np.float64]
+) -> Metrics:
+    if model.predictor.output == VALUE:
+        realised = realised_returns(bars.frame["close"].to_numpy(), model.meta.label_config)
+        return value_metrics(scores, realised[span.start : span.stop])
+    known = np.isfinite(classes) & np.isfinite(scores)
+    return classification_metrics(classes[known], scores[known])
+
+
 def _classes(model: ScoringModel, bars: Bars) -> NDArray[np.float64]:
+    """The model's own label of every bar, float64 [n]; NaN throughout where it has none, and for a regressor."""
+    if model.predictor.output == VALUE:
+        return np.full(len(bars.frame), np.nan)
     label = LabelSettings.read(model.meta.label_config or {})
     return np.full(len(bars.frame), np.nan) if label is None else make_labels(bars, label).classes
 

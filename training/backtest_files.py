@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -78,12 +77,15 @@ def trades_frame(result: BacktestResult) -> pd.DataFrame:
 
 
 def equity_frame(result: BacktestResult) -> pd.DataFrame:
-    """A row a bar, by its open time; `equity` is money at its close, `drawdown` a share of the high before."""
+    """A row a bar, by its open time; `equity` is money at its close, `drawdown` a share of the high before.
+
+    A regressor's has its expected return in a column `value`.
+    """
     equity = result.simulation.equity
     return pd.DataFrame(
         {
             "close": result.frame["close"],
-            "probability": result.frame["probability"],
+            **{name: result.frame[name] for name in ("probability", "value") if name in result.frame},
             "position": result.simulation.position.astype(int),
             "equity": equity,
             "drawdown": drawdowns(equity, result.starting_equity),
@@ -130,7 +132,8 @@ def metrics_document(result: BacktestResult) -> dict[str, Any]:
         "trained": {"start": result.model.meta.train_start, "end": result.model.meta.train_end},
         "data": {"file": result.bars.path.name, "sha256": result.bars.sha256},
         "data_warnings": [str(warning) for warning in result.bars.warnings],
-        "rules": asdict(result.rules),
+        "output": result.model.predictor.output,
+        "rules": result.rules.used_for([result.model.predictor.output]),
         "label": result.model.meta.label_config,
         "starting_equity": result.starting_equity,
         "final_equity": float(result.simulation.equity[-1]),

@@ -20,7 +20,8 @@ from signalserve.training.scoring import ScoringModel
 class BacktestResult:
     """What a backtest found, over n bars.
 
-    `frame`: open, close and probability float64 [n], by the bars' open times; `classes` float64 [n]: the
+    `frame`: open, close and probability float64 [n], by the bars' open times; a regressor's probability is NaN, and its
+    column `value` the expected return. `classes` float64 [n]: the
     model's own label, NaN where it has none; `in_sample`: the span touches the training span.
     """
 

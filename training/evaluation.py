@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ from signalserve.registry.gate import champion_of
 from signalserve.registry.lifecycle import check_measurable
 from signalserve.registry.plans import entry_of
 from signalserve.registry.state import RegistryState
-from signalserve.trading.rules import TradingRules
+from signalserve.trading.rules import VALUE, TradingRules
 from signalserve.trading.simulation import Simulation, simulate
 from signalserve.training.errors import TrainingError, TrainingRequestError
 from signalserve.training.folds import measure_folds
@@ -52,6 +52,7 @@ from signalserve.training.plan import named_otherwise
 from signalserve.training.progress import Report, quiet
 from signalserve.training.scoring import ScoringModel, open_scoring_model, read_scoring_bars, training_span
 from signalserve.training.trained_on import compare_weeks
+from signalserve.training.value_metrics import realised_returns, value_metrics
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ class _Measurement:
     simulation: Simulation
     metrics: Mapping[str, Any]
     auc: float | None
+    rank_ic: float | None
 
 
 def evaluate(
@@ -250,12 +252,20 @@ def _window(bars: Bars, models: list[ScoringModel], registered: pd.Timestamp | N
 
 
 def _measure(model: ScoringModel, bars: Bars, window: range, rules: TradingRules) -> _Measurement:
-    probability = model.score(bars)[window.start : window.stop]
+    scores = model.score(bars)[window.start : window.stop]
     frame = bars.frame.iloc[window.start : window.stop]
     close = frame["close"].to_numpy()
-    simulation = simulate(frame["open"].to_numpy(), close, probability, rules)
+    output = model.predictor.output
+    simulation = simulate(frame["open"].to_numpy(), close, scores, rules, output=output)
     metrics = strategy_metrics(simulation, close, bars_per_year=bars_per_year(bars.timeframe))
-    return _Measurement(model, simulation, metrics, _auc(model.meta, bars, window, probability))
+    auc, rank_ic = None, None
+    if output == VALUE:
+        realised = realised_returns(bars.frame["close"].to_numpy(), model.meta.label_config)
+        found = value_metrics(scores, realised[window.start : window.stop])["rank_ic"]
+        rank_ic = None if found is None else float(found)
+    else:
+        auc = _auc(model.meta, bars, window, scores)
+    return _Measurement(model, simulation, metrics, auc, rank_ic)
 
 
 def _auc(meta: ModelMetadata, bars: Bars, window: range, probability: NDArray[np.float64]) -> float | None:
@@ -309,7 +319,7 @@ def _evidence(
         folds=folds,
         trained_on=_trained_on(challenger.model.meta, bars),
         data={"file": bars.path.name, "sha256": bars.sha256, "configured": configured},
-        rules=asdict(rules),
+        rules=rules.used_for(dict.fromkeys(item.model.predictor.output for item in measured)),
     )
 
 
@@ -339,4 +349,5 @@ def _measured(measurement: _Measurement, bars: Bars, window: range) -> Measured:
         timing_mean=timed.mean,
         timing_low=timed.low,
         timing_high=timed.high,
+        rank_ic=measurement.rank_ic,
     )

@@ -27,6 +27,8 @@ _METRICS = (
     ("hit_rate", "Hit rate", "{:.1%}"),
     ("exposure", "Exposure", "{:.1%}"),
     ("turnover", "Fills a bar", "{:.4f}"),
+    ("rank_ic", "Rank correlation", "{:.3f}"),
+    ("sign_accuracy", "Sign right", "{:.1%}"),
     ("auc", "AUC", "{:.3f}"),
     ("log_loss", "Log loss", "{:.4f}"),
     ("brier", "Brier score", "{:.4f}"),
@@ -55,6 +57,7 @@ def render_report(
         metrics=[
             (title, "-" if metrics[name] is None else pattern.format(metrics[name]))
             for name, title, pattern in _METRICS
+            if name in metrics
         ],
         equity_plot=equity_plot(equity, summary["starting_equity"]),
         drawdown_plot=drawdown_plot(equity),

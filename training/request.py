@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import ValidationError
 
 from signalserve.common.moments import in_utc
 from signalserve.common.timeframe import UnknownTimeframeError, bars_per_year
@@ -75,6 +76,7 @@ class TrainRequest:
         model_type: str | None = None,
         params: Params | None = None,
         seed: int | None = None,
+        label: Mapping[str, Any] | None = None,
         output_dir: Path | str | None = None,
         ohlcv: Path | str | None = None,
         lookback_days: float | None = None,
@@ -88,11 +90,12 @@ class TrainRequest:
         """Take from the configuration what is not given, and check what can be checked without bars.
 
         Spans are open times of bars, both ends included; a time without a zone is UTC. `params` replaces
-        `ml.models` for the type; `grid` tries `ml.grids` for it.
+        `ml.models` for the type; `grid` tries `ml.grids` for it. What `label` gives goes before `ml.label`; None in it
+        is not given.
 
         Raises:
-            TrainingRequestError: a name, a span, the timeframe, the preset, the model type or a parameter can't
-                be used.
+            TrainingRequestError: a name, a span, the timeframe, the preset, the model type, the label or a
+                parameter can't be used.
         """
         ml = settings.ml
         wanted = canonical_type(ml.model_type if model_type is None else model_type)
@@ -105,7 +108,7 @@ class TrainRequest:
             seed=ml.seed if seed is None else seed,
             base_dir=ml.models_dir if output_dir is None else Path(output_dir),
             ohlcv=settings.data.ohlcv_file(symbol, timeframe) if ohlcv is None else Path(ohlcv),
-            label=ml.label,
+            label=_label(ml.label, label or {}),
             class_weight=ml.class_weight,
             calibration=ml.calibration,
             walk_forward=ml.walk_forward,
@@ -197,6 +200,23 @@ class TrainRequest:
             {**{name: values[0] for name, values in self.grid.items()}, **self.params},
             seed=self.seed,
         )
+
+
+def _label(configured: LabelSettings, given: Mapping[str, Any]) -> LabelSettings:
+    chosen = {name: value for name, value in given.items() if value is not None}
+    stored = configured.model_dump()
+    if chosen.get("method", configured.method) != configured.method:
+        stored.pop(
+            "volatility_bars"
+        )  # belongs to the one method, and nobody can take it back on a command line
+    try:
+        return LabelSettings.model_validate({**stored, **chosen})
+    except ValidationError as error:
+        texts = [
+            ": ".join([*map(str, item["loc"]), item["msg"].removeprefix("Value error, ")])
+            for item in error.errors()
+        ]
+        raise TrainingRequestError(f"the label can't be made: {'; '.join(texts)}") from error
 
 
 def _of_type(settings: Mapping[str, Mapping[str, Any]], wanted: str) -> Mapping[str, Any] | None:

@@ -1,4 +1,4 @@
-"""Probabilities of a registered model over bars, through the predictor that would serve them."""
+"""Scores of a registered model over bars, through the predictor that would serve them."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class ScoringModel:
     pipeline: FeaturePipeline
 
     def score(self, bars: Bars) -> NDArray[np.float64]:
-        """P(class 1) of every bar, float64 [n]; NaN where the features are not warm yet."""
+        """P(class 1) of every bar, or a regressor's value, float64 [n]; NaN where the features are not warm yet."""
         matrix = self.pipeline.transform(bars.frame).to_numpy()
         warm = min(self.pipeline.warmup_bars, len(matrix))
-        probability = np.full(len(matrix), np.nan)
+        scores = np.full(len(matrix), np.nan)
         if warm < len(matrix):
-            probability[warm:] = self.predictor.predict(np.ascontiguousarray(matrix[warm:]))
-        return probability
+            scores[warm:] = self.predictor.predict(np.ascontiguousarray(matrix[warm:]))
+        return scores
 
 
 def training_span(meta: ModelMetadata) -> tuple[pd.Timestamp, pd.Timestamp] | None:

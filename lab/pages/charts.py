@@ -207,8 +207,8 @@ def live_chart(engine: LiveEngine) -> dict[str, Any]:
 def union_of_metrics(*found: Mapping[str, Any]) -> list[str]:
     """The names that any of them has, in the order in which people read them."""
     first = ["cum_return", "buy_hold_return", "sharpe", "sortino", "max_drawdown", "hit_rate", "trades", "exposure",
-             "turnover", "auc", "log_loss", "brier", "accuracy", "precision", "recall", "base_rate",
-             "probabilistic_sharpe"]  # fmt: skip
+             "turnover", "rank_ic", "sign_accuracy", "auc", "log_loss", "brier", "accuracy", "precision", "recall",
+             "base_rate", "probabilistic_sharpe"]  # fmt: skip
     known = {name for values in found for name in values}
     return [name for name in first if name in known] + sorted(known.difference(first))
 

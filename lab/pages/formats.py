@@ -25,10 +25,10 @@ _CODE = re.compile(r"`([^`]+)`")
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 _SHARES = frozenset(
     {"cum_return", "buy_hold_return", "max_drawdown", "drawdown", "hit_rate", "exposure", "base_rate", "accuracy",
-     "precision", "recall", "net_return", "importance", "mean_bar_return"}
+     "precision", "recall", "net_return", "importance", "mean_bar_return", "sign_accuracy"}
 )  # fmt: skip
 _THREE = frozenset(
-    {"auc", "log_loss", "brier", "probabilistic_sharpe", "deflated_sharpe", "better", "probability_better"}
+    {"auc", "log_loss", "brier", "probabilistic_sharpe", "deflated_sharpe", "better", "probability_better", "rank_ic"}
 )  # fmt: skip
 _NAMES = {
     "auc": "AUC",
@@ -38,6 +38,7 @@ _NAMES = {
     "log_loss": "Log loss",
     "max_drawdown": "Maximum drawdown",
     "probabilistic_sharpe": "Probabilistic Sharpe",
+    "rank_ic": "Rank correlation",
     "sharpe": "Sharpe ratio",
     "sortino": "Sortino ratio",
 }

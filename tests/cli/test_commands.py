@@ -341,7 +341,9 @@ def test_inputs_that_are_not_there_are_told_apart_from_runs_that_failed(
     assert "no such file" in signalserve(*mine, "--ohlcv", str(tmp_path / "typo.csv"), code=exits.USAGE)
     overlap = signalserve(*mine, "--ohlcv", str(bars), "--start", "2024-01-02", code=exits.REFUSED)
     assert "--allow-in-sample runs it all the same" in " ".join(overlap.split())
-    shown = signalserve(*mine, "--ohlcv", str(bars), "--start", "2024-01-02", "--allow-in-sample")
+    shown = signalserve(
+        *mine, "--ohlcv", str(bars), "--start", "2024-01-02 00:00:00+00:00", "--allow-in-sample"
+    )
     assert "in sample" in shown
     with server_process(base, tmp_path / "log") as (_, target):
         to = ("--target", target)

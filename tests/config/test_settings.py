@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,29 @@ def test_the_trading_section_gives_the_rules(monkeypatch: pytest.MonkeyPatch) ->
         "slippage_bps": 2.0,
         "warmup_bars": 0,
         "allow_short": True,
+        "value_entry_bps": None,
+        "value_exit_bps": 0.0,
     }
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2024-06-30", "2024-06-30 00:00:00+00:00", "2024-06-30T00:00Z", "'20240630'", "2024-06-30T02:00+02:00"],
+)
+def test_a_span_is_any_iso_time_and_utc_without_a_zone(tmp_path: Path, text: str) -> None:
+    (tmp_path / "system.yml").write_text(
+        f"retrain: {{policies: [{{name: p, symbols: [A], train_end: {text}}}]}}", encoding="utf-8"
+    )
+    [policy] = load_settings(tmp_path / "system.yml").retrain.policies
+    assert policy.train_end == datetime(2024, 6, 30, tzinfo=UTC)
+
+
+def test_a_number_is_no_time(tmp_path: Path) -> None:
+    (tmp_path / "system.yml").write_text(
+        "retrain: {policies: [{name: p, symbols: [A], train_end: 20240630}]}", encoding="utf-8"
+    )
+    with pytest.raises(ConfigError, match=r"train_end: is no time; write 2024-06-30"):
+        load_settings(tmp_path / "system.yml")
 
 
 def test_the_file_that_ships_holds_the_defaults() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,26 @@ def test_an_engine_says_what_it_does_over_its_recent_bars(tmp_path: Path, open_l
     assert (found["proba_entry"], found["proba_exit"]) == (0.6, 0.4)
     assert (found["counts"]["errors"], found["latency_p99_ms"], found["server"]) == (1.0, 2.5, "connected")
     assert found["signals"][0]["bar_time"] == "2026-01-05T12:15:00Z"
+
+
+def test_a_regressors_engine_shows_expected_returns_and_their_thresholds(
+    tmp_path: Path, open_lab: OpenLab
+) -> None:
+    recent = (replace(bar(0, "a", "flat", None), value=0.00123),)
+    write(
+        tmp_path / "live", updated=datetime.now(UTC), recent=recent, last_probability=None, last_value=0.00123
+    )
+    lab = open_lab(lab_settings(tmp_path))
+    (found,) = lab.json("/api/ml/live")["engines"]
+    assert (found["last_probability"], found["last_value"], found["recent"][0]["value"]) == (
+        None,
+        0.00123,
+        0.00123,
+    )
+    assert (found["value_entry_bps"], found["value_exit_bps"]) == (14.0, 0.0)
+    page = lab.get("/live").text
+    assert page.count("+12.3 bps") == 3
+    assert "14.0, 0.0 bps" in page
 
 
 @pytest.mark.parametrize(

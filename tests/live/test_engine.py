@@ -214,7 +214,6 @@ def test_an_answer_that_is_no_score_holds_its_bar_and_ends_nothing(make_rig, ser
 @pytest.mark.parametrize(
     ("extra", "said"),
     [
-        ({"output": prediction_pb2.PREDICTION_OUTPUT_VALUE}, "held: first is a regressor: its value "),
         ({"feature_set": "core@0"}, "held: first was trained on core@0, and this engine computes core@1"),
         ({"flags": [prediction_pb2.PREDICTION_FLAG_NOT_CURRENT]}, "held: flagged NOT_CURRENT (score "),
     ],
@@ -231,6 +230,22 @@ def test_an_answer_that_is_not_to_be_traded_on_is_held_and_says_why(make_rig, se
     rig.check_scores(result.records)
     assert result.records[WARM + 20].note.startswith(said)
     assert (result.counts.holds, result.counts.unusable, result.counts.answers) == (1, 1, SCORED)
+
+
+def test_a_regressors_value_is_traded_by_its_own_thresholds_and_is_no_probability(make_rig, server, tmp_path):
+    server.prediction.extra = {"output": prediction_pb2.PREDICTION_OUTPUT_VALUE}
+    file = SnapshotFile(tmp_path, "SYNTH", "15m")
+    rig = make_rig(FRAME, snapshot=file)
+    result = rig.engine.run()
+    values = [record.value for record in result.records if record.value is not None]
+    assert values == [score for score in rig.expected if score is not None]
+    assert all(record.probability is None for record in result.records)
+    # every one of them is far above what a round trip costs, and many would leave by 0.4 as a probability
+    assert min(values) < 0.4
+    assert [record.signal for record in result.records if record.signal] == ["LONG"]
+    found = json.loads(file.path.read_text())
+    assert (found["last_probability"], found["last_value"]) == (None, values[-1])
+    assert (found["rules"]["value_entry_bps"], found["signals"][0]["value"]) == (14.0, values[0])
 
 
 def test_a_flag_that_is_not_to_be_held_on_is_noted_and_traded_on(make_rig, server):

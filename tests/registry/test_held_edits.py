@@ -17,6 +17,7 @@ from signalserve.registry.errors import (
     StaleExpectationError,
     WrongStatusError,
 )
+from signalserve.registry.queries import warnings_of
 from tests.cli.test_commands import signalserve
 from tests.registries import registry_at
 from tests.small_models import register_copy, sealed_template
@@ -193,6 +194,7 @@ def test_an_edit_that_deletes_what_was_decided_leaves_that_waiting(base: Path) -
     index.write_text("".join(row for row in rows if not row.startswith("good,")))
     held.record_edits()
     assert (held.standing(held.state, KEY), held.state.unconfirmed()) == (None, {KEY: "good"})
+    assert any("good went by hand" in text for text in warnings_of(held.view(), index="it", hold=True))
     done = held.confirm()
     assert done is not None
     assert done.transitions == (Transition(*KEY, "", "good"),)

@@ -95,6 +95,36 @@ def test_between_the_thresholds_nothing_changes_and_on_them_it_does():
     ]
 
 
+def test_an_expected_return_is_held_against_basis_points_and_its_mirror_below_zero():
+    rules = TradingRules(0.55, 0.45, 5.0, 2.0, allow_short=True, value_exit_bps=4.0)
+    strategy = MLSignalStrategy(rules)
+    ask = [
+        strategy.on_score(bps / 10_000.0, side=side, bars_since=0, output="value")
+        for bps, side in [
+            *((14.5, 0), (13.5, 0), (4.5, 1), (3.5, 1), (-14.5, 1)),
+            *((-13.5, 0), (-14.5, 0), (-4.5, -1), (-3.5, -1), (14.5, -1)),
+        ]
+    ]
+    assert ask == [
+        *(Signal.LONG, None, None, Signal.CLOSE, Signal.SHORT),
+        *(None, Signal.SHORT, None, Signal.CLOSE, Signal.LONG),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("entry", "leave", "says"),
+    [
+        (10.0, 11.0, "value_exit_bps 11.0 is above value_entry_bps 10.0"),
+        (None, 15.0, "value_exit_bps 15.0 is above value_entry_bps 14.0"),
+        (-1.0, -2.0, "must be 0 or more"),
+        (1.0, math.nan, "finite"),
+    ],
+)
+def test_thresholds_of_expected_returns_that_make_no_sense_are_refused(entry, leave, says):
+    with pytest.raises(ValueError, match=says):
+        TradingRules(0.55, 0.45, 5.0, 2.0, value_entry_bps=entry, value_exit_bps=leave)
+
+
 @pytest.mark.parametrize(
     ("entry", "leave", "warmup", "says"),
     [

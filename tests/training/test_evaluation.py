@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -34,7 +34,7 @@ from signalserve.registry.errors import ArtefactError, GateRefusedError, WrongSt
 from signalserve.registry.events import EventLog
 from signalserve.registry.folder_store import open_store
 from signalserve.registry.state import RegistryState
-from signalserve.trading.rules import TradingRules
+from signalserve.trading.rules import THRESHOLDS, TradingRules
 from signalserve.trading.simulation import Simulation, simulate
 from signalserve.training.errors import TrainingError, TrainingRequestError
 from signalserve.training.evaluation import Evaluation, evaluate
@@ -135,7 +135,7 @@ def test_every_figure_is_that_of_the_same_bars_after_both_training_spans(
     assert result.deflated_sharpe == pytest.approx(
         probabilistic_sharpe(runs[0], expected_max_sharpe(2, 1 / (len(frame) - 1))), abs=1e-12
     )
-    assert evidence.rules == asdict(TradingRules.of(gated.trading))
+    assert evidence.rules == TradingRules.of(gated.trading).used_for(["probability"])
     assert verify_log(base).ok
 
 
@@ -149,7 +149,7 @@ def test_the_event_keeps_what_the_decision_read(
     assert event.evidence["policy"]["resamples"] == 300
     data = event.evidence["evidence"]["data"]
     assert data == {"file": bars.name, "sha256": read_bars(bars).sha256, "configured": False}
-    assert event.evidence["trading_rules"] == asdict(TradingRules.of(gated.trading))
+    assert event.evidence["trading_rules"] == TradingRules.of(gated.trading).used_for(THRESHOLDS)
     assert {item["verdict"] for item in event.evidence["verdicts"]} >= {
         "better",
         "drawdown",

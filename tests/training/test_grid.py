@@ -21,6 +21,7 @@ from signalserve.registry import list_models, load_registry
 from signalserve.training.dataset import prepare
 from signalserve.training.errors import TrainingError, TrainingRequestError
 from signalserve.training.grid import grid_search
+from signalserve.training.models import MODEL_TYPES
 from signalserve.training.request import TrainRequest
 from signalserve.training.run import train
 from signalserve.training.walk_forward import walk_forward
@@ -186,6 +187,23 @@ def test_a_grid_that_can_t_be_tried_writes_nothing(
     with pytest.raises(TrainingRequestError, match=says):
         train(change(choice))
     assert not choice.base_dir.exists()
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_every_model_type_has_a_grid_of_its_own_that_trains(
+    settings: Settings, bar_file: Path, tmp_path: Path, model_type: str
+) -> None:
+    request = TrainRequest.from_settings(
+        settings, "SYNTH", model_type=model_type, grid=True, ohlcv=bar_file, output_dir=tmp_path / "models"
+    )
+    assert request.grid
+    *most, last = request.grid.items()  # the second parameter's ends are enough
+    few = {name: values[:1] for name, values in most} | {last[0]: [last[1][0], last[1][-1]]}
+    result = train(replace(request, grid=few, grid_jobs=1))
+    table = results(request)
+    assert table["error"].isna().all()
+    assert table["model_type"].tolist() == [model_type] * 2
+    assert result.metadata.extra["trials"]["count"] == 2
 
 
 def test_trials_in_meta_json_are_plain_numbers(choice: TrainRequest) -> None:

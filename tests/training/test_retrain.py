@@ -362,8 +362,9 @@ def test_a_worker_that_dies_after_it_has_registered_its_model_leaves_no_second_e
     ],
 )
 def test_a_policy_that_asks_for_what_there_is_not_leaves_a_failed_entry_and_says_so_beforehand(
-    world: Callable[..., World], policy: dict[str, Any], text: str
+    world: Callable[..., World], policy: dict[str, Any], text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("SIGNALSERVE__ML__GRIDS", '{"gb": {}}')
     some = world(["AAA"], policy)
     [row], _ = preview(some.settings, some.settings.retrain.policies, once=True)
     assert text in row.problem

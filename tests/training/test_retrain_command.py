@@ -158,6 +158,38 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(
     assert [item.name for item in (tmp_path / "models").iterdir()] == ["registry_events.jsonl"]
 
 
+def test_what_is_given_goes_before_the_policies_and_is_no_run_of_their_slots(
+    config: Write, bars: Write, run: Run, tmp_path: Path
+) -> None:
+    bars("AAA")
+    path = config({**WEEKLY, "lookback_days": 10}, {"name": "other", "symbols": ["BBB"]})
+    spans = ["--train-end", "2024-01-10 00:00:00+00:00", "--test-start", "2024-01-11T00:00Z"]
+    spans += ["--test-end", "2024-01-14", "--symbols", "AAA,AAA"]
+    given = run(path, "--policy", "weekly", "--once", "--json", *spans)
+    assert given.exit_code == 0, given.output
+    result = json.loads(given.stdout)
+    meta = json.loads((tmp_path / "models" / result["model_id"] / "meta.json").read_text(encoding="utf-8"))
+    assert (meta["test_start"], meta["test_end"]) == (
+        "2024-01-11T00:00:00+00:00",
+        "2024-01-14T00:00:00+00:00",
+    )
+    assert result["policy"].startswith("weekly.")
+    state = json.loads((tmp_path / "retrain" / "state.json").read_text(encoding="utf-8"))
+    assert list(state["policies"]) == [result["policy"]]
+
+    def rows(*more: str) -> list[tuple[str, str, int]]:
+        jobs = json.loads(run(path, "--dry-run", "--json", *more).stdout)["jobs"]
+        return [(row["policy"].partition(".")[0], row["key"], row["bars"]) for row in jobs]
+
+    days = ["--symbol", "A*", "--timeframes", "15m", "--lookback-days"]
+    assert rows(*days, "5") == [("weekly", "AAA/15m", 481), ("other", "AAA/15m", 481)]
+    path = config()  # and no policy at all
+    assert rows(*days, "5") == [("given", "AAA/15m", 481)]
+    both = run(path, "--dry-run", *days, "5", "--test-end", "2024-01-14")
+    assert both.exit_code == 2
+    assert "exclude one another" in both.stderr
+
+
 @pytest.mark.parametrize("how", ["--once", "--dry-run"])
 def test_a_registry_that_is_not_there_ends_it_with_what_to_do(
     how: str, config: Write, bars: Write, tmp_path: Path

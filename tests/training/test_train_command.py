@@ -81,7 +81,17 @@ def test_a_failed_run_exits_1_with_one_line_and_names_its_entry(
 
 
 @pytest.mark.parametrize(
-    "more", [["--preset", "all"], ["--model-type", "svm"], ["--timeframe", "soon"], ["--seed", "-1"]]
+    "more",
+    [
+        ["--preset", "all"],
+        ["--model-type", "svm"],
+        ["--timeframe", "soon"],
+        ["--seed", "-1"],
+        ["--label-method", "meta"],
+        ["--horizon-bars", "0"],
+        ["--up-threshold", "-0.01"],
+        ["--volatility-bars", "20"],
+    ],
 )
 def test_a_request_that_cannot_be_run_exits_2(
     app: typer.Typer, config_file: Path, bar_file: Path, tmp_path: Path, more: list[str]
@@ -103,15 +113,19 @@ def test_the_script_trains_under_its_old_name_and_to_the_same_bytes_as_any_other
     app: typer.Typer, config_file: Path, bar_file: Path, tmp_path: Path
 ) -> None:
     base = tmp_path / "models"
-    given = arguments(config_file, bar_file, base, "--model-type", "logreg", "--json")[1:]
+    more = ["--model-type", "logreg", "--json", "--feature-preset", "core"]
+    more += ["--horizon-bars", "6", "--up-threshold", "0.0015", "--down-threshold", "-0.0015"]
+    given = arguments(config_file, bar_file, base, *more)[1:]
     done = run_script(*given, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     script = json.loads(done.stdout)
     assert [entry.model_id for entry in list_models(base)] == [script["model_id"]]
-    more = ["--model-type", "logreg", "--json"]
     here = json.loads(CliRunner().invoke(app, arguments(config_file, bar_file, base, *more)).stdout)
     assert here["metrics"] == script["metrics"]
+    meta = json.loads((Path(script["path"]) / "meta.json").read_text(encoding="utf-8"))
+    wanted = {"horizon_bars": 6, "up_threshold": 0.0015, "down_threshold": -0.0015}
+    assert wanted.items() <= meta["label_config"].items()
     models = [(Path(run["path"]) / "model.onnx").read_bytes() for run in (script, here)]
     assert models[0] == models[1]
 
@@ -130,7 +144,7 @@ def test_a_configuration_that_cannot_be_used_exits_2_with_the_keys_path(
 def test_spans_of_the_command_line_are_times_in_utc(
     app: typer.Typer, config_file: Path, bar_file: Path, tmp_path: Path
 ) -> None:
-    spans = ["--train-start", "2024-01-05", "--train-end", "2024-01-15T12:00:00+02:00"]
+    spans = ["--train-start", "2024-01-05 00:00:00+00:00", "--train-end", "2024-01-15T12:00:00+02:00"]
     spans += ["--test-start", "2024-01-16 06:00", "--test-end", "2024-01-20", "--model-type", "logreg"]
     answer = CliRunner().invoke(app, arguments(config_file, bar_file, tmp_path / "models", "--json", *spans))
     assert answer.exit_code == 0, answer.output

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from signalserve.config.settings import Settings
 from signalserve.judging import Evidence, Measured
 from signalserve.judging.sharpe import ReturnMoments
 from signalserve.registry.folder_store import open_store
-from signalserve.trading.rules import TradingRules
+from signalserve.trading.rules import THRESHOLDS, TradingRules
 from tests.registries import recorded, registry_at
 from tests.server.wire.conftest import Registry, Server
 from tests.small_models import register_copy, sealed_template
@@ -35,7 +34,7 @@ def evaluated(registry: Registry, probability: float, **changes: Any) -> None:
         model_id = registry[name]
         return Measured(model_id, digests[model_id], "2026-01-01T00:00:00+00:00", 0.1, 1.5, 0.1, 40, **more)
 
-    policy, rules = PromotionSettings(), asdict(TradingRules.of(Settings().trading))
+    policy, rules = PromotionSettings(), TradingRules.of(Settings().trading).used_for(THRESHOLDS)
 
     evidence = Evidence(
         challenger=measured("b", moments=ReturnMoments(2000, 0.05, 0.0, 3.0), timing=0.97),
