@@ -179,7 +179,9 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     folder = tmp_path_factory.mktemp("workshop")
     bars = folder / "SYNTH_15m.csv"
     synthetic_bars("SYNTH", 2500, seed=11).to_csv(bars)
-    settings = with_gate(Settings(**CONFIG), min_bars=100, min_trades=1)
+    settings = with_gate(
+        Settings(**CONFIG), min_bars=100, min_trades=1, min_probability=0.8, min_walk_forward=None
+    )
     base = folder / "ml_models"
     ids: list[str] = []
     for kind, grid in (("logreg", None), ("rf", {"max_depth": [2, 4]})):
