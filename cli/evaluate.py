@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from signalserve.cli.exits import FAILED, REFUSED, USAGE, say_error
+from signalserve.cli.figures import MeasuredSpan, metric_rows, span_rows
 from signalserve.cli.options import ConfigOption, JsonOption, RegistryOption, existing_registry, repeated
 from signalserve.cli.output import console, print_json, print_table
+from signalserve.common.moments import parse_moment
 from signalserve.config.logs import configure_logs
 from signalserve.config.settings import load_settings
 
 if TYPE_CHECKING:
-    from signalserve.judging import Measured
+    from signalserve.judging import Evidence, Measured
     from signalserve.training.evaluation import Evaluation
 
 _COMPARED = (
@@ -76,13 +78,10 @@ def _as_json(result: Evaluation) -> dict[str, Any]:
 def _print(result: Evaluation, again: str) -> None:
     evidence = result.evidence
     champion = evidence.champion
+    columns = (_figures(evidence.challenger), _figures(champion))
     rows = [
-        (
-            name,
-            _shown(evidence.challenger, name, pattern),
-            _shown(champion, name, pattern) if champion else None,
-        )
-        for name, pattern in _COMPARED
+        *span_rows([_span(evidence), _span(evidence) if champion else None]),
+        *metric_rows(_COMPARED, columns),
     ]
     print_table(("out of sample", "challenger", "champion"), rows)
     print_table(
@@ -95,7 +94,6 @@ def _print(result: Evaluation, again: str) -> None:
     for name, text in (
         ("challenger", evidence.challenger.model_id),
         ("champion", champion.model_id if champion else "none"),
-        ("window", f"{evidence.window_start} to {evidence.window_end}, {evidence.bars:,} bars"),
         (
             "bars of",
             f"{evidence.data['file']}{'' if evidence.data['configured'] else ', which is not data.ohlcv_path'}",
@@ -112,9 +110,18 @@ def _print(result: Evaluation, again: str) -> None:
         console.print(f"{name:<10} {text}", soft_wrap=True, markup=False)
 
 
-def _shown(measured: Measured, name: str, pattern: str) -> str | None:
-    value = getattr(measured, name)
-    return None if value is None else pattern.format(value)
+def _figures(measured: Measured | None) -> dict[str, Any]:
+    """What was measured, by the names of the metrics."""
+    if measured is None:
+        return {}
+    values = {name: getattr(measured, name) for name, _ in _COMPARED}
+    moments = measured.moments
+    return {**values, "sharpe_se": moments and moments.annualised_error(measured.sharpe)}
+
+
+def _span(evidence: Evidence) -> MeasuredSpan:
+    first, last = map(parse_moment, (evidence.window_start, evidence.window_end))
+    return MeasuredSpan(first, last, evidence.bars, f"{round(evidence.bar_minutes * 60)}s")
 
 
 def _brief(value: object) -> str:

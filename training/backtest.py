@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -18,11 +19,10 @@ from numpy.typing import NDArray
 
 from signalserve.common.key import Key
 from signalserve.common.moments import in_utc
-from signalserve.common.timeframe import bars_per_year
 from signalserve.config.ml import LabelSettings
 from signalserve.config.settings import Settings
 from signalserve.features.bars import Bars
-from signalserve.registry import Registry, open_registry
+from signalserve.registry import Artefact, Registry, open_registry
 from signalserve.registry.errors import PreconditionError, UnknownKeyError
 from signalserve.trading.metrics import Metrics
 from signalserve.trading.rules import TradingRules
@@ -31,7 +31,7 @@ from signalserve.training.backtest_files import free_folder, write_backtest
 from signalserve.training.backtest_result import BacktestResult
 from signalserve.training.errors import InSampleError, TrainingError, TrainingRequestError
 from signalserve.training.labels import make_labels
-from signalserve.training.metrics import classification_metrics, strategy_metrics
+from signalserve.training.metrics import score_metrics, strategy_metrics
 from signalserve.training.progress import Report, quiet
 from signalserve.training.scoring import ScoringModel, open_scoring_model, read_scoring_bars, training_span
 
@@ -121,11 +121,10 @@ def backtest(
     simulation = simulate(
         part["open"].to_numpy(), close, probability, request.rules, starting_equity=request.starting_equity
     )
-    classes = _classes(model, bars)[span.start : span.stop]
-    known = np.isfinite(classes) & np.isfinite(probability)
+    classes, forward = (values[span.start : span.stop] for values in _labels(model, bars))
     metrics: Metrics = {
-        **strategy_metrics(simulation, close, bars_per_year=bars_per_year(request.timeframe)),
-        **classification_metrics(classes[known], probability[known]),
+        **strategy_metrics(simulation, close, bars_per_year=bars.bars_per_year),
+        **score_metrics(classes, forward, probability),
         "bars": len(span),
     }
     result = BacktestResult(
@@ -135,9 +134,11 @@ def backtest(
         starting_equity=request.starting_equity,
         frame=pd.DataFrame({"open": part["open"], "close": part["close"], "probability": probability}),
         classes=classes,
+        forward_return=forward,
         simulation=simulation,
         metrics=metrics,
         in_sample=in_sample,
+        importances=_importances(registry.artefact_of(state, model_id)),
         folder=request.output_dir / f"{model_id}_{part.index[0]:%Y%m%dT%H%M}_{part.index[-1]:%Y%m%dT%H%M}",
     )
     report("writing the report")
@@ -179,9 +180,20 @@ def _trained_text(trained: tuple[pd.Timestamp, pd.Timestamp] | None) -> str:
     return f" (trained on {trained[0].isoformat()} to {trained[1].isoformat()})" if trained else ""
 
 
-def _classes(model: ScoringModel, bars: Bars) -> NDArray[np.float64]:
+def _labels(model: ScoringModel, bars: Bars) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Class and return of every bar by the model's own label; NaN where it has none of ours."""
     label = LabelSettings.read(model.meta.label_config or {})
-    return np.full(len(bars.frame), np.nan) if label is None else make_labels(bars, label).classes
+    if label is None:
+        unknown = np.full(len(bars.frame), np.nan)
+        return unknown, unknown
+    labels = make_labels(bars, label)
+    return labels.classes, labels.forward_return
+
+
+def _importances(artefact: Artefact) -> tuple[tuple[str, float], ...]:
+    kept = [(name, share) for name, share in artefact.importances() if math.isfinite(share) and share > 0.0]
+    total = sum(share for _, share in kept)
+    return tuple((name, share / total) for name, share in sorted(kept, key=lambda item: -item[1]))
 
 
 def _utc(moment: datetime | None) -> pd.Timestamp | None:

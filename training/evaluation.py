@@ -23,7 +23,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from signalserve.common.moments import second_text, utc_now
-from signalserve.common.timeframe import bars_per_year, timeframe_seconds
+from signalserve.common.timeframe import timeframe_seconds
 from signalserve.config.ml import LabelSettings
 from signalserve.config.settings import Settings
 from signalserve.features.bars import Bars
@@ -209,7 +209,7 @@ def _measure(model: ScoringModel, bars: Bars, window: range, rules: TradingRules
     frame = bars.frame.iloc[window.start : window.stop]
     close = frame["close"].to_numpy()
     simulation = simulate(frame["open"].to_numpy(), close, probability, rules)
-    metrics = strategy_metrics(simulation, close, bars_per_year=bars_per_year(bars.timeframe))
+    metrics = strategy_metrics(simulation, close, bars_per_year=bars.bars_per_year)
     return _Measurement(model, simulation, metrics, _auc(model.meta, bars, window, probability))
 
 
