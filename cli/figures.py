@@ -70,8 +70,12 @@ def span_rows(spans: Sequence[MeasuredSpan | None]) -> list[tuple[str | None, ..
 def metric_rows(
     shown: Iterable[tuple[str, str]], columns: Sequence[Mapping[str, Any]]
 ) -> list[tuple[str | None, ...]]:
-    """A row for each name and format of `shown`, with its figure in each column; None where there is none."""
-    return [(_title(name), *(figure(values, name, pattern) for values in columns)) for name, pattern in shown]
+    """A row for each name and format of `shown` that any column has, with its figures; None where one is unknown."""
+    return [
+        (_title(name), *(figure(values, name, pattern) for values in columns))
+        for name, pattern in shown
+        if any(name in values for values in columns)
+    ]
 
 
 def figure(values: Mapping[str, Any], name: str, pattern: str) -> str | None:

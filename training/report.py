@@ -83,10 +83,13 @@ def render_report(
     return environment.get_template("backtest.html.j2").render(
         summary=summary,
         rules=_rules(summary["rules"]),
-        metrics=[(title, *_figure(metrics, name, pattern)) for name, title, pattern in _METRICS],
+        metrics=[
+            (title, *_figure(metrics, name, pattern)) for name, title, pattern in _METRICS if name in metrics
+        ],
         scores=[
             (title, _figure(metrics, name, pattern), _figure(metrics, f"{name}_all", pattern))
             for name, title, pattern in _SCORES
+            if name in metrics
         ],
         equity_plot=equity_plot(equity, summary["starting_equity"]),
         drawdown_plot=drawdown_plot(equity),

@@ -205,11 +205,12 @@ def live_chart(engine: LiveEngine) -> dict[str, Any]:
 
 
 def union_of_metrics(*found: Mapping[str, Any]) -> list[str]:
-    """The names that any of them has, in the order in which people read them."""
+    """The names that any of them has, in the order in which people read them; the Sharpe ratio brings its error."""
     first = ["cum_return", "buy_hold_return", "sharpe", "sortino", "max_drawdown", "hit_rate", "trades", "exposure",
-             "turnover", "auc", "log_loss", "brier", "accuracy", "precision", "recall", "base_rate",
+             "turnover", "auc", "auc_all", "log_loss", "log_loss_all", "brier", "brier_all", "accuracy", "accuracy_all",
+             "base_rate", "base_rate_all", "precision", "recall", "labelled_share",
              "probabilistic_sharpe"]  # fmt: skip
-    known = {name for values in found for name in values}
+    known = {name for values in found for name in values} - {"sharpe_se"}
     return [name for name in first if name in known] + sorted(known.difference(first))
 
 
