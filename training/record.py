@@ -150,24 +150,28 @@ def base_metadata(
 def write_predictions(
     path: Path, dataset: Dataset, walk: WalkForward, test_probability: NDArray[np.float64]
 ) -> None:
-    """Write every out-of-sample probability: `timestamp,fold,probability,class`.
+    """Write every out-of-sample probability: `timestamp,fold,probability,class,forward_return`.
 
     First the bars of the folds, by number, then those of the final model's test span, whose fold is `test`. A
-    bar without a class, or of a fold that gave no answer, has an empty cell.
+    bar without a class, or of a fold that gave no answer, has an empty cell. The return is the one that the label
+    speaks of (`training.labels`), empty where nobody knows it yet.
     """
     parts = [
         (str(fold.number), fold.test, walk.probability[fold.test.start : fold.test.stop])
         for fold in walk.folds
     ]
     parts.append(("test", dataset.split.test, test_probability))
-    classes = dataset.labels.classes
+    classes, forward = dataset.labels.classes, dataset.labels.forward_return
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["timestamp", "fold", "probability", "class"])
+        writer.writerow(["timestamp", "fold", "probability", "class", "forward_return"])
         for name, span, probability in parts:
             for bar, value in zip(span, probability.tolist(), strict=True):
                 known = "" if np.isnan(classes[bar]) else int(classes[bar])
-                writer.writerow([dataset.opened(bar), name, "" if np.isnan(value) else repr(value), known])
+                told, came = (
+                    "" if np.isnan(number) else repr(float(number)) for number in (value, forward[bar])
+                )
+                writer.writerow([dataset.opened(bar), name, told, known, came])
 
 
 def write_artefacts(folder: Path, model: Any, meta: ModelMetadata) -> None:

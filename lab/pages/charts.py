@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from signalserve.lab.backtests import Series
-from signalserve.lab.calibration import Calibration
+from signalserve.lab.calibration import PARTS, Calibration
 from signalserve.lab.compare import Comparison
 from signalserve.lab.grids import Grid
 from signalserve.lab.history import History
@@ -55,10 +55,9 @@ def equity_chart(series: Series) -> dict[str, Any]:
 
 def calibration_chart(found: Calibration) -> list[dict[str, Any]]:
     """For each part the bins that have bars."""
-    names = {"test": "Test span", "folds": "Walk-forward folds"}
     return [
         {
-            "name": names.get(part.name, part.name),
+            "name": PARTS.get(part.name, part.name),
             "said": _rounded([item.mean_probability for item in part.bins if item.bars], 4),
             "came": _rounded([item.share for item in part.bins if item.bars], 4),
             "bars": [item.bars for item in part.bins if item.bars],

@@ -96,7 +96,9 @@ def measured(values: Mapping[str, Any], name: str) -> Markup:
     if error is not None:
         text = f"{text} ± {decimal(error)}"
     doubt = suspicion(name, value)
-    return Markup('{} <span class="badge warn">{}</span>').format(text, doubt) if doubt else escape(text)
+    return (
+        Markup('{} <span class="badge warn doubt">{}</span>').format(text, doubt) if doubt else escape(text)
+    )
 
 
 def title_of(name: str) -> str:

@@ -22,7 +22,7 @@ CONTENTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "What the gate says", "deflated_sharpe", "Backtest", "Feature importances", "Calibration",
             "Confusion at the thresholds", "Metrics of the training", "Provenance", "Golden rows", "Digest",
             "Training span", "Seeds", "Its events", "meta.json, whole", "±", "AUC (all bars)", "AUC (labelled bars)",
-            "Walk-forward: 20", "which their future chose",
+            "Walk-forward: 20", "that their future chose",
         ),
     ),
     "compare": (

@@ -44,7 +44,7 @@ from signalserve.lab.pages.formats import (
         (str(measured({"sharpe": None, "sharpe_se": 0.55}, "sharpe")), "–"),  # noqa: RUF001
         (
             str(measured({"auc": 0.9}, "auc")),
-            '0.900 <span class="badge warn">implausible: look for leakage</span>',
+            '0.900 <span class="badge warn doubt">implausible: look for leakage</span>',
         ),
         (anything("2026-01-05T12:00:00+00:00"), "2026-01-05 12:00"),
         (anything({"a": 1, "b": None}), "a 1, b –"),  # noqa: RUF001
