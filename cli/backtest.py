@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from signalserve.cli.alone import run_alone
 from signalserve.cli.exits import FAILED, REFUSED, USAGE, say_error
+from signalserve.cli.figures import SCORES, MeasuredSpan, metric_rows, span_rows
 from signalserve.cli.options import (
     ConfigOption,
     JsonOption,
@@ -31,6 +32,7 @@ _SHOWN = (
     ("cum_return", "{:+.2%}"),
     ("buy_hold_return", "{:+.2%}"),
     ("sharpe", "{:.2f}"),
+    ("bars_per_year", "{:,.0f}"),
     ("sortino", "{:.2f}"),
     ("probabilistic_sharpe", "{:.1%}"),
     ("max_drawdown", "{:.2%}"),
@@ -40,12 +42,7 @@ _SHOWN = (
     ("turnover", "{:.4f}"),
     ("rank_ic", "{:.3f}"),
     ("sign_accuracy", "{:.3f}"),
-    ("auc", "{:.3f}"),
-    ("log_loss", "{:.4f}"),
-    ("brier", "{:.4f}"),
-    ("accuracy", "{:.3f}"),
-    ("precision", "{:.3f}"),
-    ("recall", "{:.3f}"),
+    *SCORES,
 )
 
 
@@ -172,17 +169,11 @@ def _with_rules(settings: Settings, **sections: dict[str, Any]) -> Settings:
 def _print(result: BacktestResult) -> None:
     if result.in_sample:
         notes.print("[bold red]in sample:[/] the model was trained on bars of this span", soft_wrap=True)
-    metrics = result.metrics
-    rows = [
-        (name, None if metrics[name] is None else pattern.format(metrics[name]))
-        for name, pattern in _SHOWN
-        if name in metrics
-    ]
+    span = MeasuredSpan(*result.span, len(result.frame), result.bars.timeframe)
+    rows = [*span_rows([span]), *metric_rows(_SHOWN, [result.metrics])]
     print_table(("metric", "in sample" if result.in_sample else "out of sample"), rows)
-    first, last = result.span
     for name, text in (
         ("model_id", result.model_id),
-        ("span", f"{first.isoformat()} to {last.isoformat()}, {len(result.frame):,} bars"),
         *(("warning", str(warning)) for warning in result.bars.warnings),
         ("landed in", str(result.folder.resolve())),
         ("look at", str((result.folder / "report.html").resolve())),

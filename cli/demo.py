@@ -24,6 +24,7 @@ from signalserve.cli.demo_server import (
     write_config,
 )
 from signalserve.cli.exits import FAILED, USAGE, say_error
+from signalserve.cli.figures import figure
 from signalserve.cli.lab import INSTALL, can_open
 from signalserve.cli.options import ConfigOption
 from signalserve.cli.output import console, notes
@@ -234,8 +235,11 @@ def _evaluate(settings: Settings, model_id: str, bars: Path) -> None:
         if evidence.champion is not None
         else "no champion to compare with"
     )
+    found = evidence.challenger
+    error = found.moments and found.moments.annualised_error(found.sharpe)
+    sharpe = figure({"sharpe": found.sharpe, "sharpe_se": error}, "sharpe", "{:.2f}")
     console.print(
-        f"  evaluated on {evidence.bars:,} bars: Sharpe {evidence.challenger.sharpe:.2f}, {against}; "
+        f"  evaluated on {evidence.bars:,} bars: Sharpe {sharpe}, {against}; "
         f"the gate says {'yes' if result.passed else 'no'}",
         soft_wrap=True,
     )
@@ -267,11 +271,8 @@ def _train(settings: Settings, key: Key, bars: Path, model_type: str) -> str:
     with steps() as report:
         result = train(request, report=report, via="cli")
     metrics = result.metrics
-    shown = ", ".join(
-        f"{name} {metrics[name]:.3f}"
-        for name in ("auc", "cum_return", "sharpe")
-        if metrics.get(name) is not None
-    )
+    names = ("auc", "auc_all", "cum_return", "sharpe")
+    shown = ", ".join(f"{name} {text}" for name in names if (text := figure(metrics, name, "{:.3f}")))
     engine = result.engine + (f" ({result.engine_reason})" if result.engine_reason else "")
     console.print(f"  trained {result.model_id}: out of sample {shown}; engine {engine}", soft_wrap=True)
     console.print(f"  in {result.path}", soft_wrap=True)

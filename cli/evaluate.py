@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from signalserve.cli.exits import FAILED, REFUSED, USAGE, say_error
+from signalserve.cli.figures import MeasuredSpan, figure, metric_rows, span_rows
 from signalserve.cli.options import ConfigOption, JsonOption, RegistryOption, existing_registry, repeated
 from signalserve.cli.output import console, print_json, print_table
+from signalserve.common.moments import parse_moment
 from signalserve.config.logs import configure_logs
 from signalserve.config.settings import load_settings
 
 if TYPE_CHECKING:
-    from signalserve.judging import Folds, Measured
+    from signalserve.judging import Evidence, Folds, Measured
     from signalserve.training.evaluation import Evaluation
 
 _COMPARED = (
@@ -78,14 +80,10 @@ def _as_json(result: Evaluation) -> dict[str, Any]:
 def _print(result: Evaluation, again: str) -> None:
     evidence = result.evidence
     champion = evidence.champion
+    columns = (_figures(evidence.challenger), _figures(champion))
     rows = [
-        (
-            name,
-            _shown(evidence.challenger, name, pattern),
-            _shown(champion, name, pattern) if champion else None,
-        )
-        for name, pattern in _COMPARED
-        if any(getattr(model, name) is not None for model in evidence.models)
+        *span_rows([_span(evidence), _span(evidence) if champion else None]),
+        *metric_rows(_COMPARED, columns),
     ]
     print_table(("out of sample", "challenger", "champion"), rows)
     print_table(
@@ -98,7 +96,6 @@ def _print(result: Evaluation, again: str) -> None:
     for name, text in (
         ("challenger", evidence.challenger.model_id),
         ("champion", champion.model_id if champion else "none"),
-        ("window", f"{evidence.window_start} to {evidence.window_end}, {evidence.bars:,} bars"),
         (
             "bars of",
             f"{evidence.data['file']}{'' if evidence.data['configured'] else ', which is not data.ohlcv_path'}",
@@ -120,15 +117,26 @@ def _print(result: Evaluation, again: str) -> None:
 def _folds_text(folds: Folds) -> str:
     if folds.missing:
         return folds.missing
+    error = folds.moments and folds.moments.annualised_error(folds.sharpe)
+    sharpe = figure({"sharpe": folds.sharpe, "sharpe_se": error}, "sharpe", "{:.2f}")
     return (
         f"{folds.window_start} to {folds.window_end}, {folds.bars:,} bars: return {folds.cum_return:+.2%}, "
-        f"Sharpe {folds.sharpe:.2f}, the best of {folds.trials} parameter set(s)"
+        f"Sharpe {sharpe}, the best of {folds.trials} parameter set(s)"
     )
 
 
-def _shown(measured: Measured, name: str, pattern: str) -> str | None:
-    value = getattr(measured, name)
-    return None if value is None else pattern.format(value)
+def _figures(measured: Measured | None) -> dict[str, Any]:
+    """What was measured, by the names of the metrics."""
+    if measured is None:
+        return {}
+    values = {name: value for name, _ in _COMPARED if (value := getattr(measured, name)) is not None}
+    moments = measured.moments
+    return {**values, "sharpe_se": moments and moments.annualised_error(measured.sharpe)}
+
+
+def _span(evidence: Evidence) -> MeasuredSpan:
+    first, last = map(parse_moment, (evidence.window_start, evidence.window_end))
+    return MeasuredSpan(first, last, evidence.bars, f"{round(evidence.bar_minutes * 60)}s")
 
 
 def _brief(value: object) -> str:

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from signalserve.cli.alone import run_alone
 from signalserve.cli.exits import FAILED, INTERRUPTED, USAGE, say_error
+from signalserve.cli.figures import figure
 from signalserve.cli.options import ConfigOption, JsonOption, time_option
 from signalserve.cli.output import console, notes, plain, print_json, print_table
 from signalserve.config.logs import configure_logs
@@ -226,8 +227,8 @@ def _summary(results: list[JobResult]) -> None:
                 item.policy,
                 f"{item.symbol}/{item.timeframe}",
                 str(item.status),
-                _number(item.metrics.get("cum_return"), "{:+.2%}"),
-                _number(item.metrics.get("sharpe"), "{:.2f}"),
+                figure(item.metrics, "cum_return", "{:+.2%}"),
+                figure(item.metrics, "sharpe", "{:.2f}"),
                 f"{item.seconds:.1f}",
                 item.model_id,
             )
@@ -243,10 +244,6 @@ def _summary(results: list[JobResult]) -> None:
         for name, text in what:
             if text:
                 console.print(f"{item.symbol}/{item.timeframe} {name}: {text}", soft_wrap=True, markup=False)
-
-
-def _number(value: object, pattern: str) -> str | None:
-    return pattern.format(value) if isinstance(value, int | float) else None
 
 
 def _show_plan(settings: Settings, policies: list[RetrainPolicy], *, once: bool, json_output: bool) -> None:

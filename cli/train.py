@@ -10,6 +10,7 @@ import typer
 
 from signalserve.cli.alone import run_alone
 from signalserve.cli.exits import FAILED, USAGE, say_error
+from signalserve.cli.figures import SCORES, MeasuredSpan, metric_rows, span_rows
 from signalserve.cli.options import (
     ConfigOption,
     JsonOption,
@@ -19,6 +20,7 @@ from signalserve.cli.options import (
     warn_of_another_key,
 )
 from signalserve.cli.output import console, print_json, print_table
+from signalserve.common.moments import parse_moment
 
 if TYPE_CHECKING:
     from signalserve.training.run import TrainResult
@@ -26,19 +28,14 @@ if TYPE_CHECKING:
 _SHOWN = (
     ("cum_return", "{:+.2%}"),
     ("sharpe", "{:.2f}"),
+    ("bars_per_year", "{:,.0f}"),
     ("max_drawdown", "{:.2%}"),
     ("trades", "{:d}"),
     ("hit_rate", "{:.1%}"),
     ("exposure", "{:.1%}"),
     ("buy_hold_return", "{:+.2%}"),
-    ("auc", "{:.3f}"),
-    ("accuracy", "{:.3f}"),
-    ("log_loss", "{:.3f}"),
-    ("brier", "{:.3f}"),
-    ("precision", "{:.3f}"),
-    ("recall", "{:.3f}"),
+    *SCORES,
     ("train_rows", "{:,d}"),
-    ("test_bars", "{:,d}"),
 )
 
 
@@ -156,6 +153,7 @@ def main() -> None:
 
 
 def _as_json(result: TrainResult) -> dict[str, Any]:
+    test, folds = _spans(result)
     return {
         "status": "success",
         "model_id": result.model_id,
@@ -167,6 +165,7 @@ def _as_json(result: TrainResult) -> dict[str, Any]:
         "train_end": result.metadata.train_end,
         "test_start": result.metadata.extra["test_start"],
         "test_end": result.metadata.extra["test_end"],
+        "spans": {"test": test.to_dict(), "walk_forward": folds.to_dict()},
         "metrics": result.metrics,
         "walk_forward": result.metadata.extra["walk_forward"],
         "trials": result.metadata.extra["trials"],
@@ -176,17 +175,13 @@ def _as_json(result: TrainResult) -> dict[str, Any]:
 
 def _print(result: TrainResult, again: str) -> None:
     extra = result.metadata.extra
-    folds = extra["walk_forward"]["metrics"]
-    rows = [
-        (name, _shown(result.metrics.get(name), pattern), _shown(folds.get(name), pattern))
-        for name, pattern in _SHOWN
-    ]
+    columns = (result.metrics, extra["walk_forward"]["metrics"])
+    rows = [*span_rows(_spans(result)), *metric_rows(_SHOWN, columns)]
     print_table(("metric", "test span", "walk-forward"), rows, title="Out of sample")
     trials = extra["trials"]
     results = result.path.resolve().parent / str(trials["file"])
     tried = f"{trials['count']} parameter sets, the best by {trials['metric']}; see {results}"
     for name, text in (
-        ("tested on", f"{extra['test_start']} to {extra['test_end']}"),
         *((("tried", tried),) if trials["file"] else ()),
         ("model_id", result.model_id),
         ("landed in", str(result.path.resolve())),
@@ -198,5 +193,14 @@ def _print(result: TrainResult, again: str) -> None:
         console.print(f"{name:<10} {text}", soft_wrap=True, markup=False)
 
 
-def _shown(value: Any, pattern: str) -> str | None:
-    return None if value is None else pattern.format(value)
+def _spans(result: TrainResult) -> tuple[MeasuredSpan, MeasuredSpan]:
+    """The test span, and the bars of the folds."""
+    extra, timeframe = result.metadata.extra, result.metadata.timeframe
+    folds = extra["walk_forward"]["folds"]
+    tested = (extra["test_start"], extra["test_end"], int(result.metrics["test_bars"] or 0))
+    walked = (folds[0]["test_start"], folds[-1]["test_end"], sum(fold["test_bars"] for fold in folds))
+    first, second = (
+        MeasuredSpan(parse_moment(start), parse_moment(end), bars, timeframe)
+        for start, end, bars in (tested, walked)
+    )
+    return first, second

@@ -45,7 +45,7 @@ def timeframe_delta(timeframe: str) -> timedelta:
 
 
 def bars_per_year(timeframe: str) -> float:
-    """Bars in 365 days of a market that never closes; the factor that annualises a Sharpe ratio.
+    """Bars in 365 days of a market that never closes; `trading_year` has it for any market, from its bars.
 
     Raises:
         UnknownTimeframeError: as for `timeframe_seconds`.

@@ -21,6 +21,7 @@ A bar file has the columns timestamp, open, high, low, close, volume; `timestamp
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from numpy.typing import NDArray
 
 from signalserve.common.files import sha256_hex
 from signalserve.common.timeframe import timeframe_delta
+from signalserve.common.trading_year import bars_a_year
 from signalserve.features.cells import fault, read_numbers, read_timestamps
 from signalserve.features.errors import BarsError, NoBarFileError
 from signalserve.features.table import NUMBER_COLUMNS, PRICE_COLUMNS, RawTable, read_table
@@ -66,6 +68,12 @@ class Bars:
     frame: pd.DataFrame
     warnings: tuple[BarWarning, ...]
     sha256: str
+
+    @cached_property
+    def bars_per_year(self) -> float:
+        """How many of them a year of their market has (`common.trading_year`); what annualises a Sharpe ratio."""
+        index = pd.DatetimeIndex(self.frame.index)
+        return bars_a_year(index.to_numpy(dtype="datetime64[s]").astype(np.int64), self.timeframe)
 
 
 def read_bars(path: Path | str, *, timeframe: str = "15m") -> Bars:

@@ -24,17 +24,31 @@ class ReturnMoments:
     skewness: float
     kurtosis: float
 
+    @property
+    def sharpe_se(self) -> float | None:
+        """Standard error of the ratio (Lo, 2002; Mertens, 2002), per bar as the ratio is.
+
+            sqrt((1 - skew * SR + (kurt - 1) / 4 * SR^2) / (n - 1))
+
+        Returns that depend on those before make it larger. None where the moments are no series'.
+        """
+        shape = 1.0 - self.skewness * self.sharpe + (self.kurtosis - 1.0) / 4.0 * self.sharpe**2
+        return None if shape <= 0.0 or self.n < 2 else math.sqrt(shape / (self.n - 1))
+
+    def annualised_error(self, annualised: float) -> float | None:
+        """The standard error of this ratio where it is written annualised, on that scale; None for a ratio of 0."""
+        error = self.sharpe_se
+        return None if error is None or self.sharpe == 0.0 else error * annualised / self.sharpe
+
     def probabilistic_sharpe(self, benchmark: float = 0.0) -> float | None:
         """P(true Sharpe ratio > benchmark) (Bailey & Lopez de Prado, 2012, eq. 11).
 
-            PSR = Phi((SR - benchmark) * sqrt(n - 1) / sqrt(1 - skew * SR + (kurt - 1) / 4 * SR^2))
+            PSR = Phi((SR - benchmark) / standard error)
 
         None where the moments are no series'.
         """
-        shape = 1.0 - self.skewness * self.sharpe + (self.kurtosis - 1.0) / 4.0 * self.sharpe**2
-        if shape <= 0.0 or self.n < 2:
-            return None
-        return _NORMAL.cdf((self.sharpe - benchmark) * math.sqrt(self.n - 1) / math.sqrt(shape))
+        error = self.sharpe_se
+        return None if error is None else _NORMAL.cdf((self.sharpe - benchmark) / error)
 
 
 def expected_max_sharpe(trials: int, variance: float) -> float:

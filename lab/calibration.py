@@ -1,8 +1,10 @@
 """Whether a model's probabilities mean what they say, from its own out-of-sample predictions.
 
-1. The file is `oos_predictions.csv` of the run directory: `timestamp,fold,probability,class`. The bars of the folds
-   were scored by the folds' models (part `folds`), those of the test span by this very model (part `test`).
-2. A bar counts where it has both a probability and a class.
+1. The file is `oos_predictions.csv` of the run directory: `timestamp,fold,probability,class,forward_return`. The bars
+   of the folds were scored by the folds' models (part `folds`), those of the test span by this very model (`test`).
+2. A bar counts in these where it has both a probability and a class. Its future chose whether it has one, so each part
+   has a twin, `folds_all` and `test_all`, of all bars whose return is known: there class 1 is a return above zero. A
+   file of before the return was kept has no twins.
 3. A bin holds its lower bound and not its upper one; the last holds 1 too.
 """
 
@@ -17,6 +19,13 @@ from signalserve.lab.files import Kept, read_rows, signature
 from signalserve.lab.plain import moment, number_of_text, text_of
 from signalserve.registry.artefact import PREDICTIONS_FILE
 
+PARTS = {
+    "test": "Test span, labelled bars",
+    "test_all": "Test span, all bars",
+    "folds": "Folds, labelled bars",
+    "folds_all": "Folds, all bars",
+}
+"""The parts, and what each is of."""
 BINS = 10
 
 
@@ -48,7 +57,7 @@ class Confusion:
 
 @dataclass(frozen=True)
 class CalibrationPart:
-    """`test` or `folds`; `brier` is the mean of (p - y)^2, `base_rate` the share of class 1."""
+    """One of `PARTS`; `brier` is the mean of (p - y)^2, `base_rate` the share of class 1."""
 
     name: str
     start: datetime | None
@@ -83,13 +92,17 @@ def _calibration(path: Path, thresholds: Sequence[tuple[str, float]]) -> Calibra
     rows = read_rows(path)
     if rows.value is None:
         return Calibration((), rows.problem)
-    scored: dict[str, list[_Scored]] = {"test": [], "folds": []}
+    scored: dict[str, list[_Scored]] = {name: [] for name in PARTS}
     for row in rows.value:
         probability, known = number_of_text(row.get("probability")), number_of_text(row.get("class"))
-        if probability is None or known not in (0.0, 1.0) or not 0.0 <= probability <= 1.0:
+        if probability is None or not 0.0 <= probability <= 1.0:
             continue
         name = "test" if row.get("fold") == "test" else "folds"
-        scored[name].append((text_of(row.get("timestamp")), probability, int(known)))
+        time, came = text_of(row.get("timestamp")), number_of_text(row.get("forward_return"))
+        if known in (0.0, 1.0):
+            scored[name].append((time, probability, int(known)))
+        if came is not None:
+            scored[f"{name}_all"].append((time, probability, int(came > 0.0)))
     parts = tuple(_part(name, bars, thresholds) for name, bars in scored.items() if bars)
     return Calibration(parts, "" if parts else f"{path.name} has no bar with a probability and a class")
 

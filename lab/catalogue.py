@@ -63,6 +63,7 @@ class Query:
 class Row:
     """One model of the table.
 
+    `sharpe_se`: the standard error of `sharpe`, where its metadata have it.
     `in_production`: it is what the registry has in production for its key, where edits are held what was decided.
     `by_hand`: an edit of the index put it there, without evidence. `served`: it answers for its key now; None
     where the server does not say. `training_span`: `registered` where the metadata that name it are those whose digest
@@ -77,6 +78,7 @@ class Row:
     created_at: datetime | None
     cum_return: float | None
     sharpe: float | None
+    sharpe_se: float | None
     digest: str
     engine: str
     engine_reason: str
@@ -209,6 +211,7 @@ class Catalogue:
                     created_at=entry.created if entry.is_dated else None,
                     cum_return=number(entry.cum_return),
                     sharpe=number(entry.sharpe),
+                    sharpe_se=_sharpe_se(artefact),
                     digest=description.digest,
                     engine=description.engine or engine.name,
                     engine_reason=text_of("; ".join(dict.fromkeys(filter(None, reasons)))),
@@ -266,6 +269,13 @@ class Catalogue:
 
     def _engines(self) -> Mapping[str, Engine]:
         return self._trail.folded(engines_of)
+
+
+def _sharpe_se(artefact: Artefact) -> float | None:
+    try:
+        return number((artefact.meta().metrics or {}).get("sharpe_se"))
+    except RegistryError:
+        return None
 
 
 def _training_span(artefact: Artefact) -> str:

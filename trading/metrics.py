@@ -1,7 +1,8 @@
 """Metrics of an account over **all** bars; r are its per-bar returns net of costs. An undefined one is None, never NaN.
 
 - cum_return: prod(1 + r) - 1
-- sharpe: mean(r) / std(r, ddof=1) * sqrt(bars per year), bars of 365 days; 0 where nothing was traded
+- sharpe: mean(r) / std(r, ddof=1) * sqrt(bars per year); 0 where nothing was traded
+- bars_per_year: that of the market's own hours (`common.trading_year`), by which all here is annualised
 - sortino: mean(r) / sqrt(mean(min(r, 0)^2)) * sqrt(bars per year); None where no bar lost
 - max_drawdown: the largest fall of the equity from an earlier high, as a share of that high (0 or positive)
 - trades: round trips; hit_rate: share of them with a net gain; exposure: share of bars held
@@ -30,6 +31,7 @@ def account_metrics(simulation: Simulation, close: Array, *, bars_per_year: floa
         "cum_return": float(equity[-1] - 1.0),
         "sharpe": sharpe(returns, bars_per_year),
         "sortino": sortino(returns, bars_per_year),
+        "bars_per_year": bars_per_year,
         "max_drawdown": float(drawdowns(equity, 1.0).max()),
         "trades": int(gains.size),
         "hit_rate": float((gains > 0.0).mean()) if gains.size else None,

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -19,11 +20,10 @@ from numpy.typing import NDArray
 
 from signalserve.common.key import Key
 from signalserve.common.moments import in_utc
-from signalserve.common.timeframe import bars_per_year
 from signalserve.config.ml import LabelSettings
 from signalserve.config.settings import Settings
 from signalserve.features.bars import Bars
-from signalserve.registry import Registry, open_registry
+from signalserve.registry import Artefact, Registry, open_registry
 from signalserve.registry.errors import PreconditionError, UnknownKeyError
 from signalserve.trading.metrics import Metrics
 from signalserve.trading.rules import THRESHOLDS, VALUE, TradingRules
@@ -32,7 +32,7 @@ from signalserve.training.backtest_files import free_folder, write_backtest
 from signalserve.training.backtest_result import BacktestResult
 from signalserve.training.errors import InSampleError, TrainingError, TrainingRequestError
 from signalserve.training.labels import make_labels
-from signalserve.training.metrics import classification_metrics, strategy_metrics
+from signalserve.training.metrics import score_metrics, strategy_metrics
 from signalserve.training.progress import Report, quiet
 from signalserve.training.scoring import ScoringModel, open_scoring_model, read_scoring_bars, training_span
 from signalserve.training.value_metrics import realised_returns, value_metrics
@@ -137,7 +137,7 @@ def backtest(
         starting_equity=request.starting_equity,
         output=output,
     )
-    classes = _classes(model, bars)[span.start : span.stop]
+    classes, forward = (values[span.start : span.stop] for values in _labels(model, bars))
     # a return is no probability, in no file and no figure
     columns = (
         {"probability": np.full(len(span), np.nan), "value": scores}
@@ -145,8 +145,8 @@ def backtest(
         else {"probability": scores}
     )
     metrics: Metrics = {
-        **strategy_metrics(simulation, close, bars_per_year=bars_per_year(request.timeframe)),
-        **_skill(model, bars, span, scores, classes),
+        **strategy_metrics(simulation, close, bars_per_year=bars.bars_per_year),
+        **_skill(model, bars, span, scores, (classes, forward)),
         "bars": len(span),
     }
     result = BacktestResult(
@@ -156,9 +156,11 @@ def backtest(
         starting_equity=request.starting_equity,
         frame=pd.DataFrame({"open": part["open"], "close": part["close"], **columns}, index=part.index),
         classes=classes,
+        forward_return=forward,
         simulation=simulation,
         metrics=metrics,
         in_sample=in_sample,
+        importances=_importances(registry.artefact_of(state, model_id)),
         folder=request.output_dir / f"{model_id}_{part.index[0]:%Y%m%dT%H%M}_{part.index[-1]:%Y%m%dT%H%M}",
     )
     report("writing the report")
@@ -223,21 +225,35 @@ def _check_thresholds(request: BacktestRequest, model: ScoringModel) -> None:
 
 
 def _skill(
-    model: ScoringModel, bars: Bars, span: range, scores: NDArray[np.float64], classes: NDArray[np.float64]
+    model: ScoringModel,
+    bars: Bars,
+    span: range,
+    scores: NDArray[np.float64],
+    labels: tuple[NDArray[np.float64], NDArray[np.float64]],
 ) -> Metrics:
     if model.predictor.output == VALUE:
         realised = realised_returns(bars.frame["close"].to_numpy(), model.meta.label_config)
         return value_metrics(scores, realised[span.start : span.stop])
-    known = np.isfinite(classes) & np.isfinite(scores)
-    return classification_metrics(classes[known], scores[known])
+    return score_metrics(*labels, scores)
 
 
-def _classes(model: ScoringModel, bars: Bars) -> NDArray[np.float64]:
-    """The model's own label of every bar, float64 [n]; NaN throughout where it has none, and for a regressor."""
+def _labels(model: ScoringModel, bars: Bars) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Class and return of every bar by the model's own label; NaN where it has none of ours, and for a regressor."""
     if model.predictor.output == VALUE:
-        return np.full(len(bars.frame), np.nan)
+        unknown = np.full(len(bars.frame), np.nan)
+        return unknown, unknown
     label = LabelSettings.read(model.meta.label_config or {})
-    return np.full(len(bars.frame), np.nan) if label is None else make_labels(bars, label).classes
+    if label is None:
+        unknown = np.full(len(bars.frame), np.nan)
+        return unknown, unknown
+    labels = make_labels(bars, label)
+    return labels.classes, labels.forward_return
+
+
+def _importances(artefact: Artefact) -> tuple[tuple[str, float], ...]:
+    kept = [(name, share) for name, share in artefact.importances() if math.isfinite(share) and share > 0.0]
+    total = sum(share for _, share in kept)
+    return tuple((name, share / total) for name, share in sorted(kept, key=lambda item: -item[1]))
 
 
 def _utc(moment: datetime | None) -> pd.Timestamp | None:

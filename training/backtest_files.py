@@ -45,7 +45,8 @@ def write_backtest(result: BacktestResult) -> None:
             (building / _METRICS_FILE).write_text(
                 json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8"
             )
-            report = render_report(summary, trades, equity, result.classes)
+            labels = (result.classes, result.forward_return)
+            report = render_report(summary, trades, equity, labels, result.importances)
             (building / "report.html").write_text(report, encoding="utf-8")
             if folder.exists():
                 os.rename(folder, Path(hidden) / "replaced")  # noqa: PTH104 - gone with the hidden folder
@@ -122,13 +123,19 @@ def _holds(folder: Path, inputs: dict[str, Any]) -> bool:
 def metrics_document(result: BacktestResult) -> dict[str, Any]:
     """The metrics, and all that is needed to get them again."""
     first, last = result.span
+    length = last - first + timeframe_delta(result.bars.timeframe)
     return {
         "model_id": result.model_id,
         "model_digest": result.model.digest,
         "symbol": result.model.entry.symbol,
         "timeframe": result.bars.timeframe,
         "in_sample": result.in_sample,
-        "span": {"start": first.isoformat(), "end": last.isoformat(), "bars": len(result.frame)},
+        "span": {
+            "start": first.isoformat(),
+            "end": last.isoformat(),
+            "bars": len(result.frame),
+            "days": length.total_seconds() / 86_400,
+        },
         "trained": {"start": result.model.meta.train_start, "end": result.model.meta.train_end},
         "data": {"file": result.bars.path.name, "sha256": result.bars.sha256},
         "data_warnings": [str(warning) for warning in result.bars.warnings],

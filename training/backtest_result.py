@@ -20,9 +20,10 @@ from signalserve.training.scoring import ScoringModel
 class BacktestResult:
     """What a backtest found, over n bars.
 
-    `frame`: open, close and probability float64 [n], by the bars' open times; a regressor's probability is NaN, and its
-    column `value` the expected return. `classes` float64 [n]: the
-    model's own label, NaN where it has none; `in_sample`: the span touches the training span.
+    `frame`: open, close and probability float64 [n], by the bars' open times; a regressor's probability is NaN, and
+    its column `value` the expected return. `classes` and `forward_return` float64 [n]: by the model's own label, NaN
+    where it has none; `in_sample`: the span touches the training span; `importances`: features with their shares of
+    the whole, the largest first, empty where the model keeps none.
     """
 
     model: ScoringModel
@@ -31,9 +32,11 @@ class BacktestResult:
     starting_equity: float
     frame: pd.DataFrame
     classes: NDArray[np.float64]
+    forward_return: NDArray[np.float64]
     simulation: Simulation
     metrics: Metrics
     in_sample: bool
+    importances: tuple[tuple[str, float], ...]
     folder: Path
 
     @property

@@ -22,7 +22,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from signalserve.common.moments import second_text, utc_now
-from signalserve.common.timeframe import bars_per_year, timeframe_seconds
+from signalserve.common.timeframe import timeframe_seconds
 from signalserve.config.ml import LabelSettings
 from signalserve.config.settings import Settings
 from signalserve.features.bars import Bars
@@ -174,7 +174,7 @@ def evaluate(
         models[0].meta,
         bars,
         rules,
-        bars_per_year=bars_per_year(bars.timeframe),
+        bars_per_year=bars.bars_per_year,
     )
     evidence = _evidence(
         settings, bars, window, rules, measured, folds, configured=file == configured, by_trainer=by_trainer
@@ -257,7 +257,7 @@ def _measure(model: ScoringModel, bars: Bars, window: range, rules: TradingRules
     close = frame["close"].to_numpy()
     output = model.predictor.output
     simulation = simulate(frame["open"].to_numpy(), close, scores, rules, output=output)
-    metrics = strategy_metrics(simulation, close, bars_per_year=bars_per_year(bars.timeframe))
+    metrics = strategy_metrics(simulation, close, bars_per_year=bars.bars_per_year)
     auc, rank_ic = None, None
     if output == VALUE:
         realised = realised_returns(bars.frame["close"].to_numpy(), model.meta.label_config)

@@ -1,17 +1,27 @@
 """Metrics of the test span. An undefined one (no positives, a single class) is None, never NaN.
 
-Classification, on test bars that have a class; y is the class, p the probability of class 1:
+Classification, on bars that have a class; y is the class, p the probability of class 1:
 
 - accuracy: share of (p >= 0.5) == y; precision, recall: of (p >= 0.5)
 - auc: area under the ROC curve; log_loss: mean of -ln(probability of the true class), natural logarithm
 - brier: mean of (p - y)^2; base_rate: mean of y
 
+**Which bars have a class is chosen by their future**: those that moved beyond the label's thresholds. Nobody knows at a
+bar's close whether it is one of them, so these figures flatter a model in live trading. Hence beside them
+
+- auc_all, accuracy_all, log_loss_all, brier_all, base_rate_all: the same over every bar whose future is known, where
+  y is 1 if the return that the label speaks of (`labels.Labels.forward_return`) is above zero
+- labelled_share: how many of those bars have a class
+
 Strategy, on **all** test bars: the account's (`trading.metrics`), and
 
+- sharpe_se: the standard error of `sharpe`, annualised like it (`judging.sharpe`)
 - probabilistic_sharpe: P(true Sharpe ratio > 0), see `probabilistic_sharpe`
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +33,25 @@ from signalserve.trading.metrics import Metrics, account_metrics
 from signalserve.trading.simulation import Simulation
 
 Array = NDArray[np.float64]
+_OF_ALL_BARS = ("accuracy", "auc", "log_loss", "brier", "base_rate")
+
+
+def score_metrics(classes: Array, forward_return: Array, probability: Array) -> Metrics:
+    """Metrics of the scores of n bars, by class and, as `<name>_all`, by the sign of the return that came.
+
+    `classes` is 0.0, 1.0 or NaN, `forward_return` a return or NaN, `probability` NaN where there is no score; all
+    float64 [n].
+    """
+    scored = np.isfinite(probability)
+    known = scored & np.isfinite(classes)
+    come = scored & np.isfinite(forward_return)
+    rose = (forward_return[come] > 0.0).astype(np.float64)
+    every = classification_metrics(rose, probability[come])
+    return {
+        **classification_metrics(classes[known], probability[known]),
+        **{f"{name}_all": every[name] for name in _OF_ALL_BARS},
+        "labelled_share": float(np.isfinite(classes[come]).mean()) if come.any() else None,
+    }
 
 
 def classification_metrics(classes: Array, probability: Array) -> Metrics:
@@ -45,10 +74,13 @@ def classification_metrics(classes: Array, probability: Array) -> Metrics:
 
 
 def strategy_metrics(simulation: Simulation, close: Array, *, bars_per_year: float) -> Metrics:
-    """The account's metrics over n >= 2 bars with these closes, and its probabilistic Sharpe ratio."""
+    """The account's metrics over n >= 2 bars with these closes, and how sure its Sharpe ratio is."""
+    moments = return_moments(simulation.returns)
+    error = None if moments is None else moments.sharpe_se
     return {
         **account_metrics(simulation, close, bars_per_year=bars_per_year),
-        "probabilistic_sharpe": probabilistic_sharpe(simulation.returns),
+        "sharpe_se": None if error is None else error * math.sqrt(bars_per_year),
+        "probabilistic_sharpe": None if moments is None else moments.probabilistic_sharpe(),
     }
 
 

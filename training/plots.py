@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -11,7 +11,7 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.dates import AutoDateFormatter, AutoDateLocator
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ _STYLE = {
     "svg.hashsalt": "signalserve",
 }
 _BINS = 10
+Scored = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 def equity_plot(equity: pd.DataFrame, starting_equity: float) -> Markup:
@@ -71,30 +72,65 @@ def calibration_groups(
     return said, was, np.sqrt(was * (1.0 - was) / [len(group) for group in groups])
 
 
-def calibration_plot(probability: NDArray[np.float64], classes: NDArray[np.float64]) -> Markup:
-    """How often bars of class 1 really were so, by ten groups of equal size; both float64 [n], finite."""
+def calibration_plot(labelled: Scored, every: Scored | None) -> Markup:
+    """How often class 1 came among the labelled bars and a rise among all, by ten groups of equal size.
+
+    Each is probabilities and what came, 0.0 or 1.0, float64 [n], finite. None: nobody knows what came.
+    """
 
     def draw(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], color=_OTHER, linewidth=1.0, linestyle="--", label="perfect")
-        said, was, spread = calibration_groups(probability, classes)
-        axes.errorbar(
-            said, was, yerr=spread, color=_MAIN, marker="o", markersize=4, linewidth=1.2, label="model"
-        )
-        low, high = min(said.min(), was.min()), max(said.max(), was.max())
+        edges: list[float] = []
+        for scored, color, name in (
+            (every, _MUTED, "all bars: rose"),
+            (labelled, _MAIN, "labelled bars: class 1"),
+        ):
+            if scored is None:
+                continue
+            said, was, spread = calibration_groups(*scored)
+            axes.errorbar(
+                said, was, yerr=spread, color=color, marker="o", markersize=4, linewidth=1.2, label=name
+            )
+            edges += [said.min(), was.min(), said.max(), was.max()]
+        low, high = min(edges), max(edges)
         margin = max(0.05, (high - low) * 0.2)
         axes.set_xlim(max(0.0, low - margin), min(1.0, high + margin))
         axes.set_ylim(max(0.0, low - margin), min(1.0, high + margin))
         axes.set_xlabel("probability given")
-        axes.set_ylabel("share of class 1")
+        axes.set_ylabel("share that came so")
         axes.legend(frameon=False, loc="upper left")
 
     return _render(draw, 3.8, width=5.2)
 
 
+def importances_plot(importances: Sequence[tuple[str, float]]) -> Markup:
+    """Features with their shares, the largest on top."""
+
+    def draw(axes: Axes) -> None:
+        names, shares = zip(*reversed(importances), strict=True)
+        axes.barh(range(len(names)), shares, color=_MAIN, height=0.7)
+        axes.set_yticks(range(len(names)), names)
+        axes.grid(visible=False, axis="y")
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.set_xlabel("share of the whole")
+
+    return _render(draw, 0.8 + 0.24 * len(importances), width=7.0)
+
+
 def _dates(axes: Axes) -> None:
-    locator = AutoDateLocator()
+    """Whole dates, so that no label leaves the year to be guessed; the time of day where a day has several."""
+    locator = AutoDateLocator(minticks=4, maxticks=7)
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    formatter = AutoDateFormatter(locator, defaultfmt="%Y-%m-%d")
+    formatter.scaled = {
+        365.0: "%Y",
+        30.0: "%Y-%m",
+        1.0: "%Y-%m-%d",
+        1.0 / 24.0: "%Y-%m-%d %H:%M",
+        0.0: "%Y-%m-%d %H:%M",
+    }
+    axes.xaxis.set_major_formatter(formatter)
+    axes.set_xlabel("UTC")
 
 
 def _render(draw: Callable[[Axes], None], height: float, *, width: float = 9.0) -> Markup:

@@ -1,7 +1,8 @@
 """`oos_predictions.csv` of a run directory: every out-of-sample probability of a training, one row a bar.
 
 First the bars of the folds, by the fold's number, then those of the final model's test span, whose fold is `test`:
-`timestamp,fold,probability,class`. A bar without a class, or of a fold that gave no answer, has an empty cell.
+`timestamp,fold,probability,class,forward_return`. A bar without a class, or of a fold that gave no answer, has an empty
+cell. The return is the one that the label speaks of (`training.labels`), empty where nobody knows it yet.
 """
 
 from __future__ import annotations
@@ -32,14 +33,15 @@ def write_predictions(
         for fold in walk.folds
     ]
     parts.append((TEST, dataset.split.test, test_probability))
-    classes = dataset.labels.classes
+    classes, forward = dataset.labels.classes, dataset.labels.forward_return
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["timestamp", "fold", "probability", "class"])
+    writer.writerow(["timestamp", "fold", "probability", "class", "forward_return"])
     for name, span, probability in parts:
         for bar, value in zip(span, probability.tolist(), strict=True):
             known = "" if np.isnan(classes[bar]) else int(classes[bar])
-            writer.writerow([dataset.opened(bar), name, "" if np.isnan(value) else repr(value), known])
+            told, came = ("" if np.isnan(number) else repr(float(number)) for number in (value, forward[bar]))
+            writer.writerow([dataset.opened(bar), name, told, known, came])
     content = text.getvalue().encode()
     (folder / PREDICTIONS_FILE).write_bytes(content)
     return sha256_hex(content)

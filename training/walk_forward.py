@@ -17,11 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from signalserve.common.timeframe import bars_per_year
 from signalserve.trading.simulation import simulate
 from signalserve.training.dataset import MIN_ROWS_A_CLASS, Dataset
 from signalserve.training.errors import TrainingError
-from signalserve.training.metrics import classification_metrics, strategy_metrics
+from signalserve.training.metrics import score_metrics, strategy_metrics
 from signalserve.training.models import fit_model
 from signalserve.training.progress import Report, quiet
 from signalserve.training.request import TrainRequest
@@ -63,10 +62,10 @@ class WalkForward:
         """The bars that the folds were tested on."""
         return range(self.folds[0].test.start, self.folds[-1].test.stop)
 
-    def per_bar_sharpe(self, timeframe: str) -> float | None:
+    def per_bar_sharpe(self, _timeframe: str = "") -> float | None:
         """The joined series' Sharpe ratio, not annualised."""
         sharpe = self.metrics["sharpe"]
-        return None if sharpe is None else float(sharpe) / math.sqrt(bars_per_year(timeframe))
+        return None if sharpe is None else float(sharpe) / math.sqrt(float(self.metrics["bars_per_year"]))
 
 
 def walk_forward(dataset: Dataset, request: TrainRequest, *, report: Report = quiet) -> WalkForward:
@@ -125,18 +124,19 @@ def score(model: Any, dataset: Dataset, span: range) -> Array:
 def measure(dataset: Dataset, span: range, probability: Array, request: TrainRequest) -> dict[str, Any]:
     """Metrics of a span of bars, from probabilities of all bars, float64 [n]; NaN is no signal.
 
-    Classification metrics are over the bars with a class and a probability, those of the strategy over all.
+    Those of the scores are over the bars with a probability (`training.metrics` says which), those of the strategy
+    over all.
     """
-    rows = dataset.labelled(span)
-    rows = rows[np.isfinite(probability[rows])]
+    labels = dataset.labels
     frame = dataset.bars.frame.iloc[span.start : span.stop]
     close = frame["close"].to_numpy()
     seen = probability[span.start : span.stop]
     simulation = simulate(frame["open"].to_numpy(), close, seen, request.rules)
-    strategy = strategy_metrics(simulation, close, bars_per_year=bars_per_year(request.timeframe))
+    strategy = strategy_metrics(simulation, close, bars_per_year=dataset.bars.bars_per_year)
     if not np.isfinite(seen).any():
         strategy = dict.fromkeys(strategy)
-    return {**classification_metrics(dataset.labels.classes[rows], probability[rows]), **strategy}
+    classes, forward = (values[span.start : span.stop] for values in (labels.classes, labels.forward_return))
+    return {**score_metrics(classes, forward, seen), **strategy}
 
 
 def answered(result: WalkForward) -> WalkForward:

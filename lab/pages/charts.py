@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from signalserve.lab.backtests import Series
-from signalserve.lab.calibration import Calibration
+from signalserve.lab.calibration import PARTS, Calibration
 from signalserve.lab.compare import Comparison
 from signalserve.lab.grids import Grid
 from signalserve.lab.history import History
@@ -55,10 +55,9 @@ def equity_chart(series: Series) -> dict[str, Any]:
 
 def calibration_chart(found: Calibration) -> list[dict[str, Any]]:
     """For each part the bins that have bars."""
-    names = {"test": "Test span", "folds": "Walk-forward folds"}
     return [
         {
-            "name": names.get(part.name, part.name),
+            "name": PARTS.get(part.name, part.name),
             "said": _rounded([item.mean_probability for item in part.bins if item.bars], 4),
             "came": _rounded([item.share for item in part.bins if item.bars], 4),
             "bars": [item.bars for item in part.bins if item.bars],
@@ -205,11 +204,12 @@ def live_chart(engine: LiveEngine) -> dict[str, Any]:
 
 
 def union_of_metrics(*found: Mapping[str, Any]) -> list[str]:
-    """The names that any of them has, in the order in which people read them."""
+    """The names that any of them has, in the order in which people read them; the Sharpe ratio brings its error."""
     first = ["cum_return", "buy_hold_return", "sharpe", "sortino", "max_drawdown", "hit_rate", "trades", "exposure",
-             "turnover", "rank_ic", "sign_accuracy", "auc", "log_loss", "brier", "accuracy", "precision", "recall",
-             "base_rate", "probabilistic_sharpe"]  # fmt: skip
-    known = {name for values in found for name in values}
+             "turnover", "rank_ic", "sign_accuracy", "auc", "auc_all", "log_loss", "log_loss_all", "brier", "brier_all",
+             "accuracy", "accuracy_all", "base_rate", "base_rate_all", "precision", "recall", "labelled_share",
+             "probabilistic_sharpe"]  # fmt: skip
+    known = {name for values in found for name in values} - {"sharpe_se"}
     return [name for name in first if name in known] + sorted(known.difference(first))
 
 

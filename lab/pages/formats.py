@@ -17,6 +17,7 @@ from urllib.parse import quote
 from markupsafe import Markup, escape
 
 from signalserve.lab.plain import json_bytes, moment, moment_text, number, plain
+from signalserve.trading.plausible import suspicion
 
 NOTHING = "–"  # noqa: RUF001 - an en dash is meant
 _MINUS = "−"  # noqa: RUF001 - a minus sign is meant
@@ -25,13 +26,17 @@ _CODE = re.compile(r"`([^`]+)`")
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 _SHARES = frozenset(
     {"cum_return", "buy_hold_return", "max_drawdown", "drawdown", "hit_rate", "exposure", "base_rate", "accuracy",
-     "precision", "recall", "net_return", "importance", "mean_bar_return", "sign_accuracy"}
+     "precision", "recall", "net_return", "importance", "mean_bar_return", "labelled_share", "sign_accuracy"}
 )  # fmt: skip
 _THREE = frozenset(
     {"auc", "log_loss", "brier", "probabilistic_sharpe", "deflated_sharpe", "better", "probability_better", "rank_ic"}
 )  # fmt: skip
+# over the bars that have a class alone, which their future chose; `<name>_all` is over all bars
+_LABELLED = frozenset({"auc", "accuracy", "log_loss", "brier", "precision", "recall", "base_rate"})
+_ALL = "_all"
 _NAMES = {
     "auc": "AUC",
+    "bars_per_year": "Bars a year",
     "brier": "Brier score",
     "buy_hold_return": "Buy-and-hold return",
     "cum_return": "Cumulative return",
@@ -74,21 +79,37 @@ def figure(value: object) -> str:
 
 def metric(name: str, value: object) -> str:
     """A metric in the unit that its name implies."""
+    name = name.removesuffix(_ALL)
     if name in _SHARES:
         return percent(value, 2, sign=name.endswith("return"))
     if name in _THREE:
         return decimal(value, 3)
-    if name in ("sharpe", "sortino", "turnover", "drawdown_ratio"):
+    if name in ("sharpe", "sharpe_se", "sortino", "turnover", "drawdown_ratio"):
         return decimal(value, 2)
     return figure(value)
 
 
+def measured(values: Mapping[str, Any], name: str) -> Markup:
+    """One metric of some, a Sharpe ratio with its standard error, and what is to be doubted of it."""
+    value = number(values.get(name))
+    text = metric(name, value)
+    error = number(values.get("sharpe_se")) if name == "sharpe" and value is not None else None
+    if error is not None:
+        text = f"{text} ± {decimal(error)}"
+    doubt = suspicion(name, value)
+    return (
+        Markup('{} <span class="badge warn doubt">{}</span>').format(text, doubt) if doubt else escape(text)
+    )
+
+
 def title_of(name: str) -> str:
-    """A metric's or a setting's name in words: `max_drawdown` is `Maximum drawdown`."""
-    if name in _NAMES:
-        return _NAMES[name]
-    words = name.replace("_", " ").strip()
-    return words[:1].upper() + words[1:]
+    """A metric's or a setting's name in words, and over which bars: `auc_all` is `AUC (all bars)`."""
+    base = name.removesuffix(_ALL)
+    words = base.replace("_", " ").strip()
+    title = _NAMES.get(base, words[:1].upper() + words[1:])
+    if base not in _LABELLED:
+        return title if base == name else f"{title} all"
+    return f"{title} ({'labelled' if base == name else 'all'} bars)"
 
 
 def anything(value: Any, name: str = "") -> str:

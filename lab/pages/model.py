@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from signalserve.lab.api.asking import ModelId, Status, TheLab
 from signalserve.lab.api.problems import MissingError
+from signalserve.lab.calibration import PARTS
 from signalserve.lab.pages.charts import (
     MOST_TRADES_DRAWN,
     calibration_chart,
@@ -47,12 +48,14 @@ def model(
         model=found,
         row=found.row,
         metric_names=union_of_metrics(found.metrics, found.walk_forward),
+        backtest_names=[] if chosen is None else union_of_metrics(chosen.metrics),
         backtests=backtests,
         series=series,
         equity=None if series is None or not series.times else equity_chart(series),
         most_marked=MOST_TRADES_DRAWN,
         importances=importances_chart(found.importances),
         calibration=calibration_chart(found.calibration),
+        parts=PARTS,
         failures=[item for item in server.failures if item.model_id == model_id],
         engines=[item for item in lab.live.all() if item.used_model_id == model_id],
     )

@@ -18,7 +18,7 @@ from starlette.responses import HTMLResponse
 from signalserve import __version__
 from signalserve.lab.identity import Doorkeeper
 from signalserve.lab.pages.assets import own_path, plotly_path
-from signalserve.lab.pages.formats import FILTERS, metric
+from signalserve.lab.pages.formats import FILTERS, measured
 from signalserve.lab.pages.words import ACTIONS, VERDICTS, tone_of, verdict_bound, word_of
 from signalserve.lab.server import ServerState
 
@@ -55,7 +55,7 @@ def _environment() -> Environment:
         action_words=ACTIONS,
         query_string=query_string,
         same_page=same_page,
-        metric=metric,
+        measured=measured,
     )
     return environment
 

@@ -2,7 +2,7 @@
 import { axis, faded } from "./chart_frame.js";
 
 export function calibration({ data, colours, narrow }) {
-  const symbols = ["circle", "diamond"];
+  const symbols = ["circle", "circle-open", "diamond", "diamond-open"];
   return {
     traces: [
       {
@@ -27,8 +27,8 @@ export function calibration({ data, colours, narrow }) {
         x: part.said,
         y: part.bars,
         yaxis: "y2",
-        width: 0.03,
-        offset: place === 0 ? -0.03 : 0,
+        width: 0.06 / data.length,
+        offset: -0.03 + (place * 0.06) / data.length,
         marker: { color: faded(colours[`s${place}`], 0.75) },
         hovertemplate: "%{y:,} bars",
       })),

@@ -21,7 +21,7 @@ MODELS = "/api/ml/models"
 def test_a_model_says_where_it_comes_from_how_it_was_measured_and_what_was_decided(
     workshop: Workshop, open_lab: OpenLab
 ) -> None:
-    lab = open_lab(workshop.settings(promotion={"min_bars": 100, "min_trades": 1}))
+    lab = open_lab(workshop.settings(promotion={"min_bars": 100, "min_trades": 1, "min_walk_forward": None}))
     found = lab.json(f"{MODELS}/{workshop.challenger}")
     assert found["row"]["training_span"] == "registered"
     assert found["golden"]["reproduced"] is True
@@ -51,12 +51,15 @@ def test_calibration_and_confusion_count_the_out_of_sample_bars(
 ) -> None:
     lab = open_lab(workshop.settings())
     found = lab.json(f"{MODELS}/{workshop.challenger}")["calibration"]
-    assert [part["name"] for part in found["parts"]] == ["test", "folds"]
+    assert [part["name"] for part in found["parts"]] == ["test", "test_all", "folds", "folds_all"]
     rows = (
         (workshop.folder / "ml_models" / workshop.challenger / "oos_predictions.csv").read_text().splitlines()
     )
     scored = [line.split(",") for line in rows[1:]]
-    test = [(float(p), int(known)) for _, fold, p, known in scored if fold == "test" and p and known]
+    test = [(float(p), int(known)) for _, fold, p, known, _ in scored if fold == "test" and p and known]
+    every = [(float(p), float(came) > 0) for _, fold, p, _, came in scored if fold == "test" and p and came]
+    assert found["parts"][1]["bars"] == len(every) > len(test)
+    assert found["parts"][1]["base_rate"] == pytest.approx(sum(rose for _, rose in every) / len(every))
     part = found["parts"][0]
     assert part["bars"] == len(test) == sum(item["bars"] for item in part["bins"])
     assert part["brier"] == pytest.approx(sum((p - y) ** 2 for p, y in test) / len(test))

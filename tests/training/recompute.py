@@ -67,8 +67,17 @@ def figures_of(trades: pd.DataFrame, close: pd.Series, start: float, fee: float)
 
 def shown_in(report: Path) -> dict[str, str]:
     """The figures of report.html, by their titles."""
-    found = re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", report.read_text())
-    return {html.unescape(title): html.unescape(value) for title, value in found}
+    found = re.findall(
+        r"<dt>(.*?)</dt><dd>(.*?)</dd>", report.read_text().partition('class="grid figures"')[2]
+    )
+    return {html.unescape(title): re.sub(" <span.*", "", html.unescape(value)) for title, value in found}
+
+
+def scores_in(report: Path) -> dict[str, tuple[str, ...]]:
+    """The scores of report.html by their titles: over the labelled bars, and over all."""
+    table = report.read_text().partition('class="scores"')[2].partition("</table>")[0]
+    rows = [re.findall(r"<td>([^<]*?)(?: <span.*?)?</td>", row) for row in table.split("<tr>")]
+    return {row[0]: tuple(row[1:]) for row in rows if row}
 
 
 SHOWN = {
@@ -81,6 +90,8 @@ SHOWN = {
     "hit_rate": ("Hit rate", "{:.1%}"),
     "exposure": ("Exposure", "{:.1%}"),
     "turnover": ("Fills a bar", "{:.4f}"),
+    "probabilistic_sharpe": ("P(Sharpe above 0)", "{:.1%}"),
+    "bars_per_year": ("Bars a year", "{:,.0f}"),
 }
 
 
@@ -89,6 +100,7 @@ CLASSIFIED = {
     "log_loss": ("Log loss", "{:.4f}"),
     "brier": ("Brier score", "{:.4f}"),
     "accuracy": ("Accuracy", "{:.1%}"),
+    "base_rate": ("Share of class 1", "{:.1%}"),
     "precision": ("Precision", "{:.1%}"),
     "recall": ("Recall", "{:.1%}"),
 }
@@ -103,18 +115,34 @@ def probabilistic_sharpe_of(equity: pd.Series, start: float) -> float:
     return float(stats.norm.cdf(ratio * np.sqrt(len(returns) - 1) / np.sqrt(shape)))
 
 
+def sharpe_error_of(equity: pd.Series, start: float) -> float:
+    """Standard error of the annualised Sharpe ratio, by Mertens' formula and scipy's moments."""
+    returns = equity.to_numpy() / np.concatenate(([start], equity.to_numpy()[:-1])) - 1.0
+    ratio = returns.mean() / returns.std(ddof=1)
+    shape = 1 - stats.skew(returns) * ratio + (stats.kurtosis(returns, fisher=False) - 1) / 4 * ratio**2
+    return float(np.sqrt(shape / (len(returns) - 1) * BARS_PER_YEAR))
+
+
 def classified_of(probability: pd.Series, close: pd.Series, label: dict[str, Any]) -> dict[str, float]:
-    """The classifier's figures, by the fixed horizon's label; `close` ends with the file."""
+    """The classifier's figures, by the fixed horizon's label and by the return's sign; `close` ends with the file."""
     ahead = close.shift(-label["horizon_bars"]) / close - 1.0
     up, down = ahead >= label["up_threshold"], ahead <= label["down_threshold"]
-    known = (up | down) & probability.notna()
-    truth, said = up[known].astype(int), probability[known]
+    known, come = (up | down) & probability.notna(), ahead.notna() & probability.notna()
+    figures = scores_of(up[known].astype(int), probability[known])
+    every = scores_of((ahead[come] > 0).astype(int), probability[come])
+    figures |= {f"{name}_all": value for name, value in every.items() if name not in ("precision", "recall")}
+    return figures | {"labelled_share": float(known.sum() / come.sum())}
+
+
+def scores_of(truth: pd.Series, said: pd.Series) -> dict[str, float]:
+    """The figures of probabilities against what came."""
     guess = said >= 0.5
     return {
         "auc": float(metrics.roc_auc_score(truth, said)),
         "log_loss": float(-np.log(np.where(truth == 1, said, 1 - said)).mean()),
         "brier": float(((said - truth) ** 2).mean()),
         "accuracy": float((guess == (truth == 1)).mean()),
+        "base_rate": float(truth.mean()),
         "precision": float(truth[guess].mean()),
         "recall": float(guess[truth == 1].mean()),
     }
@@ -139,14 +167,19 @@ def check_report(folder: Path, summary: dict[str, Any], close: pd.Series) -> Non
     written = pd.read_csv(folder / "equity.csv", index_col="timestamp", parse_dates=True)
     figures = figures_of(trades, close, start, fee)
     figures["probabilistic_sharpe"] = probabilistic_sharpe_of(equity, start)
-    figures |= classified_of(written["probability"], close, summary["label"])
+    figures |= {"sharpe_se": sharpe_error_of(equity, start), "bars_per_year": BARS_PER_YEAR}
     page = shown_in(folder / "report.html")
-    shown = SHOWN | CLASSIFIED | {"probabilistic_sharpe": ("P(Sharpe above 0)", "{:.1%}")}
-    assert {title for title, _ in shown.values()} == set(page)
-    for name, value in figures.items():
+    assert {title for title, _ in SHOWN.values()} == set(page)
+    scored = classified_of(written["probability"], close, summary["label"])
+    for name, value in (figures | scored).items():
         assert summary["metrics"][name] == pytest.approx(value, rel=1e-9), name
-        title, pattern = shown[name]
-        assert page[title] == pattern.format(value), title
+    for name, (title, pattern) in SHOWN.items():
+        error = f" ± {figures['sharpe_se']:.2f}" if name == "sharpe" else ""
+        assert page[title] == pattern.format(figures[name]) + error, title
+    assert scores_in(folder / "report.html") == {
+        title: tuple(pattern.format(scored[key]) if key in scored else "-" for key in (name, f"{name}_all"))
+        for name, (title, pattern) in CLASSIFIED.items()
+    }
     ends = equity.groupby([equity.index.year, equity.index.month]).last()
     returns = ends / ends.shift(fill_value=start) - 1.0
     table = months_in(folder / "report.html")

@@ -129,7 +129,7 @@ def test_the_report_needs_nothing_from_outside_and_escapes_what_it_shows(
     page = (backtest(request(trained, odd, tmp_path / "out")).folder / "report.html").read_text()
     assert "&lt;b&gt;bars.csv" in page
     assert "<b>bars" not in page
-    assert page.count("<svg") == 3
+    assert page.count("<svg") == 4
     for outside in ("<script", "<link", "@import", "src=", 'href="http'):
         assert outside not in page
 

@@ -8,12 +8,14 @@ from scipy.stats import kurtosis, skew
 
 from signalserve.judging.sharpe import ReturnMoments, expected_max_sharpe, luck
 from signalserve.trading.metrics import account_metrics
+from signalserve.trading.plausible import suspicion
 from signalserve.trading.rules import TradingRules
 from signalserve.trading.simulation import simulate
 from signalserve.training.metrics import (
     classification_metrics,
     probabilistic_sharpe,
     return_moments,
+    score_metrics,
     strategy_metrics,
 )
 
@@ -76,15 +78,61 @@ def test_a_ratio_without_variation_is_none() -> None:
     assert probabilistic_sharpe(np.full(50, 0.01)) is None
 
 
-def test_a_strategys_metrics_are_the_accounts_and_its_probabilistic_sharpe_ratio() -> None:
+def test_a_strategys_metrics_are_the_accounts_and_how_sure_its_sharpe_ratio_is() -> None:
     random = np.random.default_rng(7)
     open_, close = random.uniform(8.0, 12.0, (2, 100))
     outcome = simulate(open_, close, random.random(100), TradingRules(0.6, 0.4, 5.0, 2.0))
     metrics = strategy_metrics(outcome, close, bars_per_year=100.0)
+    moments = return_moments(outcome.returns)
+    assert moments is not None
     assert metrics == {
         **account_metrics(outcome, close, bars_per_year=100.0),
+        "sharpe_se": pytest.approx(10.0 * float(moments.sharpe_se or 0.0)),
         "probabilistic_sharpe": probabilistic_sharpe(outcome.returns),
     }
+    assert moments.annualised_error(float(metrics["sharpe"] or 0.0)) == pytest.approx(metrics["sharpe_se"])
+
+
+def test_the_standard_error_of_a_sharpe_ratio_is_how_much_it_varies_from_sample_to_sample() -> None:
+    random = np.random.default_rng(5)
+    returns = 0.02 + 0.1 * (random.exponential(1.0, (3_000, 500)) - 1.0)  # skewed, with fat tails
+    ratios = returns.mean(axis=1) / returns.std(axis=1, ddof=1)
+    errors = [float(moments.sharpe_se or 0.0) for row in returns[:200] if (moments := return_moments(row))]
+    assert np.mean(errors) == pytest.approx(ratios.std(), rel=0.05)
+    assert ReturnMoments(1, 0.1, 0.0, 3.0).sharpe_se is None
+    assert ReturnMoments(100, 0.0, 0.0, 3.0).annualised_error(0.0) is None
+
+
+def test_all_bars_count_where_the_future_is_known_whether_they_moved_enough_or_not() -> None:
+    nan = np.nan
+    metrics = score_metrics(
+        np.array([1.0, nan, 0.0, nan, nan, 1.0]),
+        np.array([0.02, 0.001, -0.02, -0.001, nan, 0.02]),
+        np.array([0.9, 0.2, 0.1, 0.6, 0.7, nan]),
+    )
+    assert (metrics["accuracy"], metrics["auc"], metrics["base_rate"]) == (1.0, 1.0, 0.5)
+    assert (metrics["accuracy_all"], metrics["auc_all"], metrics["base_rate_all"]) == (0.5, 0.75, 0.5)
+    assert metrics["brier_all"] == pytest.approx((0.1**2 + 0.8**2 + 0.1**2 + 0.6**2) / 4)
+    assert metrics["labelled_share"] == 0.5
+    unknown = score_metrics(np.full(3, nan), np.full(3, nan), np.full(3, 0.5))
+    assert set(unknown.values()) == {None}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "doubted"),
+    [
+        ("auc", 0.76, True),
+        ("auc_all", 0.24, True),
+        ("auc", 0.74, False),
+        ("sharpe", 10.5, True),
+        ("sharpe", -10.5, True),
+        ("sharpe", 9.5, False),
+        ("sharpe", None, False),
+        ("sortino", 40.0, False),
+    ],
+)
+def test_what_is_too_good_to_be_true_is_said_to_be_so(name: str, value: float | None, doubted: bool) -> None:
+    assert suspicion(name, value) == ("implausible: look for leakage" if doubted else "")
 
 
 def test_classification_metrics_equal_sums_done_by_hand() -> None:

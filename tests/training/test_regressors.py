@@ -164,7 +164,7 @@ def test_a_backtest_trades_expected_returns_and_writes_no_probability(
     assert not {"auc", "log_loss", "brier", "accuracy"} & set(document["metrics"])
     assert np.isfinite([document["metrics"]["rank_ic"], document["metrics"]["sign_accuracy"]]).all()
     report = (result.folder / "report.html").read_text(encoding="utf-8")
-    assert "20.0 basis points" in report
+    assert "20.0 bps" in report
     assert "Rank correlation" in report
 
 

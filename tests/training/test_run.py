@@ -190,7 +190,7 @@ def test_every_out_of_sample_probability_is_kept_and_gives_the_metrics_again(
 ) -> None:
     result = train(request(settings, bar_file, base))
     table = pd.read_csv(result.path / "oos_predictions.csv", dtype={"fold": str}, parse_dates=["timestamp"])
-    assert list(table.columns) == ["timestamp", "fold", "probability", "class"]
+    assert list(table.columns) == ["timestamp", "fold", "probability", "class", "forward_return"]
     assert list(table["fold"].unique()) == ["1", "2", "test"]
     assert table["timestamp"].is_monotonic_increasing
     for part, metrics in (
@@ -200,6 +200,10 @@ def test_every_out_of_sample_probability_is_kept_and_gives_the_metrics_again(
         known = part.dropna(subset=["class"])
         assert roc_auc_score(known["class"], known["probability"]) == pytest.approx(metrics["auc"])
         assert ((known["probability"] - known["class"]) ** 2).mean() == pytest.approx(metrics["brier"])
+        come = part.dropna(subset=["forward_return"])
+        assert roc_auc_score(come["forward_return"] > 0, come["probability"]) == pytest.approx(
+            metrics["auc_all"]
+        )
     test = table[table["fold"] == "test"]
     features = FeaturePipeline("core").transform(read_bars(bar_file).frame).loc[test["timestamp"]].to_numpy()
     np.testing.assert_allclose(open_predictor(result.path).predict(features), test["probability"], atol=1e-6)

@@ -21,12 +21,14 @@ CONTENTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (
             "What the gate says", "deflated_sharpe", "Backtest", "Feature importances", "Calibration",
             "Confusion at the thresholds", "Metrics of the training", "Provenance", "Golden rows", "Digest",
-            "Training span", "Seeds", "Its events", "meta.json, whole",
+            "Training span", "Seeds", "Its events", "meta.json, whole", "±", "AUC (all bars)", "AUC (labelled bars)",
+            "Walk-forward: 20", "that their future chose",
         ),
     ),
     "compare": (
         ("overlay", "distribution"),
-        ("What the gate says of the challenger", "Better, or lucky?", "In what they differ", "Sharpe ratio"),
+        ("What the gate says of the challenger", "Better, or lucky?", "In what they differ", "Sharpe ratio",
+         "±", "AUC (all bars)"),
     ),
     "history": (("history", "grid"), ("promote", "SYNTH_15m")),
     "live": (("live",), ("Model in use", "Probability", "Equity", "p50", "Errors", "stale", "running")),

@@ -8,7 +8,18 @@ from typing import Any
 
 import pytest
 
-from signalserve.lab.pages.formats import age, anything, decimal, figure, json_data, marked, metric, percent
+from signalserve.lab.pages.formats import (
+    age,
+    anything,
+    decimal,
+    figure,
+    json_data,
+    marked,
+    measured,
+    metric,
+    percent,
+    title_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -26,6 +37,15 @@ from signalserve.lab.pages.formats import age, anything, decimal, figure, json_d
         (metric("max_drawdown", 0.0675), "6.75%"),
         (metric("cum_return", 0.2), "+20.00%"),
         (metric("auc", 0.61234), "0.612"),
+        (title_of("auc"), "AUC (labelled bars)"),
+        (title_of("accuracy_all"), "Accuracy (all bars)"),
+        (metric("auc_all", 0.61234), "0.612"),
+        (str(measured({"sharpe": 1.4, "sharpe_se": 0.55}, "sharpe")), "1.40 ± 0.55"),
+        (str(measured({"sharpe": None, "sharpe_se": 0.55}, "sharpe")), "–"),  # noqa: RUF001
+        (
+            str(measured({"auc": 0.9}, "auc")),
+            '0.900 <span class="badge warn doubt">implausible: look for leakage</span>',
+        ),
         (anything("2026-01-05T12:00:00+00:00"), "2026-01-05 12:00"),
         (anything({"a": 1, "b": None}), "a 1, b –"),  # noqa: RUF001
         (anything([]), "none"),
