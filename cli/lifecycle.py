@@ -295,6 +295,9 @@ def _changes(event: AuditEvent) -> str:
         else f"{change.model_id}: {change.from_status or 'new'} > {change.to_status or 'deleted'}"
         for change in event.changes
     ]
+    if event.action == "look":
+        seen = event.evidence
+        texts = [f"{seen.get('model_id')}: backtest over {seen.get('first')} to {seen.get('last')}"]
     if event.action == "evaluate":
         # logs keep what was written: the name before was failed_rules
         failed = event.evidence.get("failed_verdicts", event.evidence.get("failed_rules", ()))

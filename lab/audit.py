@@ -227,10 +227,8 @@ def event_row(event: Event) -> EventRow:
         )
         for change in event.changes
     )
-    challenger = mapping(event.evidence).get("challenger")
-    subjects = dict.fromkeys(
-        [change.model_id for change in changes] + ([text_of(challenger)] if challenger else [])
-    )
+    about = [mapping(event.evidence).get("challenger"), mapping(event.looked).get("model_id")]
+    subjects = dict.fromkeys([*(change.model_id for change in changes), *map(text_of, filter(None, about))])
     return EventRow(
         revision=event.revision,
         time=moment(event.time),
@@ -248,6 +246,8 @@ def event_row(event: Event) -> EventRow:
 
 def _outcome(event: Event) -> str:
     failed = dict.fromkeys(name for record in _decisions(event) for name in failed_names(record))
+    if event.looked is not None:
+        return f"backtest over {text_of(event.looked.get('first'))} to {text_of(event.looked.get('last'))}"
     if event.action == Action.EVALUATE:
         return f"refused by {', '.join(failed)}" if failed else "passed"
     if failed and event.forced:

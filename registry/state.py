@@ -12,8 +12,8 @@ The rules that this module keeps:
 5. Where an index edited from outside has two production rows of one key, the one that the log put there
    last wins, then the newest; the others are flagged in `conflicts`.
 6. `evidence` holds the record of each model's last evaluation, until it is archived: what comes back is
-   evaluated anew. `looks` are the spans of bars on which a key's models were measured, by an evaluation or, as
-   they were registered, by their training; they stay when the models go.
+   evaluated anew. `looks` are the spans of bars on which a key's models were measured, by an evaluation, a backtest or,
+   as they were registered, by their training; they stay when the models go.
 7. `not_servable` says why a model will not be served, where its registration or adoption found so.
 8. `decided` is each key's last production that somebody decided on: by promote or rollback, or by confirming what was
    edited by hand. A hand edit changes what is in production and not what was decided, be it that the row goes, and
@@ -38,7 +38,10 @@ from signalserve.registry.index import render_index
 
 
 class Look(NamedTuple):
-    """A model was measured on the bars from `first` to `last`: open times, as ISO text."""
+    """A model was measured on the bars from `first` to `last`: open times, as ISO text.
+
+    `evaluation`: by an evaluation or a backtest, each of which counts, and not by its training.
+    """
 
     model_id: str
     first: str
@@ -192,7 +195,7 @@ class RegistryState:
     def tries(self, key: Key, window_start: str, window_end: str) -> int:
         """How many looks at bars of this span the key's models have had: each was a chance to be lucky on them.
 
-        Each evaluation counts, and so does each model that its training measured there and none evaluated.
+        Each evaluation and each backtest counts, and so does each model that its training alone measured there.
         """
         start, end = parse_moment(window_start), parse_moment(window_end)
         seen = [
@@ -239,6 +242,9 @@ class RegistryState:
                 Key(made.symbol, made.timeframe),
                 Look(made.model_id, detail["tested"][0], detail["tested"][1], evaluation=False),
             )
+        if event.action == Action.LOOK:
+            span = (str(detail["first"]), str(detail["last"]))
+            self._looked(Key(*detail["key"]), Look(detail["model_id"], *span, evaluation=True))
         if event.action == Action.CONFIRM or detail.get("accepted"):
             self._confirm([Key(*key) for key in detail.get("keys", ())] or None)
         self.quarantined |= set(detail.get("quarantined", ()))

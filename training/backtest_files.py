@@ -126,6 +126,7 @@ def metrics_document(result: BacktestResult) -> dict[str, Any]:
         "symbol": result.model.entry.symbol,
         "timeframe": result.bars.timeframe,
         "in_sample": result.in_sample,
+        "look": {**asdict(result.counted), "text": result.counted.text},
         "span": {"start": first.isoformat(), "end": last.isoformat(), "bars": len(result.frame)},
         "trained": {"start": result.model.meta.train_start, "end": result.model.meta.train_end},
         "data": {"file": result.bars.path.name, "sha256": result.bars.sha256},

@@ -80,6 +80,8 @@ _BACKTEST = Backtest(
     data={"file": "BTCUSDT_15m.csv", "sha256": _DIGEST},
     model_digest=_DIGEST,
     written=_T,
+    look="recorded",
+    look_text="1 at these bars, recorded at revision 5; each raises what the gate asks",
 )
 _FOLD = Fold(1, _T - 9 * _BAR, _T - 6 * _BAR, _T - 5 * _BAR, _T - 3 * _BAR, 488, 644, 0.61, "")
 _PART = CalibrationPart(

@@ -154,9 +154,15 @@ def event_message(event: Event) -> registry_pb2.Event:
             )
             for change in event.changes
         ],
-        evidence_json=json.dumps(event.evidence) if event.evidence is not None else "",
+        evidence_json=_evidence_json(event),
         hash=event.hash,
     )
+
+
+def _evidence_json(event: Event) -> str:
+    if event.looked is not None:
+        return json.dumps({name: event.looked[name] for name in ("model_id", "first", "last", "rules")})
+    return json.dumps(event.evidence) if event.evidence is not None else ""
 
 
 def _wire_status(status: str | None) -> registry_pb2.ModelStatus.ValueType:

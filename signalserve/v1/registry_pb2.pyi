@@ -801,7 +801,7 @@ class Event(_message.Message):
     via: _builtins.str
     """By which way: cli, rpc, lab, python."""
     action: _builtins.str
-    """register, promote, rollback, archive, candidate, restore, adopt, clean, external_edit."""
+    """register, evaluate, look, promote, rollback, archive, candidate, restore, adopt, clean, external_edit."""
     request_id: _builtins.str
     """The caller's request id."""
     reason: _builtins.str
@@ -809,7 +809,9 @@ class Event(_message.Message):
     forced: _builtins.bool
     """True where the gate was overridden."""
     evidence_json: _builtins.str
-    """What the decision read, as JSON; empty for none."""
+    """What the decision read, as JSON; of a look (a backtest) its model_id, the first and last bar, and the rules traded
+    by. Empty for none.
+    """
     hash: _builtins.str
     """The event's own hash in the chain."""
     @_builtins.property
