@@ -18,6 +18,7 @@ from signalserve.lab.plain import mapping, moment, plain, text_of
 from signalserve.lab.trail import Trail
 from signalserve.lab.verdicts import Rule, failed_names, recorded_rules
 from signalserve.registry import Registry, verify_log
+from signalserve.registry.basis import bases_of
 from signalserve.registry.errors import StorageError
 from signalserve.registry.events import LOG_FILE, Action, Event
 from signalserve.registry.index import INDEX_FILE
@@ -250,9 +251,10 @@ def _outcome(event: Event) -> str:
         return f"backtest over {text_of(event.looked.get('first'))} to {text_of(event.looked.get('last'))}"
     if event.action == Action.EVALUATE:
         return f"refused by {', '.join(failed)}" if failed else "passed"
+    bases = {basis.text for basis in bases_of(event.evidence, forced=event.forced).values()}
     if failed and event.forced:
-        return f"forced past {', '.join(failed)}"
-    return ""
+        return "; ".join([f"forced past {', '.join(failed)}", *sorted(bases)])
+    return "; ".join(sorted(bases))
 
 
 def _decisions(event: Event) -> list[Mapping[str, Any]]:

@@ -14,6 +14,7 @@ from signalserve.registry import Promotion
 from signalserve.registry.events import Event
 from signalserve.server.errors import RequestError
 from signalserve.server.registry_calls import Details, Listed, Outcome
+from signalserve.server.wire.basis import basis_message
 from signalserve.v1 import registry_pb2
 
 DEFAULT_PAGE, LARGEST_PAGE = 100, 1000
@@ -91,6 +92,8 @@ def model_message(listed: Listed) -> registry_pb2.Model:
         by_hand=found.by_hand,
         problems=[*found.problems, *([found.not_servable] if found.not_servable else [])],
     )
+    if found.basis is not None:
+        model.basis.CopyFrom(basis_message(found.basis))
     for name in ("cum_return", "sharpe"):
         value = getattr(entry, name)
         if value == value:  # NaN stays unset

@@ -74,6 +74,11 @@ def test_a_look_and_what_is_so_already_name_the_model_in_the_log(base: Path, com
     registry_at(base).record_look("other", *span, rules={})
     looked = command("events", "--limit", "1", "--model-id", "other").stdout
     assert f"other: backtest over {span[0]} to {span[1]}" in " ".join(looked.split())
+    let_in = "let in by no gate, measured by nobody"
+    for shown in (command("models"), command("status")):
+        assert f"only: {let_in}" in shown.stdout
+    assert let_in in command("models", "only").stdout
+    assert let_in in " ".join(command("events", "--model-id", "only", "--limit", "1").stdout.split())
     for arguments, said in (
         (("promote", "only"), "only: stays production"),
         (("archive", "other"), "other: success > archived"),
