@@ -10,7 +10,7 @@ import typer
 from pydantic import ValidationError
 
 from signalserve.cli.alone import run_alone
-from signalserve.cli.exits import FAILED, REFUSED, USAGE, say_error
+from signalserve.cli.exits import FAILED, REFUSED, STORAGE, USAGE, say_error
 from signalserve.cli.figures import SCORES, MeasuredSpan, metric_rows, span_rows
 from signalserve.cli.options import (
     ConfigOption,
@@ -61,6 +61,13 @@ def backtest(
     allow_in_sample: Annotated[
         bool, typer.Option("--allow-in-sample", help="Allow bars of the training span, and mark the result.")
     ] = False,
+    unrecorded: Annotated[
+        bool,
+        typer.Option(
+            "--unrecorded",
+            help="Where the registry can't be written, go on, and mark the result: nobody counts the look.",
+        ),
+    ] = False,
     proba_entry: Annotated[float | None, typer.Option(help="Default trading.proba_entry.")] = None,
     proba_exit: Annotated[float | None, typer.Option(help="Default trading.proba_exit.")] = None,
     value_entry_bps: Annotated[
@@ -85,6 +92,8 @@ def backtest(
 ) -> None:
     """Trade a model's signals on past bars and write trades, equity, metrics and a report.
 
+    Each is a look at the bars after the training: it goes into the registry's log, and the promote gate asks for more.
+
     A classifier trades by --proba-entry and --proba-exit, a regressor by --value-entry-bps and --value-exit-bps; the
     other's thresholds are refused.
 
@@ -105,7 +114,12 @@ def backtest(
     # these take seconds to import, and other commands don't need them
     from signalserve.training.backtest import BacktestRequest
     from signalserve.training.backtest import backtest as run_backtest
-    from signalserve.training.errors import InSampleError, TrainingError, TrainingRequestError
+    from signalserve.training.errors import (
+        InSampleError,
+        TrainingError,
+        TrainingRequestError,
+        UnrecordedError,
+    )
     from signalserve.training.progress import steps
 
     configure_logs(settings.logging.model_copy(update={"level": "warning"}))
@@ -118,6 +132,7 @@ def backtest(
         start=start,
         end=end,
         allow_in_sample=allow_in_sample,
+        unrecorded=unrecorded,
         output_dir=output_dir,
         base_dir=existing_registry(settings, registry),
         asked=[name for name, value in rules.items() if value is not None],
@@ -126,10 +141,13 @@ def backtest(
     warn_of_another_key(settings, request.ohlcv, symbol, timeframe)
     try:
         with steps() as report:
-            result = run_backtest(request, report)
+            result = run_backtest(request, report, via="cli")
     except InSampleError as error:
         say_error(str(error))
         raise typer.Exit(REFUSED) from error
+    except UnrecordedError as error:
+        say_error(str(error))
+        raise typer.Exit(STORAGE) from error
     except TrainingRequestError as error:
         say_error(str(error))
         raise typer.Exit(USAGE) from error
@@ -169,11 +187,14 @@ def _with_rules(settings: Settings, **sections: dict[str, Any]) -> Settings:
 def _print(result: BacktestResult) -> None:
     if result.in_sample:
         notes.print("[bold red]in sample:[/] the model was trained on bars of this span", soft_wrap=True)
+    if result.counted.state == "not_recorded":
+        notes.print("[bold red]not recorded:[/] nobody counts this look at the bars", soft_wrap=True)
     span = MeasuredSpan(*result.span, len(result.frame), result.bars.timeframe)
     rows = [*span_rows([span]), *metric_rows(_SHOWN, [result.metrics])]
     print_table(("metric", "in sample" if result.in_sample else "out of sample"), rows)
     for name, text in (
         ("model_id", result.model_id),
+        ("looks", result.counted.text),
         *(("warning", str(warning)) for warning in result.bars.warnings),
         ("landed in", str(result.folder.resolve())),
         ("look at", str((result.folder / "report.html").resolve())),

@@ -27,7 +27,7 @@ EPILOG = (
 
 _errors = Console(stderr=True, highlight=False)
 # messages that programs get too, in the words of the Python interface
-_ARGUMENTS = re.compile(r"(?<![\w-])allow_(in_sample|unserved)\b")
+_ARGUMENTS = re.compile(r"(?<![\w-])(allow_(in_sample|unserved)\b|unrecorded(?= shows))")
 _ERRNO = re.compile(r"\[Errno \d+\] ")
 
 

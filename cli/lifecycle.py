@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,7 +13,7 @@ from signalserve.cli.options import JsonOption, ReasonOption
 from signalserve.cli.output import console, print_json, print_table, remark
 
 if TYPE_CHECKING:
-    from signalserve.client import AuditEvent, ModelDetails, ModelInfo, ModelList, PromoteResult
+    from signalserve.client import AuditEvent, ModelDetails, ModelInfo, ModelList, PromoteResult, ServedModel
 
 SymbolFilter = Annotated[str | None, typer.Option("--symbol", "-s", help="Only this symbol.")]
 TimeframeFilter = Annotated[str | None, typer.Option("--timeframe", help="Only this timeframe.")]
@@ -78,6 +78,7 @@ def _list(found: ModelList) -> None:
             for item in found
         ],
     )
+    _say_bases(found)
     for item in found:
         for problem in item.problems:
             remark(f"{item.model_id}:", problem)
@@ -86,6 +87,13 @@ def _list(found: ModelList) -> None:
 def _status(item: ModelInfo) -> str:
     remarks = [*(["by hand, without evidence"] * item.by_hand), *(["quarantined"] * item.quarantined)]
     return item.status + (f" ({', '.join(remarks)})" if remarks else "")
+
+
+def _say_bases(found: Sequence[ModelInfo] | Sequence[ServedModel]) -> None:
+    """What each was let in on, a line each: a text of this length stands in no column."""
+    for item in found:
+        if item.basis is not None:
+            console.print(f"{item.model_id}: {item.basis.text}", soft_wrap=True, markup=False)
 
 
 def _asked(**filters: str | None) -> str:
@@ -102,6 +110,7 @@ def _show_model(details: ModelDetails) -> None:
         ("status", model.status),
         ("quarantined", model.quarantined),
         ("by hand, without evidence", model.by_hand),
+        ("basis", model.basis.text if model.basis else None),
         ("loaded", model.served),
         ("engine", model.engine),
         ("engine reason", model.engine_reason),
@@ -289,19 +298,43 @@ def events(
 
 
 def _changes(event: AuditEvent) -> str:
+    bases = _bases(event)
     texts = [
-        f"{change.model_id}: stays {change.to_status}"
-        if change.from_status == change.to_status
-        else f"{change.model_id}: {change.from_status or 'new'} > {change.to_status or 'deleted'}"
+        (
+            f"{change.model_id}: stays {change.to_status}"
+            if change.from_status == change.to_status
+            else f"{change.model_id}: {change.from_status or 'new'} > {change.to_status or 'deleted'}"
+        )
+        + (f" ({bases[change.model_id]})" if change.model_id in bases else "")
         for change in event.changes
     ]
+    if event.action == "look":
+        seen = event.evidence
+        texts = [f"{seen.get('model_id')}: backtest over {seen.get('first')} to {seen.get('last')}"]
     if event.action == "evaluate":
-        # logs keep what was written: the name before was failed_rules
-        failed = event.evidence.get("failed_verdicts", event.evidence.get("failed_rules", ()))
+        failed = _failed(event)
         verdict = f"refused by {', '.join(failed)}" if failed else "passed"
         texts = texts or [str(event.evidence.get("challenger", ""))]
         texts[-1] += f" ({verdict})"
     return "; ".join(texts[:3]) + (f" and {len(texts) - 3} more" if len(texts) > 3 else "")
+
+
+def _failed(event: AuditEvent) -> Sequence[str]:
+    # logs keep what was written: the name before was failed_rules
+    found: Sequence[str] = event.evidence.get("failed_verdicts", event.evidence.get("failed_rules", ()))
+    return found
+
+
+def _bases(event: AuditEvent) -> dict[str, str]:
+    """What each model was let in on that the event let in, in words."""
+    let_in = {change.model_id for change in event.changes if change.to_status in ("candidate", "production")}
+    if not (let_in and event.evidence):
+        return {}
+    # the registry's own words; its import takes a while, which a log without decisions need not wait for
+    from signalserve.registry.basis import bases_of
+
+    found = bases_of(event.evidence, forced=event.forced)
+    return {model_id: basis.text for model_id, basis in found.items() if model_id in let_in}
 
 
 @reaches_server
@@ -337,6 +370,7 @@ def status(
                 for item in found.models
             ],
         )
+        _say_bases(found.models)
         for item in found.models:
             if item.stale:
                 remark(

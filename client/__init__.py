@@ -13,6 +13,7 @@ stubs of `signalserve.v1`, grpcio, protobuf and numpy alone.
 
 from .aio import AsyncSignalClient
 from .aio_stream import AsyncStream
+from .basis import Basis
 from .errors import (
     Aborted,
     AlreadyExists,
@@ -64,6 +65,7 @@ __all__ = [
     "AsyncSignalClient",
     "AsyncStream",
     "AuditEvent",
+    "Basis",
     "BatchItem",
     "Cancelled",
     "DataLoss",

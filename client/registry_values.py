@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from ..v1 import registry_pb2
+from .basis import Basis
 from .values import utc_time
 
 _STATUS_PREFIX = "MODEL_STATUS_"
@@ -17,7 +18,8 @@ _STATUS_PREFIX = "MODEL_STATUS_"
 class ModelInfo:
     """One registry entry. `status`: failed, success, candidate, production or archived.
 
-    `by_hand`: an edit of the index put it into production, without evidence.
+    `by_hand`: an edit of the index put it into production, without evidence. `basis`: what a candidate, or a model in
+    production, was let in on; None for any other, and of an older server.
     """
 
     model_id: str
@@ -35,6 +37,7 @@ class ModelInfo:
     quarantined: bool
     by_hand: bool
     problems: tuple[str, ...]
+    basis: Basis | None = None
 
     @classmethod
     def from_proto(cls, message: registry_pb2.Model) -> ModelInfo:
@@ -55,6 +58,7 @@ class ModelInfo:
             quarantined=message.quarantined,
             by_hand=message.by_hand,
             problems=tuple(message.problems),
+            basis=Basis.from_proto(message.basis) if message.HasField("basis") else None,
         )
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from ..v1 import prediction_pb2, serving_status_pb2
+from .basis import Basis
 from .errors import SignalServeError, from_status
 
 _FLAG_PREFIX = "PREDICTION_FLAG_"
@@ -125,8 +126,9 @@ class StreamItem(BatchItem):
 class ServedModel:
     """One key's model as a server has it loaded.
 
-    `stale`: it is older than `ml.max_model_age`; `stale_time`: when it became or becomes so, in UTC. `wanted_model_id`:
-    the model that the registry has for the key, where the server could not load it.
+    `stale`: it is older than `ml.max_model_age`; `stale_time`: when it became or becomes so, in UTC.
+    `wanted_model_id`: the model that the registry has for the key, where the server could not load it. `basis`: what it
+    was let in on; None for a pinned one that never was, and of an older server.
     """
 
     symbol: str
@@ -141,6 +143,7 @@ class ServedModel:
     stale_time: datetime | None
     wanted_model_id: str = ""
     feature_set: str = ""
+    basis: Basis | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +210,7 @@ class ServingStatus:
                     stale_time=utc_time(model.stale_time) if model.HasField("stale_time") else None,
                     wanted_model_id=model.wanted_model_id,
                     feature_set=model.feature_set,
+                    basis=Basis.from_proto(model.basis) if model.HasField("basis") else None,
                 )
                 for model in message.models
             ),

@@ -106,6 +106,7 @@ class PromoteGate:
             {
                 **decision_record(state, entry, champion, tuple(verdicts), force=force),
                 "tries": tries if record is not None else None,
+                "training_span": _vouched(record, state),
                 "evidence_verdicts": "in force" if in_force else "none in force",
                 "policy": self.policy.to_dict(),
                 "trading_rules": dict(self.rules) if self.rules is not None else None,
@@ -252,6 +253,13 @@ def _spans(evidence: Evidence, state: RegistryState, policy: Policy, hint: str) 
             else "the bar file has no whole week of the training span, so nobody knows whether it is the same market: "
             "bring a longer file",
         )
+
+
+def _vouched(record: Mapping[str, Any] | None, state: RegistryState) -> str | None:
+    try:
+        return None if record is None else vouched_by(Evidence.from_dict(record), state)
+    except (KeyError, TypeError, ValueError):  # a verdict says what is wrong with it
+        return None
 
 
 def vouched_by(evidence: Evidence, state: RegistryState) -> str:

@@ -18,6 +18,7 @@ from signalserve.lab.plain import mapping, moment, plain, text_of
 from signalserve.lab.trail import Trail
 from signalserve.lab.verdicts import Rule, failed_names, recorded_rules
 from signalserve.registry import Registry, verify_log
+from signalserve.registry.basis import bases_of
 from signalserve.registry.errors import StorageError
 from signalserve.registry.events import LOG_FILE, Action, Event
 from signalserve.registry.index import INDEX_FILE
@@ -227,10 +228,8 @@ def event_row(event: Event) -> EventRow:
         )
         for change in event.changes
     )
-    challenger = mapping(event.evidence).get("challenger")
-    subjects = dict.fromkeys(
-        [change.model_id for change in changes] + ([text_of(challenger)] if challenger else [])
-    )
+    about = [mapping(event.evidence).get("challenger"), mapping(event.looked).get("model_id")]
+    subjects = dict.fromkeys([*(change.model_id for change in changes), *map(text_of, filter(None, about))])
     return EventRow(
         revision=event.revision,
         time=moment(event.time),
@@ -248,11 +247,14 @@ def event_row(event: Event) -> EventRow:
 
 def _outcome(event: Event) -> str:
     failed = dict.fromkeys(name for record in _decisions(event) for name in failed_names(record))
+    if event.looked is not None:
+        return f"backtest over {text_of(event.looked.get('first'))} to {text_of(event.looked.get('last'))}"
     if event.action == Action.EVALUATE:
         return f"refused by {', '.join(failed)}" if failed else "passed"
+    bases = {basis.text for basis in bases_of(event.evidence, forced=event.forced).values()}
     if failed and event.forced:
-        return f"forced past {', '.join(failed)}"
-    return ""
+        return "; ".join([f"forced past {', '.join(failed)}", *sorted(bases)])
+    return "; ".join(sorted(bases))
 
 
 def _decisions(event: Event) -> list[Mapping[str, Any]]:

@@ -34,7 +34,11 @@ _SIDES = {1: "long", -1: "short"}
 
 @dataclass(frozen=True)
 class Backtest:
-    """One backtest. `in_sample`: it touches the bars of the training."""
+    """One backtest. `in_sample`: it touches the bars of the training.
+
+    `look` is whether the log counts it as a look at its bars, by `training.backtest_result`'s words (`recorded`,
+    `evaluation`, `in_sample`, `not_recorded`); empty where it does not say. `look_text` says the same in words.
+    """
 
     name: str
     model_id: str
@@ -51,6 +55,8 @@ class Backtest:
     data: Mapping[str, Any]
     model_digest: str
     written: datetime | None
+    look: str = ""
+    look_text: str = ""
 
 
 @dataclass(frozen=True)
@@ -235,6 +241,7 @@ def _summary(path: Path) -> Backtest | None:
         return None
     span = mapping(values.get("span"))
     bars = number(span.get("bars"))
+    look = mapping(values.get("look"))
     try:
         written = path.stat().st_mtime
     except OSError:
@@ -255,6 +262,8 @@ def _summary(path: Path) -> Backtest | None:
         data=plain(mapping(values.get("data"))),
         model_digest=text_of(values.get("model_digest")),
         written=datetime.fromtimestamp(written, UTC),
+        look=text_of(look.get("state")),
+        look_text=text_of(look.get("text")),
     )
 
 

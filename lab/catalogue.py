@@ -60,14 +60,32 @@ class Query:
 
 
 @dataclass(frozen=True)
+class LetIn:
+    """What a candidate, or a model in production, was let in on, as `registry.basis` has it; `text` is it in words.
+
+    `gate`: evidence, none, forced, other or by_hand; costs in basis points a side, null without an evaluation;
+    `measured_by`: trainer, evaluate, brought or empty; `training_span`: whose word it is that no bar was trained on,
+    `registered` (the log's) or `declared` (the files' alone).
+    """
+
+    gate: str
+    fee_bps: float | None
+    slippage_bps: float | None
+    measured_by: str
+    training_span: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Row:
     """One model of the table.
 
     `sharpe_se`: the standard error of `sharpe`, where its metadata have it.
     `in_production`: it is what the registry has in production for its key, where edits are held what was decided.
     `by_hand`: an edit of the index put it there, without evidence. `served`: it answers for its key now; None
-    where the server does not say. `training_span`: `registered` where the metadata that name it are those whose digest
-    the log has, `declared` where only the file says so, `unknown` where nothing does. `problems` stop it from serving.
+    where the server does not say. `metadata`: `registered` where meta.json is the one whose digest the log has and
+    names a training span, `edited` where it is another one by now, `unknown` where none is named. `let_in`: null but
+    for candidates and what is in production. `problems` stop it from serving.
     """
 
     model_id: str
@@ -86,7 +104,8 @@ class Row:
     by_hand: bool
     in_production: bool
     served: bool | None
-    training_span: str
+    metadata: str
+    let_in: LetIn | None
     problems: tuple[str, ...]
 
     @property
@@ -198,7 +217,7 @@ class Catalogue:
         rows: list[Row] = []
         for entry, description in zip(entries, found, strict=True):
             artefact = self._registry.artefact_of(view.state, entry.model_id)
-            engine = engine_of(entry, view, engines)
+            engine, basis = engine_of(entry, view, engines), description.basis
             # why it is native or legacy, and why no server will open it, where it was registered with that word
             reasons = (description.engine_reason or engine.reason, description.not_servable)
             rows.append(
@@ -219,7 +238,8 @@ class Catalogue:
                     by_hand=description.by_hand,
                     in_production=self._registry.standing(view.state, entry.key) == entry.model_id,
                     served=None if served is None else entry.model_id in served,
-                    training_span=_training_span(artefact),
+                    metadata=_metadata(artefact),
+                    let_in=None if basis is None else LetIn(**basis._asdict(), text=basis.text),
                     problems=tuple(map(text_of, description.problems)),
                 )
             )
@@ -278,7 +298,7 @@ def _sharpe_se(artefact: Artefact) -> float | None:
         return None
 
 
-def _training_span(artefact: Artefact) -> str:
+def _metadata(artefact: Artefact) -> str:
     try:
         stated = artefact.meta().train_end
     except RegistryError:
@@ -288,7 +308,7 @@ def _training_span(artefact: Artefact) -> str:
     try:
         artefact.proven_meta()
     except RegistryError:
-        return "declared"
+        return "edited"
     return "registered"
 
 

@@ -3,7 +3,7 @@
 >>> from signalserve.registry import list_models, open_registry, promote_model, register_model
 """
 
-from signalserve.registry.answers import Committed
+from signalserve.registry.answers import Committed, Looked
 from signalserve.registry.artefact import Artefact, LoadedModel, Proof
 from signalserve.registry.description import Description
 from signalserve.registry.entry import ModelRegistryEntry, Status
@@ -39,6 +39,7 @@ __all__ = [
     "Gate",
     "LoadedModel",
     "LogReport",
+    "Looked",
     "ModelMetadata",
     "ModelRegistryEntry",
     "Promotion",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from signalserve.common.files import sha256_hex
 from signalserve.common.log import LibraryLog
@@ -29,6 +29,17 @@ class Committed:
     transitions: tuple[Transition, ...]
     repeated: bool = False
     head: str = ""
+
+
+class Looked(NamedTuple):
+    """That a look stands in the log: by which revision, and how many looks at these bars it knows of now.
+
+    `counted_before`: nothing was added, as that revision had counted it.
+    """
+
+    revision: int
+    looks: int
+    counted_before: bool = False
 
 
 def decide_and_commit(

@@ -20,6 +20,7 @@ from typing import Any
 from signalserve.common.collector import collector_paused
 from signalserve.common.files import read_regular, sha256_hex, write_atomically
 from signalserve.common.key import Key
+from signalserve.registry.basis import Basis
 from signalserve.registry.entry import COLUMNS, ModelRegistryEntry
 from signalserve.registry.events import Beginning, Event, EventLog, StatusChange, canonical
 from signalserve.registry.projections import Projections
@@ -33,7 +34,7 @@ _PART = 20
 _FORMAT = 1
 _LARGEST = 1 << 30
 # what says what an event does to the state, and how a state is spelt
-_FOLD = ("checkpoint", "entry", "events", "index", "projections", "sections", "state")
+_FOLD = ("basis", "checkpoint", "entry", "events", "index", "projections", "sections", "state")
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,7 @@ def _sections(state: RegistryState) -> Iterator[tuple[str, Iterable[Any]]]:
         yield name, getattr(state, name).items()
     for name in _BY_KEY:
         yield name, ([*key, value] for key, value in getattr(state, name).items())
+    yield "let_in", state.let_in.items()
     yield "requests", (_spelt(*item) for item in state.requests.items())
 
 
@@ -153,6 +155,7 @@ def _state_of(found: Mapping[str, list[Any]]) -> RegistryState:
         getattr(state, name).update(items(name))
     for name, of_value in _BY_KEY.items():
         getattr(state, name).update((Key(*key), of_value(value)) for *key, value in items(name))
+    state.let_in.update((model_id, Basis(*value)) for model_id, value in items("let_in"))
     for request_id, revision, digest, action, changes, asked, result, error in items("requests"):
         made = tuple(StatusChange.from_dict(change) for change in changes)
         state.requests[request_id] = Answer(revision, digest, action, made, asked, tuple(result), error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from signalserve.common.key import Key
+from signalserve.registry.basis import Basis
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,7 @@ class Description:
     `engine` is `legacy` where no digest was ever taken, empty where there is nothing to serve. `problems` stop
     the model from serving; `warnings` are what does not: an importance file that was edited, say. `not_servable` is
     why the model will not be served, as its registration found: its files may be whole all the same. `by_hand`: an edit
-    of the index put it into production.
+    of the index put it into production. `basis`: what a candidate, or a model in production, was let in on.
     """
 
     digest: str = ""
@@ -24,6 +25,7 @@ class Description:
     warnings: tuple[str, ...] = ()
     not_servable: str = ""
     by_hand: bool = False
+    basis: Basis | None = None
 
     def __bool__(self) -> bool:
         return not self.problems

@@ -43,6 +43,7 @@ class Action(StrEnum):
     REGISTER = "register"
     ADOPT = "adopt"
     EVALUATE = "evaluate"
+    LOOK = "look"
     CANDIDATE = "candidate"
     RESTORE = "restore"
     PROMOTE = "promote"
@@ -121,12 +122,19 @@ class Event:
         subjects = [(change.symbol, change.timeframe, change.model_id) for change in self.changes]
         if self.action == Action.EVALUATE and self.evidence is not None:  # it may have moved nothing
             subjects.append((*self.detail["key"], self.evidence["challenger"]))
+        if self.action == Action.LOOK:
+            subjects.append((*self.detail["key"], self.detail["model_id"]))
         return any(
             (not symbol or symbol == of_symbol)
             and (not timeframe or timeframe == of_timeframe)
             and (not model_id or model_id == of_model)
             for of_symbol, of_timeframe, of_model in subjects
         )
+
+    @property
+    def looked(self) -> Mapping[str, Any] | None:
+        """What a look was at: `model_id`, `first` and `last` bar, and the `rules` traded by; None for no look."""
+        return self.detail if self.action == Action.LOOK else None
 
     def body(self) -> dict[str, Any]:
         """All but `hash`, as plain JSON values."""

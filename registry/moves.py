@@ -7,7 +7,7 @@ from typing import Any
 
 from signalserve.common.key import Key
 from signalserve.common.log import LibraryLog
-from signalserve.registry.answers import Committed, answered, commit, decide_and_commit
+from signalserve.registry.answers import Committed, Looked, answered, commit, decide_and_commit
 from signalserve.registry.entry import ModelRegistryEntry, Status
 from signalserve.registry.errors import InvalidArgumentError
 from signalserve.registry.events import Action, json_safe
@@ -20,8 +20,10 @@ from signalserve.registry.plans import (
     plan_archive,
     plan_candidate,
     plan_evaluate,
+    plan_look,
     plan_promote,
     plan_rollback,
+    was_evaluated_on,
 )
 from signalserve.registry.proving import Proofs, Prove, proven_here, tried_again
 from signalserve.registry.state import RegistryState
@@ -193,6 +195,43 @@ class Moves(Parts):
             failed_verdicts=[verdict.name for verdict in decision.failed],
         )
         return decision
+
+    def record_look(
+        self,
+        model_id: str,
+        first: str,
+        last: str,
+        *,
+        rules: Mapping[str, Any],
+        evaluated_as: str = "",
+        reason: str = "",
+        request_id: str = "",
+        actor: str = "",
+        via: str = "python",
+    ) -> Looked:
+        """Keep in the log that a backtest measured a model on the bars from `first` to `last` (open times, ISO text).
+
+        Each look at bars raises what the gate asks of the key's models there. `rules` are those that it traded by, with
+        the costs. `evaluated_as` is the request_id of an evaluation: where the model was evaluated by it on these bars
+        by these rules, that has counted the look already. A repeat with the same `request_id` counts nothing.
+
+        Raises:
+            UnknownModelError, InvalidArgumentError, RequestIdReusedError, StorageError: nothing was kept.
+        """
+        request = [model_id, first, last, rules]
+        with self.store.transaction(Origin(actor, via, reason, request_id)) as transaction:
+            state = transaction.state
+            draft = plan_look(state, model_id, first, last, rules)
+            known = answered(state, request_id, Action.LOOK, request)
+            if known is None and was_evaluated_on(state, model_id, first, last, rules):
+                known = answered(state, evaluated_as, Action.EVALUATE, model_id)
+            key = entry_of(state, model_id).key
+            if known is not None:
+                return Looked(known.revision, state.tries(key, first, last), counted_before=True)
+            event = commit(transaction, Action.LOOK, request, draft)
+            looks = transaction.state.tries(key, first, last)
+        _log.info("registry.looked", revision=event.revision, model_id=model_id, first=first, last=last)
+        return Looked(event.revision, looks)
 
     def make_candidate(
         self, model_id: str, *, reason: str = "", force: bool = False, actor: str = "", via: str = "python"

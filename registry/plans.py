@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from signalserve.common.key import Key
+from signalserve.common.moments import parse_moment
 from signalserve.registry.entry import ModelRegistryEntry, Status
 from signalserve.registry.errors import (
     GateRefusedError,
@@ -23,7 +24,7 @@ from signalserve.registry.errors import (
     UnknownKeyError,
     UnknownModelError,
 )
-from signalserve.registry.events import Action, StatusChange
+from signalserve.registry.events import Action, StatusChange, json_safe
 from signalserve.registry.gate import Decision, Gate
 from signalserve.registry.lifecycle import Case, first_step, step
 from signalserve.registry.state import RegistryState
@@ -223,6 +224,32 @@ def plan_evaluate(
     decision = _decision_of(case)
     changes = _real([change]) if decision.allowed else ()
     return Draft(Action.EVALUATE, changes, {"key": list(entry.key)}, decision.record), decision
+
+
+def plan_look(state: RegistryState, model_id: str, first: str, last: str, rules: Mapping[str, Any]) -> Draft:
+    """Keep that a model was measured on the bars from `first` to `last`; no status changes."""
+    entry = entry_of(state, model_id)
+    try:
+        ordered = parse_moment(first) <= parse_moment(last)
+    except ValueError as error:
+        raise InvalidArgumentError(f"a look at bars has no span: {error}", reason="INVALID_SPAN") from error
+    if not ordered:
+        raise InvalidArgumentError(f"no bar is from {first} to {last}", reason="INVALID_SPAN")
+    detail = {"key": list(entry.key), "model_id": model_id, "first": first, "last": last}
+    return Draft(Action.LOOK, (), {**detail, "rules": json_safe(rules)})
+
+
+def was_evaluated_on(
+    state: RegistryState, model_id: str, first: str, last: str, rules: Mapping[str, Any]
+) -> bool:
+    """Whether a model's last evaluation was on these very bars, or more of them, by these rules."""
+    record = state.evidence.get(model_id)
+    return (
+        record is not None
+        and parse_moment(record["window_start"]) <= parse_moment(first)
+        and parse_moment(record["window_end"]) >= parse_moment(last)
+        and record.get("rules") == json_safe(rules)
+    )
 
 
 def plan_candidate(state: RegistryState, model_id: str, gate: Gate, *, reason: str, force: bool) -> Planned:

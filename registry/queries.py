@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from signalserve.common.key import Key
 from signalserve.common.log import LibraryLog
@@ -121,15 +122,16 @@ class Queries(Parts):
     def descriptions(
         self, view: View, entries: Iterable[ModelRegistryEntry], *, thorough: bool = False
     ) -> Iterator[Description]:
-        """For each entry its digest, engine and problems, as of a view; `thorough` reads every file."""
+        """For each entry its digest, engine, problems and basis, as of a view; `thorough` reads every file."""
         winners = view.state.conflicts()
         for entry in entries:
             artefact = self.artefact_of(view.state, entry.model_id)
-            yield artefact.describe(
+            found = artefact.describe(
                 thorough=thorough,
                 winner=winners.get(entry.model_id, ""),
                 by_hand=view.state.is_by_hand(entry.model_id, hold=self.holds_hand_edits),
             )
+            yield replace(found, basis=view.state.basis(entry.model_id, hold=self.holds_hand_edits))
 
     def events(self, since: int = 0) -> Sequence[Event]:
         """The audit log after a revision, oldest first.

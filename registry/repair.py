@@ -239,6 +239,8 @@ def _said_again(event: Event) -> Draft | None:
     said = {"proven": event.hash}
     if event.action == Action.EVALUATE:
         return Draft(event.action, (), {"key": event.detail["key"], **said}, event.evidence)
+    if event.action == Action.LOOK:
+        return Draft(event.action, (), {**event.detail, **said})
     if event.action not in (Action.REGISTER, Action.ADOPT):
         return None
     detail = {name: value for name, value in event.detail.items() if name not in ("entries", "result")}

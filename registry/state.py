@@ -12,16 +12,18 @@ The rules that this module keeps:
 5. Where an index edited from outside has two production rows of one key, the one that the log put there
    last wins, then the newest; the others are flagged in `conflicts`.
 6. `evidence` holds the record of each model's last evaluation, until it is archived: what comes back is
-   evaluated anew. `looks` are the spans of bars on which a key's models were measured, by an evaluation or, as
-   they were registered, by their training; they stay when the models go.
+   evaluated anew. `looks` are the spans of bars on which a key's models were measured, by an evaluation, a backtest or,
+   as they were registered, by their training; they stay when the models go.
 7. `not_servable` says why a model will not be served, where its registration or adoption found so.
 8. `decided` is each key's last production that somebody decided on: by promote or rollback, or by confirming what was
    edited by hand. A hand edit changes what is in production and not what was decided, be it that the row goes, and
    clears no quarantine. `by_hand` are the models that an edit put into production, by its revision, until a promote
    takes them on; to be confirmed, or taken out and put back by hand, is no evidence, nor is a rollback to one that
    nobody had decided on.
-9. `registered` is when each model was registered or adopted: nobody can have trained it on later bars.
-10. Nothing here reads a file or a clock.
+9. `let_in` is what the last decision read that made a model a candidate or put it into production; what an edit by hand
+   moved has none, but for what had been decided.
+10. `registered` is when each model was registered or adopted: nobody can have trained it on later bars.
+11. Nothing here reads a file or a clock.
 """
 
 from __future__ import annotations
@@ -32,13 +34,17 @@ from typing import Any, NamedTuple
 
 from signalserve.common.key import Key
 from signalserve.common.moments import parse_moment
+from signalserve.registry.basis import Basis, bases_of
 from signalserve.registry.entry import ModelRegistryEntry, Status
 from signalserve.registry.events import Action, Event, StatusChange
 from signalserve.registry.index import render_index
 
 
 class Look(NamedTuple):
-    """A model was measured on the bars from `first` to `last`: open times, as ISO text."""
+    """A model was measured on the bars from `first` to `last`: open times, as ISO text.
+
+    `evaluation`: by an evaluation or a backtest, each of which counts, and not by its training.
+    """
 
     model_id: str
     first: str
@@ -95,6 +101,7 @@ class RegistryState:
     by_hand: dict[str, int] = field(default_factory=dict)
     in_production: dict[Key, tuple[str, ...]] = field(default_factory=dict)
     registered: dict[str, str] = field(default_factory=dict)
+    let_in: dict[str, Basis] = field(default_factory=dict)
 
     def copy(self) -> RegistryState:
         """An independent copy; entries and events are frozen and shared."""
@@ -115,6 +122,7 @@ class RegistryState:
             dict(self.by_hand),
             dict(self.in_production),
             dict(self.registered),
+            dict(self.let_in),
         )
 
     def production(self, key: Key) -> str | None:
@@ -140,6 +148,18 @@ class RegistryState:
         entry = self.entries[model_id]
         in_production = entry.status == Status.PRODUCTION or (hold and self.decision(entry.key) == model_id)
         return in_production and model_id in self.by_hand
+
+    def basis(self, model_id: str, *, hold: bool = False) -> Basis | None:
+        """What the place of a candidate, or of a model in production, rests on; None for any other.
+
+        Where edits are held (`hold`), what was decided is in production, whatever its row says.
+        """
+        entry = self.entries[model_id]
+        decided = hold and self.decision(entry.key) == model_id
+        if entry.status not in (Status.CANDIDATE, Status.PRODUCTION) and not decided:
+            return None
+        by_hand = self.is_by_hand(model_id, hold=hold)
+        return Basis("by_hand") if by_hand else self.let_in.get(model_id, Basis("by_hand"))
 
     def was_decided_on(self, model_id: str) -> bool:
         """Whether a model was ever promoted, rolled back to, confirmed, or in production before there was a log."""
@@ -192,7 +212,7 @@ class RegistryState:
     def tries(self, key: Key, window_start: str, window_end: str) -> int:
         """How many looks at bars of this span the key's models have had: each was a chance to be lucky on them.
 
-        Each evaluation counts, and so does each model that its training measured there and none evaluated.
+        Each evaluation and each backtest counts, and so does each model that its training alone measured there.
         """
         start, end = parse_moment(window_start), parse_moment(window_end)
         seen = [
@@ -224,7 +244,10 @@ class RegistryState:
             and change.before == change.after
             and not self.decides(event.action, change, event.evidence)
         }
+        bases = bases_of(event.evidence, forced=event.forced)
         for change in event.changes:
+            if change.model_id in bases and change.after in (Status.CANDIDATE, Status.PRODUCTION):
+                self.let_in[change.model_id] = bases[change.model_id]
             if change.model_id not in unmoved:  # what stays where it is was not decided on
                 self._apply_change(event, change.model_id, Key(change.symbol, change.timeframe), change.after)
             if change.digest:
@@ -232,13 +255,20 @@ class RegistryState:
         if event.action in (Action.REGISTER, Action.ADOPT):
             self._take_trial(event)
         if event.action == Action.EVALUATE and event.evidence is not None:
-            self.take_evidence(event.evidence["challenger"], Key(*detail["key"]), event.evidence["evidence"])
+            challenger = event.evidence["challenger"]
+            self.take_evidence(challenger, Key(*detail["key"]), event.evidence["evidence"])
+            candidate = challenger in self.entries and self.entries[challenger].status == Status.CANDIDATE
+            if candidate and not event.evidence.get("failed_verdicts", event.evidence.get("failed_rules")):
+                self.let_in[challenger] = bases[challenger]
         elif "tested" in detail:
             (made,) = event.changes
             self._looked(
                 Key(made.symbol, made.timeframe),
                 Look(made.model_id, detail["tested"][0], detail["tested"][1], evaluation=False),
             )
+        if event.action == Action.LOOK:
+            span = (str(detail["first"]), str(detail["last"]))
+            self._looked(Key(*detail["key"]), Look(detail["model_id"], *span, evaluation=True))
         if event.action == Action.CONFIRM or detail.get("accepted"):
             self._confirm([Key(*key) for key in detail.get("keys", ())] or None)
         self.quarantined |= set(detail.get("quarantined", ()))
@@ -277,6 +307,8 @@ class RegistryState:
         stack = self.history.get(key, ())
         by_hand = event.action in (Action.EXTERNAL_EDIT, Action.REPAIR)
         is_decided = self.decided.get(key) == model_id
+        if not is_decided if by_hand else after is None:
+            self.let_in.pop(model_id, None)
         if after != Status.PRODUCTION:
             if not by_hand or not is_decided:
                 self.by_hand.pop(model_id, None)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from signalserve.common.key import Key
 from signalserve.predictors.predictor import Predictor
+from signalserve.registry.basis import Basis
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +62,8 @@ class ServingSnapshot:
     """One moment's models by key and by id, and every key and id that the registry knows.
 
     `not_current`: keys that are answered by the model before, as theirs could not be loaded. `pending`: keys whose new
-    model is being loaded. `started`: the first load of every model has ended, well or badly; `ready`: and
-    some model is served if any should be.
+    model is being loaded. `bases`: what models were let in on, by id. `started`: the first load of every model has
+    ended, well or badly; `ready`: and some model is served if any should be.
     """
 
     revision: int = -1
@@ -74,6 +75,7 @@ class ServingSnapshot:
     pending: Mapping[Key, Behind] = field(default_factory=lambda: MappingProxyType({}))
     failures: tuple[LoadFailure, ...] = ()
     warnings: tuple[str, ...] = ()
+    bases: Mapping[str, Basis] = field(default_factory=lambda: MappingProxyType({}))
     started: bool = False
     ready: bool = False
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from signalserve.common.key import Key
+from signalserve.registry.basis import Basis
 from signalserve.registry.entry import ModelRegistryEntry
 from signalserve.registry.index import INDEX_FILE
 from signalserve.registry.queries import warnings_of
@@ -29,6 +30,7 @@ class Wanted:
     known_keys: frozenset[Key]
     known_ids: Mapping[str, Key]
     warnings: tuple[str, ...]
+    bases: Mapping[str, Basis]
 
     def fits(self, key: Key, served: ServedModel) -> bool:
         """Whether a loaded model is the key's, and its artefact still the registered one."""
@@ -70,7 +72,14 @@ def wanted_of(view: View, choice: ModelChoice) -> Wanted:
         known_keys=frozenset(state.keys()),
         known_ids=MappingProxyType({entry.model_id: entry.key for entry in state.entries.values()}),
         warnings=tuple(warnings_of(view, index=INDEX_FILE, hold=choice.hold_hand_edits)),
+        bases=MappingProxyType(_bases(state, wanted.values(), hold=choice.hold_hand_edits)),
     )
+
+
+def _bases(state: RegistryState, model_ids: Iterable[str], *, hold: bool) -> dict[str, Basis]:
+    """What each was let in on; a pin may name one that never was."""
+    found = ((model_id, state.basis(model_id, hold=hold)) for model_id in model_ids)
+    return {model_id: basis for model_id, basis in found if basis is not None}
 
 
 def _in_production(state: RegistryState, choice: ModelChoice) -> dict[Key, str]:
@@ -107,6 +116,7 @@ def snapshot_of(
         pending=MappingProxyType(pending),
         failures=(*wanted.problems, *(failures[key] for key in sorted(failures))),
         warnings=wanted.warnings,
+        bases=wanted.bases,
         started=started,
         ready=started and served_enough,
     )

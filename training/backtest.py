@@ -4,13 +4,16 @@
    then marked in everything that is written.
 2. Features are computed on the whole file before the span is cut out, so that their warm-up costs no bar of it.
 3. The trading rules are those of `trading`; what is written is in `training.backtest_files`.
+4. It is a look at the bars after the training, and stands in the registry's log before any figure is shown. Where it
+   can't be kept there, nothing is shown, or, allowed by name, marked in everything that is written. Bars of the
+   training span are no new ones, and looking at them is not counted.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -23,14 +26,14 @@ from signalserve.common.moments import in_utc
 from signalserve.config.ml import LabelSettings
 from signalserve.config.settings import Settings
 from signalserve.features.bars import Bars
-from signalserve.registry import Artefact, Registry, open_registry
-from signalserve.registry.errors import PreconditionError, UnknownKeyError
+from signalserve.registry import Artefact, Registry, open_registry, signer_of
+from signalserve.registry.errors import PreconditionError, StorageError, UnknownKeyError
 from signalserve.trading.metrics import Metrics
 from signalserve.trading.rules import THRESHOLDS, VALUE, TradingRules
 from signalserve.trading.simulation import simulate
 from signalserve.training.backtest_files import free_folder, write_backtest
-from signalserve.training.backtest_result import BacktestResult
-from signalserve.training.errors import InSampleError, TrainingError, TrainingRequestError
+from signalserve.training.backtest_result import BacktestResult, Counted
+from signalserve.training.errors import InSampleError, TrainingError, TrainingRequestError, UnrecordedError
 from signalserve.training.labels import make_labels
 from signalserve.training.metrics import score_metrics, strategy_metrics
 from signalserve.training.progress import Report, quiet
@@ -43,6 +46,7 @@ class BacktestRequest:
     """One backtest. `model_id` None: the key's production model; `start`, `end` None: all that is allowed.
 
     `asked`: the rules that were given for this very backtest; a threshold among them must suit the model's scores.
+    `unrecorded`: where the registry can't be written, go on all the same. `signing_key` signs what is recorded.
     """
 
     symbol: str
@@ -57,6 +61,8 @@ class BacktestRequest:
     rules: TradingRules
     starting_equity: float
     unpickle: str
+    signing_key: Path | None
+    unrecorded: bool
     asked: frozenset[str] = frozenset()
 
     @classmethod
@@ -71,6 +77,7 @@ class BacktestRequest:
         start: datetime | None = None,
         end: datetime | None = None,
         allow_in_sample: bool = False,
+        unrecorded: bool = False,
         output_dir: Path | str | None = None,
         base_dir: Path | str | None = None,
         asked: Collection[str] = (),
@@ -89,24 +96,36 @@ class BacktestRequest:
             rules=TradingRules.of(settings.trading),
             starting_equity=settings.trading.starting_equity,
             unpickle=settings.security.unpickle,
+            signing_key=settings.registry.signing_key,
+            unrecorded=unrecorded,
             asked=frozenset(asked),
         )
 
 
 def backtest(
-    request: BacktestRequest, report: Report = quiet, *, registry: Registry | None = None
+    request: BacktestRequest,
+    report: Report = quiet,
+    *,
+    registry: Registry | None = None,
+    evaluated_as: str = "",
+    request_id: str = "",
+    actor: str = "",
+    via: str = "python",
 ) -> BacktestResult:
-    """Run a model over a span of bars and write trades, equity, metrics and a report.
+    """Run a model over a span of bars, keep that in the log, and write trades, equity, metrics and a report.
 
-    `registry` has the model; None: that of `request.base_dir`.
+    `registry` has the model; None: that of `request.base_dir`. `evaluated_as`: the request_id of an evaluation that
+    counted this look; with one `request_id` a backtest counts once. `actor` and `via` are the event's.
 
     Raises:
         RegistryError: there is no such model, or it may not be opened.
         TrainingRequestError: the span touches the model's training span, the model says too little of itself, or a
             threshold was asked for that is none for its scores.
+        UnrecordedError: the registry can't be written, and `request.unrecorded` is false.
         TrainingError: the bars can't be read, or none is left.
     """
-    registry = open_registry(request.base_dir) if registry is None else registry
+    if registry is None:
+        registry = open_registry(request.base_dir, signer=signer_of(request.signing_key))
     key = Key(request.symbol, request.timeframe)
     state = registry.state
     model_id = request.model_id or registry.standing(state, key)
@@ -149,6 +168,10 @@ def backtest(
         **_skill(model, bars, span, scores, (classes, forward)),
         "bars": len(span),
     }
+    report("recording the look")
+    new = _new_bars(model, pd.DatetimeIndex(part.index), in_sample=in_sample)
+    origin = {"request_id": request_id, "actor": actor, "via": via}
+    counted = _counted(request, registry, model_id, new, evaluated_as, origin)
     result = BacktestResult(
         model=model,
         bars=bars,
@@ -161,6 +184,7 @@ def backtest(
         metrics=metrics,
         in_sample=in_sample,
         importances=_importances(registry.artefact_of(state, model_id)),
+        counted=counted,
         folder=request.output_dir / f"{model_id}_{part.index[0]:%Y%m%dT%H%M}_{part.index[-1]:%Y%m%dT%H%M}",
     )
     report("writing the report")
@@ -196,6 +220,40 @@ def _span(request: BacktestRequest, model: ScoringModel, bars: Bars) -> tuple[ra
             "allow_in_sample runs it all the same and marks the result"
         )
     return range(start, stop), overlaps
+
+
+def _new_bars(model: ScoringModel, index: pd.DatetimeIndex, *, in_sample: bool) -> pd.DatetimeIndex:
+    """Those of a span's bars that a look is counted for: of one in sample those after the training."""
+    trained = training_span(model.meta)
+    return index[index > trained[1]] if in_sample and trained is not None else index
+
+
+def _counted(
+    request: BacktestRequest,
+    registry: Registry,
+    model_id: str,
+    new: pd.DatetimeIndex,
+    evaluated_as: str,
+    origin: Mapping[str, str],
+) -> Counted:
+    if new.empty:
+        return Counted("in_sample")
+    first, last = new[0].isoformat(), new[-1].isoformat()
+    try:
+        looked = registry.record_look(
+            model_id, first, last, rules=asdict(request.rules), evaluated_as=evaluated_as, **origin
+        )
+    except StorageError as error:
+        why = " ".join(str(error).split())
+        if not request.unrecorded:
+            raise UnrecordedError(
+                f"the registry's log must count that {model_id} was measured on these bars, and can't be written: "
+                f"{why}. "
+                "unrecorded shows the backtest all the same and marks it"
+            ) from error
+        return Counted("not_recorded", why=why)
+    state = "evaluation" if looked.counted_before and not origin["request_id"] else "recorded"
+    return Counted(state, looked.revision, looked.looks)
 
 
 def _trained_text(trained: tuple[pd.Timestamp, pd.Timestamp] | None) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,7 @@ def metrics_document(result: BacktestResult) -> dict[str, Any]:
         "symbol": result.model.entry.symbol,
         "timeframe": result.bars.timeframe,
         "in_sample": result.in_sample,
+        "look": {**asdict(result.counted), "text": result.counted.text},
         "span": {
             "start": first.isoformat(),
             "end": last.isoformat(),

@@ -17,13 +17,39 @@ from signalserve.training.scoring import ScoringModel
 
 
 @dataclass(frozen=True)
+class Counted:
+    """Whether the log counts a backtest as a look at its bars.
+
+    `state`: `recorded`; `evaluation`, where an evaluation on these bars has counted it; `in_sample`, where it has no
+    bar after the training; `not_recorded`, where the registry could not be written, and `why` says what kept it.
+    `revision` and `looks` are the event's and how many looks at these bars the log knows of, None where it has none.
+    """
+
+    state: str
+    revision: int | None = None
+    looks: int | None = None
+    why: str = ""
+
+    @property
+    def text(self) -> str:
+        """In words."""
+        if self.state == "not_recorded":
+            return f"NOT RECORDED: nobody counts this look at the bars ({self.why})"
+        if self.state == "in_sample":
+            return "none: no bar of the span comes after the training, so the gate never judges there"
+        counted = "counted with its evaluation" if self.state == "evaluation" else "recorded"
+        return f"{self.looks} at these bars, {counted} at revision {self.revision}; each raises what the gate asks"
+
+
+@dataclass(frozen=True)
 class BacktestResult:
     """What a backtest found, over n bars.
 
     `frame`: open, close and probability float64 [n], by the bars' open times; a regressor's probability is NaN, and
     its column `value` the expected return. `classes` and `forward_return` float64 [n]: by the model's own label, NaN
     where it has none; `in_sample`: the span touches the training span; `importances`: features with their shares of
-    the whole, the largest first, empty where the model keeps none.
+    the whole, the largest first, empty where the model keeps none;
+    `counted`: as a look.
     """
 
     model: ScoringModel
@@ -37,6 +63,7 @@ class BacktestResult:
     metrics: Metrics
     in_sample: bool
     importances: tuple[tuple[str, float], ...]
+    counted: Counted
     folder: Path
 
     @property

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from signalserve.common.moments import second_text, utc_now
+from signalserve.common.moments import parse_moment, second_text, utc_now
 from signalserve.config.logs import configure_logs
 from signalserve.config.settings import Settings
 from signalserve.features.errors import FeatureError
@@ -149,10 +150,19 @@ def _steps(run: _Run) -> JobStatus:
     from signalserve.training.backtest import BacktestRequest, backtest
 
     run.step = "backtest"
+    first, last = _evaluated_window(run, model_id)
     choice = BacktestRequest.from_settings(
-        run.settings, run.job.symbol, run.job.timeframe, model_id=model_id, ohlcv=run.job.ohlcv
+        run.settings,
+        run.job.symbol,
+        run.job.timeframe,
+        model_id=model_id,
+        ohlcv=run.job.ohlcv,
+        start=first,
+        end=last,
     )
-    result = backtest(choice, registry=run.registry)
+    result = backtest(
+        choice, registry=run.registry, evaluated_as=_evaluation_id(run), actor=run.actor, via=run.via
+    )
     run.metrics, run.report = dict(result.metrics), str(result.folder)
     if run.registry.entry(model_id).status == Status.PRODUCTION:
         return JobStatus.PROMOTED
@@ -243,7 +253,7 @@ def _evaluate(run: _Run, model_id: str) -> bool | None:
     if entry.status == Status.ARCHIVED:
         run.note = f"{model_id} was registered by an earlier attempt, and archived since"
         return None
-    request_id = f"{run.job.request_id}:evaluate"
+    request_id = _evaluation_id(run)
     if request_id not in state.requests:
         result = evaluate(
             settings,
@@ -260,6 +270,18 @@ def _evaluate(run: _Run, model_id: str) -> bool | None:
     decision = run.registry.gate.judge(state, entry, force=False)
     run.failed_verdicts = tuple(f"{verdict.name}: {verdict.text}" for verdict in decision.failed)
     return decision.allowed
+
+
+def _evaluation_id(run: _Run) -> str:
+    return f"{run.job.request_id}:evaluate"
+
+
+def _evaluated_window(run: _Run, model_id: str) -> tuple[datetime | None, datetime | None]:
+    """The bars that the evaluation looked at: the report is of the same ones, and no second look."""
+    record = run.registry.state.evidence.get(model_id)
+    if record is None:
+        return None, None
+    return parse_moment(record["window_start"]), parse_moment(record["window_end"])
 
 
 def _promote(run: _Run, model_id: str) -> JobStatus:

@@ -9,7 +9,7 @@ from signalserve.lab.api.shapes import Engines, KeyModels, KeyName, Keys, ModelB
 from signalserve.lab.audit import Chain, Change, Decided, EventDetail, EventPage, EventRow
 from signalserve.lab.backtests import Backtest, Holding, Series, Trade
 from signalserve.lab.calibration import Bin, Calibration, CalibrationPart, Confusion
-from signalserve.lab.catalogue import Page, RegistryInfo, Row
+from signalserve.lab.catalogue import LetIn, Page, RegistryInfo, Row
 from signalserve.lab.compare import Comparison, Difference, Features, Pair
 from signalserve.lab.detail import Fold, Golden, ModelDetail, Proof, Provenance
 from signalserve.lab.grids import Grid, GridRow
@@ -21,6 +21,7 @@ from signalserve.lab.plain import plain
 from signalserve.lab.preview import Preview, Step
 from signalserve.lab.server import ServerState, Serving
 from signalserve.lab.verdicts import Evaluation, Judgement, Rule
+from signalserve.registry.basis import Basis
 
 _T = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 _BAR = timedelta(minutes=15)
@@ -47,7 +48,10 @@ def _row(model_id: str, status: str, *, served: bool) -> Row:
         by_hand=False,
         in_production=status == "production",
         served=served,
-        training_span="registered",
+        metadata="registered",
+        let_in=LetIn(
+            "evidence", 5.0, 2.0, "trainer", "declared", Basis("evidence", 5.0, 2.0, "trainer").text
+        ),
         problems=(),
     )
 
@@ -81,6 +85,8 @@ _BACKTEST = Backtest(
     data={"file": "BTCUSDT_15m.csv", "sha256": _DIGEST},
     model_digest=_DIGEST,
     written=_T,
+    look="recorded",
+    look_text="1 at these bars, recorded at revision 5; each raises what the gate asks",
 )
 _FOLD = Fold(1, _T - 9 * _BAR, _T - 6 * _BAR, _T - 5 * _BAR, _T - 3 * _BAR, 488, 644, 0.61, "")
 _PART = CalibrationPart(

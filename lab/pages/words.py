@@ -29,6 +29,7 @@ AT_LEAST = frozenset({"bars", "trades", "deflated_sharpe", "better", "sharpe"})
 ACTIONS = {
     "register": "registered",
     "evaluate": "evaluated",
+    "look": "backtested",
     "promote": "promoted",
     "rollback": "rolled back",
     "archive": "archived",

@@ -14,6 +14,7 @@ from signalserve.registry import Promotion
 from signalserve.registry.events import Event
 from signalserve.server.errors import RequestError
 from signalserve.server.registry_calls import Details, Listed, Outcome
+from signalserve.server.wire.basis import basis_message
 from signalserve.v1 import registry_pb2
 
 DEFAULT_PAGE, LARGEST_PAGE = 100, 1000
@@ -91,6 +92,8 @@ def model_message(listed: Listed) -> registry_pb2.Model:
         by_hand=found.by_hand,
         problems=[*found.problems, *([found.not_servable] if found.not_servable else [])],
     )
+    if found.basis is not None:
+        model.basis.CopyFrom(basis_message(found.basis))
     for name in ("cum_return", "sharpe"):
         value = getattr(entry, name)
         if value == value:  # NaN stays unset
@@ -154,9 +157,15 @@ def event_message(event: Event) -> registry_pb2.Event:
             )
             for change in event.changes
         ],
-        evidence_json=json.dumps(event.evidence) if event.evidence is not None else "",
+        evidence_json=_evidence_json(event),
         hash=event.hash,
     )
+
+
+def _evidence_json(event: Event) -> str:
+    if event.looked is not None:
+        return json.dumps({name: event.looked[name] for name in ("model_id", "first", "last", "rules")})
+    return json.dumps(event.evidence) if event.evidence is not None else ""
 
 
 def _wire_status(status: str | None) -> registry_pb2.ModelStatus.ValueType:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from signalserve.server.snapshot import LoadFailure, ServedModel, ServingSnapshot
+from signalserve.server.wire.basis import basis_message
 from signalserve.v1 import serving_status_pb2
 
 
@@ -43,15 +44,16 @@ def serving_status(
     )
     status.start_time.FromDatetime(started)
     for _, served in sorted(snapshot.by_key.items()):
-        _add_model(
-            status, served, now, wanted.model_id if (wanted := snapshot.not_current.get(served.key)) else ""
-        )
+        wanted = snapshot.not_current.get(served.key)
+        model = _add_model(status, served, now, wanted.model_id if wanted else "")
+        if (basis := snapshot.bases.get(served.model_id)) is not None:
+            model.basis.CopyFrom(basis_message(basis))
     return status
 
 
 def _add_model(
     status: serving_status_pb2.ServingStatus, served: ServedModel, now: float, wanted: str
-) -> None:
+) -> serving_status_pb2.ServedModel:
     predictor = served.predictor
     model = status.models.add(
         symbol=served.key.symbol,
@@ -68,6 +70,7 @@ def _add_model(
     )
     if served.stale_at is not None:
         model.stale_time.FromSeconds(int(served.stale_at))
+    return model
 
 
 def _load_error(failure: LoadFailure) -> serving_status_pb2.LoadError:

@@ -77,6 +77,7 @@ class Model(_message.Message):
     QUARANTINED_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
     BY_HAND_FIELD_NUMBER: _builtins.int
+    BASIS_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     """The entry's id, also the name of its run directory."""
     symbol: _builtins.str
@@ -109,6 +110,10 @@ class Model(_message.Message):
     def problems(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Remarks on the entry: a missing artefact, a second production row of the key, ..."""
 
+    @_builtins.property
+    def basis(self) -> Global___Basis:
+        """What a candidate, or a model in production, was let in on; unset for any other."""
+
     def __init__(
         self,
         *,
@@ -127,10 +132,11 @@ class Model(_message.Message):
         quarantined: _builtins.bool = ...,
         problems: _abc.Iterable[_builtins.str] | None = ...,
         by_hand: _builtins.bool = ...,
+        basis: Global___Basis | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cum_return", b"_cum_return", "_sharpe", b"_sharpe", "cum_return", b"cum_return", "sharpe", b"sharpe"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cum_return", b"_cum_return", "_sharpe", b"_sharpe", "basis", b"basis", "cum_return", b"cum_return", "sharpe", b"sharpe"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cum_return", b"_cum_return", "_sharpe", b"_sharpe", "by_hand", b"by_hand", "created_at", b"created_at", "cum_return", b"cum_return", "digest", b"digest", "engine", b"engine", "engine_reason", b"engine_reason", "model_id", b"model_id", "model_type", b"model_type", "problems", b"problems", "quarantined", b"quarantined", "served", b"served", "sharpe", b"sharpe", "status", b"status", "symbol", b"symbol", "timeframe", b"timeframe"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cum_return", b"_cum_return", "_sharpe", b"_sharpe", "basis", b"basis", "by_hand", b"by_hand", "created_at", b"created_at", "cum_return", b"cum_return", "digest", b"digest", "engine", b"engine", "engine_reason", b"engine_reason", "model_id", b"model_id", "model_type", b"model_type", "problems", b"problems", "quarantined", b"quarantined", "served", b"served", "sharpe", b"sharpe", "status", b"status", "symbol", b"symbol", "timeframe", b"timeframe"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cum_return: _TypeAlias = _typing.Literal["cum_return"]  # noqa: Y015
     _WhichOneofArgType__cum_return: _TypeAlias = _typing.Literal["_cum_return", b"_cum_return"]  # noqa: Y015
@@ -142,6 +148,57 @@ class Model(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__sharpe) -> _WhichOneofReturnType__sharpe | None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class Basis(_message.Message):
+    """Basis is what the decision read that put a model where it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GATE_FIELD_NUMBER: _builtins.int
+    FEE_BPS_FIELD_NUMBER: _builtins.int
+    SLIPPAGE_BPS_FIELD_NUMBER: _builtins.int
+    MEASURED_BY_FIELD_NUMBER: _builtins.int
+    TRAINING_SPAN_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    gate: _builtins.str
+    """"evidence", "none" (promotion.gate: none), "forced" past verdicts against it, "other" (a gate that is not ours), or
+    "by_hand" (an edit of the index).
+    """
+    fee_bps: _builtins.float
+    """The fee of its evaluation in basis points a side; unset without one."""
+    slippage_bps: _builtins.float
+    """The slippage of its evaluation in basis points a side; unset without one."""
+    measured_by: _builtins.str
+    """"trainer", "evaluate", or "brought"; empty without an evaluation."""
+    training_span: _builtins.str
+    """Whose word it is that no bar was trained on: "registered" (the log's) or "declared" (the files' alone)."""
+    text: _builtins.str
+    """All of it in words."""
+    def __init__(
+        self,
+        *,
+        gate: _builtins.str = ...,
+        fee_bps: _builtins.float | None = ...,
+        slippage_bps: _builtins.float | None = ...,
+        measured_by: _builtins.str = ...,
+        training_span: _builtins.str = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_fee_bps", b"_fee_bps", "_slippage_bps", b"_slippage_bps", "fee_bps", b"fee_bps", "slippage_bps", b"slippage_bps"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fee_bps", b"_fee_bps", "_slippage_bps", b"_slippage_bps", "fee_bps", b"fee_bps", "gate", b"gate", "measured_by", b"measured_by", "slippage_bps", b"slippage_bps", "text", b"text", "training_span", b"training_span"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__fee_bps: _TypeAlias = _typing.Literal["fee_bps"]  # noqa: Y015
+    _WhichOneofArgType__fee_bps: _TypeAlias = _typing.Literal["_fee_bps", b"_fee_bps"]  # noqa: Y015
+    _WhichOneofReturnType__slippage_bps: _TypeAlias = _typing.Literal["slippage_bps"]  # noqa: Y015
+    _WhichOneofArgType__slippage_bps: _TypeAlias = _typing.Literal["_slippage_bps", b"_slippage_bps"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__fee_bps) -> _WhichOneofReturnType__fee_bps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__slippage_bps) -> _WhichOneofReturnType__slippage_bps | None: ...
+
+Global___Basis: _TypeAlias = Basis  # noqa: Y015
 
 @_typing.final
 class ModelDetails(_message.Message):
@@ -801,7 +858,7 @@ class Event(_message.Message):
     via: _builtins.str
     """By which way: cli, rpc, lab, python."""
     action: _builtins.str
-    """register, promote, rollback, archive, candidate, restore, adopt, clean, external_edit."""
+    """register, evaluate, look, promote, rollback, archive, candidate, restore, adopt, clean, external_edit."""
     request_id: _builtins.str
     """The caller's request id."""
     reason: _builtins.str
@@ -809,7 +866,9 @@ class Event(_message.Message):
     forced: _builtins.bool
     """True where the gate was overridden."""
     evidence_json: _builtins.str
-    """What the decision read, as JSON; empty for none."""
+    """What the decision read, as JSON; of a look (a backtest) its model_id, the first and last bar, and the rules traded
+    by. Empty for none.
+    """
     hash: _builtins.str
     """The event's own hash in the chain."""
     @_builtins.property

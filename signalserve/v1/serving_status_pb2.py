@@ -23,29 +23,30 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from signalserve.v1 import registry_pb2 as signalserve_dot_v1_dot_registry__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#signalserve/v1/serving_status.proto\x12\x0esignalserve.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfd\x02\n\rServingStatus\x12\x19\n\x11registry_revision\x18\x01 \x01(\x04\x12\x15\n\rseen_revision\x18\x02 \x01(\x04\x12\r\n\x05ready\x18\x03 \x01(\x08\x12\x10\n\x08\x64raining\x18\x04 \x01(\x08\x12+\n\x06models\x18\x05 \x03(\x0b\x32\x1b.signalserve.v1.ServedModel\x12.\n\x0bload_errors\x18\x06 \x03(\x0b\x32\x19.signalserve.v1.LoadError\x12.\n\nstart_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07version\x18\x08 \x01(\t\x12\x12\n\nprocess_id\x18\t \x01(\x05\x12\x10\n\x08warnings\x18\n \x03(\t\x12\x16\n\x0eregistry_error\x18\x0b \x01(\t\x12-\n\x07loading\x18\x0c \x03(\x0b\x32\x1c.signalserve.v1.LoadingModel\x12\x0e\n\x06worker\x18\r \x01(\x05\"C\n\x0cLoadingModel\x12\x0e\n\x06symbol\x18\x01 \x01(\t\x12\x11\n\ttimeframe\x18\x02 \x01(\t\x12\x10\n\x08model_id\x18\x03 \x01(\t\"\x91\x02\n\x0bServedModel\x12\x0e\n\x06symbol\x18\x01 \x01(\t\x12\x11\n\ttimeframe\x18\x02 \x01(\t\x12\x10\n\x08model_id\x18\x03 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x04 \x01(\t\x12\x13\n\x0bschema_hash\x18\x05 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x06 \x01(\t\x12\x15\n\rengine_reason\x18\x07 \x01(\t\x12\x0e\n\x06pinned\x18\x08 \x01(\x08\x12\r\n\x05stale\x18\t \x01(\x08\x12.\n\nstale_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fwanted_model_id\x18\x0b \x01(\t\x12\x13\n\x0b\x66\x65\x61ture_set\x18\x0c \x01(\t\"l\n\tLoadError\x12\x0e\n\x06symbol\x18\x01 \x01(\t\x12\x11\n\ttimeframe\x18\x02 \x01(\t\x12\x10\n\x08model_id\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x19\n\x11registry_revision\x18\x05 \x01(\x04\"\x19\n\x17GetServingStatusRequest\"I\n\x18GetServingStatusResponse\x12-\n\x06status\x18\x01 \x01(\x0b\x32\x1d.signalserve.v1.ServingStatus\"\x1b\n\x19WatchServingStatusRequest\"K\n\x1aWatchServingStatusResponse\x12-\n\x06status\x18\x01 \x01(\x0b\x32\x1d.signalserve.v1.ServingStatusb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#signalserve/v1/serving_status.proto\x12\x0esignalserve.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dsignalserve/v1/registry.proto\"\xfd\x02\n\rServingStatus\x12\x19\n\x11registry_revision\x18\x01 \x01(\x04\x12\x15\n\rseen_revision\x18\x02 \x01(\x04\x12\r\n\x05ready\x18\x03 \x01(\x08\x12\x10\n\x08\x64raining\x18\x04 \x01(\x08\x12+\n\x06models\x18\x05 \x03(\x0b\x32\x1b.signalserve.v1.ServedModel\x12.\n\x0bload_errors\x18\x06 \x03(\x0b\x32\x19.signalserve.v1.LoadError\x12.\n\nstart_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07version\x18\x08 \x01(\t\x12\x12\n\nprocess_id\x18\t \x01(\x05\x12\x10\n\x08warnings\x18\n \x03(\t\x12\x16\n\x0eregistry_error\x18\x0b \x01(\t\x12-\n\x07loading\x18\x0c \x03(\x0b\x32\x1c.signalserve.v1.LoadingModel\x12\x0e\n\x06worker\x18\r \x01(\x05\"C\n\x0cLoadingModel\x12\x0e\n\x06symbol\x18\x01 \x01(\t\x12\x11\n\ttimeframe\x18\x02 \x01(\t\x12\x10\n\x08model_id\x18\x03 \x01(\t\"\xb7\x02\n\x0bServedModel\x12\x0e\n\x06symbol\x18\x01 \x01(\t\x12\x11\n\ttimeframe\x18\x02 \x01(\t\x12\x10\n\x08model_id\x18\x03 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x04 \x01(\t\x12\x13\n\x0bschema_hash\x18\x05 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x06 \x01(\t\x12\x15\n\rengine_reason\x18\x07 \x01(\t\x12\x0e\n\x06pinned\x18\x08 \x01(\x08\x12\r\n\x05stale\x18\t \x01(\x08\x12.\n\nstale_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fwanted_model_id\x18\x0b \x01(\t\x12\x13\n\x0b\x66\x65\x61ture_set\x18\x0c \x01(\t\x12$\n\x05\x62\x61sis\x18\r \x01(\x0b\x32\x15.signalserve.v1.Basis\"l\n\tLoadError\x12\x0e\n\x06symbol\x18\x01 \x01(\t\x12\x11\n\ttimeframe\x18\x02 \x01(\t\x12\x10\n\x08model_id\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x19\n\x11registry_revision\x18\x05 \x01(\x04\"\x19\n\x17GetServingStatusRequest\"I\n\x18GetServingStatusResponse\x12-\n\x06status\x18\x01 \x01(\x0b\x32\x1d.signalserve.v1.ServingStatus\"\x1b\n\x19WatchServingStatusRequest\"K\n\x1aWatchServingStatusResponse\x12-\n\x06status\x18\x01 \x01(\x0b\x32\x1d.signalserve.v1.ServingStatusb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'signalserve.v1.serving_status_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SERVINGSTATUS']._serialized_start=89
-  _globals['_SERVINGSTATUS']._serialized_end=470
-  _globals['_LOADINGMODEL']._serialized_start=472
-  _globals['_LOADINGMODEL']._serialized_end=539
-  _globals['_SERVEDMODEL']._serialized_start=542
-  _globals['_SERVEDMODEL']._serialized_end=815
-  _globals['_LOADERROR']._serialized_start=817
-  _globals['_LOADERROR']._serialized_end=925
-  _globals['_GETSERVINGSTATUSREQUEST']._serialized_start=927
-  _globals['_GETSERVINGSTATUSREQUEST']._serialized_end=952
-  _globals['_GETSERVINGSTATUSRESPONSE']._serialized_start=954
-  _globals['_GETSERVINGSTATUSRESPONSE']._serialized_end=1027
-  _globals['_WATCHSERVINGSTATUSREQUEST']._serialized_start=1029
-  _globals['_WATCHSERVINGSTATUSREQUEST']._serialized_end=1056
-  _globals['_WATCHSERVINGSTATUSRESPONSE']._serialized_start=1058
-  _globals['_WATCHSERVINGSTATUSRESPONSE']._serialized_end=1133
+  _globals['_SERVINGSTATUS']._serialized_start=120
+  _globals['_SERVINGSTATUS']._serialized_end=501
+  _globals['_LOADINGMODEL']._serialized_start=503
+  _globals['_LOADINGMODEL']._serialized_end=570
+  _globals['_SERVEDMODEL']._serialized_start=573
+  _globals['_SERVEDMODEL']._serialized_end=884
+  _globals['_LOADERROR']._serialized_start=886
+  _globals['_LOADERROR']._serialized_end=994
+  _globals['_GETSERVINGSTATUSREQUEST']._serialized_start=996
+  _globals['_GETSERVINGSTATUSREQUEST']._serialized_end=1021
+  _globals['_GETSERVINGSTATUSRESPONSE']._serialized_start=1023
+  _globals['_GETSERVINGSTATUSRESPONSE']._serialized_end=1096
+  _globals['_WATCHSERVINGSTATUSREQUEST']._serialized_start=1098
+  _globals['_WATCHSERVINGSTATUSREQUEST']._serialized_end=1125
+  _globals['_WATCHSERVINGSTATUSRESPONSE']._serialized_start=1127
+  _globals['_WATCHSERVINGSTATUSRESPONSE']._serialized_end=1202
 # @@protoc_insertion_point(module_scope)

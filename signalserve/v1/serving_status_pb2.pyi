@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from signalserve.v1 import registry_pb2 as _registry_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -149,6 +150,7 @@ class ServedModel(_message.Message):
     STALE_TIME_FIELD_NUMBER: _builtins.int
     WANTED_MODEL_ID_FIELD_NUMBER: _builtins.int
     FEATURE_SET_FIELD_NUMBER: _builtins.int
+    BASIS_FIELD_NUMBER: _builtins.int
     symbol: _builtins.str
     """The key's symbol."""
     timeframe: _builtins.str
@@ -177,6 +179,10 @@ class ServedModel(_message.Message):
     def stale_time(self) -> _timestamp_pb2.Timestamp:
         """When it became or becomes stale; unset where no age is configured."""
 
+    @_builtins.property
+    def basis(self) -> _registry_pb2.Basis:
+        """What the model was let in on, at the registry's present revision; unset for a pinned one that was never let in."""
+
     def __init__(
         self,
         *,
@@ -192,10 +198,11 @@ class ServedModel(_message.Message):
         stale_time: _timestamp_pb2.Timestamp | None = ...,
         wanted_model_id: _builtins.str = ...,
         feature_set: _builtins.str = ...,
+        basis: _registry_pb2.Basis | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["stale_time", b"stale_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["basis", b"basis", "stale_time", b"stale_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "engine_reason", b"engine_reason", "feature_set", b"feature_set", "model_digest", b"model_digest", "model_id", b"model_id", "pinned", b"pinned", "schema_hash", b"schema_hash", "stale", b"stale", "stale_time", b"stale_time", "symbol", b"symbol", "timeframe", b"timeframe", "wanted_model_id", b"wanted_model_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["basis", b"basis", "engine", b"engine", "engine_reason", b"engine_reason", "feature_set", b"feature_set", "model_digest", b"model_digest", "model_id", b"model_id", "pinned", b"pinned", "schema_hash", b"schema_hash", "stale", b"stale", "stale_time", b"stale_time", "symbol", b"symbol", "timeframe", b"timeframe", "wanted_model_id", b"wanted_model_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

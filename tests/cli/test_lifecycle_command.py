@@ -69,7 +69,16 @@ def test_a_rollback_brings_back_what_was_archived_and_left_its_key_with_nothing(
     assert aside.stdout.count("only") == 1  # it is in production, still
 
 
-def test_asking_for_what_is_so_already_names_the_model_in_the_log(command: Command) -> None:
+def test_a_look_and_what_is_so_already_name_the_model_in_the_log(base: Path, command: Command) -> None:
+    span = ("2026-02-01T00:00:00+00:00", "2026-03-01T00:00:00+00:00")
+    registry_at(base).record_look("other", *span, rules={})
+    looked = command("events", "--limit", "1", "--model-id", "other").stdout
+    assert f"other: backtest over {span[0]} to {span[1]}" in " ".join(looked.split())
+    let_in = "let in by no gate, measured by nobody"
+    for shown in (command("models"), command("status")):
+        assert f"only: {let_in}" in shown.stdout
+    assert let_in in command("models", "only").stdout
+    assert let_in in " ".join(command("events", "--model-id", "only", "--limit", "1").stdout.split())
     for arguments, said in (
         (("promote", "only"), "only: stays production"),
         (("archive", "other"), "other: success > archived"),

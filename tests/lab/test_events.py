@@ -62,10 +62,22 @@ def test_an_event_opens_to_what_the_decision_read(workshop: Workshop, open_lab: 
     assert decision["policy"]["min_bars"] == 100
     assert decision["evidence"]["bars"] > 100
     better = next(rule for rule in decision["rules"] if rule["name"] == "better")
-    assert better["bound"] == 0.9  # 0.8 at one look; the champion's training was another
+    assert better["bound"] == pytest.approx(0.9)  # 0.8 at one look; the champion's training was another
     assert row["outcome"] in ("passed", f"refused by {', '.join(decision['failed'])}")
     missing = lab.get(f"{EVENTS}/99")
     assert (missing.status_code, missing.json()["reason"]) == (404, "UNKNOWN_REVISION")
+
+
+def test_a_backtest_is_listed_with_its_model_and_the_bars_that_it_looked_at(
+    busy: Path, tmp_path: Path, open_lab: OpenLab
+) -> None:
+    span = ("2026-02-01T00:00:00+00:00", "2026-03-01T00:00:00+00:00")
+    registry_at(busy).record_look("btc0", *span, rules={"fee_bps": 5.0})
+    lab = open_lab(lab_settings(tmp_path))
+    (row,) = lab.json(EVENTS, action="look", model_id="btc0")["rows"]
+    assert (row["subjects"], row["outcome"]) == (["btc0"], f"backtest over {span[0]} to {span[1]}")
+    page = lab.get("/events?action=look").text
+    assert row["outcome"] in page
 
 
 def test_the_chain_is_proven_and_its_head_is_the_newest_hash(

@@ -23,7 +23,9 @@ def test_a_model_says_where_it_comes_from_how_it_was_measured_and_what_was_decid
 ) -> None:
     lab = open_lab(workshop.settings(promotion={"min_bars": 100, "min_trades": 1, "min_walk_forward": None}))
     found = lab.json(f"{MODELS}/{workshop.challenger}")
-    assert found["row"]["training_span"] == "registered"
+    assert found["row"]["metadata"] == "registered"
+    champion = lab.json(f"/api/ml/models/{workshop.champion}")["row"]["let_in"]
+    assert (champion["gate"], champion["text"]) == ("none", "let in by no gate, measured by nobody")
     assert found["golden"]["reproduced"] is True
     provenance = found["provenance"]
     assert (provenance["data_file"], provenance["seeds"]["model"]) == ("SYNTH_15m.csv", 42)
@@ -43,7 +45,7 @@ def test_a_model_says_where_it_comes_from_how_it_was_measured_and_what_was_decid
     assert evaluation["passed"] == all(rule["passed"] for rule in evaluation["rules"])
     assert found["judgement"]["against"] == workshop.champion
     assert [rule["name"] for rule in found["judgement"]["rules"]] == names
-    assert {event["action"] for event in found["events"]} == {"register", "evaluate"}
+    assert {event["action"] for event in found["events"]} == {"register", "evaluate", "look"}
 
 
 def test_calibration_and_confusion_count_the_out_of_sample_bars(
@@ -83,7 +85,7 @@ def test_a_model_without_predictions_and_with_broken_metadata_still_has_a_page(
     assert "JSON" in found["metadata_problem"]
     assert (found["metadata"], found["calibration"]["parts"]) == ({}, [])
     assert "missing" in found["calibration"]["problem"]
-    assert (found["row"]["training_span"], found["judgement"]["state"]) == ("unknown", "absent")
+    assert (found["row"]["metadata"], found["judgement"]["state"]) == ("unknown", "absent")
     assert [event["action"] for event in found["events"]] == ["register"]
 
 

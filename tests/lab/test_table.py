@@ -195,7 +195,7 @@ def test_legacy_rows_with_nan_and_an_unknown_age_are_plain_json(tmp_path: Path, 
     lab = open_lab(lab_settings(tmp_path))
     row = lab.json(TABLE)["rows"][0]
     assert (row["sharpe"], row["cum_return"], row["created_at"]) == (None, None, None)
-    assert (row["engine"], row["status"], row["training_span"]) == ("legacy", "success", "unknown")
+    assert (row["engine"], row["status"], row["metadata"]) == ("legacy", "success", "unknown")
     detail = lab.get(f"{TABLE}/old").text
     assert "NaN" not in detail and "Infinity" not in detail
 

@@ -15,6 +15,7 @@ from benchmarks.long_log import LongLog, Scale
 from signalserve.common.files import sha256_hex
 from signalserve.common.key import Key
 from signalserve.registry import Promotion, checkpoint, verify_log
+from signalserve.registry.basis import Basis
 from signalserve.registry.checkpoint import CHECKPOINT_FILE, EVERY, Checkpoint
 from signalserve.registry.entry import ModelRegistryEntry, Status
 from signalserve.registry.errors import LogCorruptError
@@ -179,6 +180,8 @@ _json = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | _text,
     lambda x: st.lists(x, max_size=3) | st.dictionaries(_text, x, max_size=3),
 )
+_costs = st.none() | st.floats(0.0, 9.0)
+_bases = st.builds(Basis, _text, _costs, _costs, _text, _text)
 _entries = st.builds(ModelRegistryEntry, _text, _text, _text, _text, _text, _text, status=_statuses)
 
 
@@ -216,6 +219,7 @@ _entries = st.builds(ModelRegistryEntry, _text, _text, _text, _text, _text, _tex
         not_servable=st.dictionaries(_text, _text, max_size=3),
         decided=st.dictionaries(_keys, _text, max_size=3),
         by_hand=st.dictionaries(_text, _times, max_size=3),
+        let_in=st.dictionaries(_text, _bases, max_size=3),
         registered=st.dictionaries(_text, _text, max_size=3),
         in_production=st.dictionaries(_keys, st.lists(_text, max_size=3).map(tuple), max_size=3),
     )

@@ -104,6 +104,7 @@ def test_what_proven_lines_say_of_evidence_and_looks_is_kept_up_to_the_head_that
     register_copy(template, base, "four", extra=tested)
     window = {"window_start": "2026-03-01T00:00:00+00:00", "window_end": "2026-04-01T00:00:00+00:00"}
     open_registry(base).record_evaluation("four", window)
+    open_registry(base).record_look("four", *window.values(), rules={})
     head = verify_log(base).head
     before = open_store(base).view().state
     register_copy(template, base, "five")
@@ -113,12 +114,12 @@ def test_what_proven_lines_say_of_evidence_and_looks_is_kept_up_to_the_head_that
     log.write_bytes(b"".join([*lines[:3], b"\n", *lines[3:]]))  # as an editor may leave it
     told = signalserve("registry", "repair", *at, "--yes", "--expect", head[:12])
     assert "5 events before the break" in told
-    assert told.count("is proven by the head") == 3
-    assert "line 11 is not kept, it is behind the break" in told
+    assert told.count("is proven by the head") == 4
+    assert "line 12 is not kept, it is behind the break" in told
     assert verify_log(base).ok
     state = open_store(base).view().state
     assert (state.evidence, state.looks, state.quarantined) == (before.evidence, before.looks, {"three"})
-    assert (len(state.evidence), len(state.looks[KEY])) == (1, 2)
+    assert (len(state.evidence), len(state.looks[KEY])) == (1, 3)
     assert [name for name in state.entries if not state.digests.get(name)] == ["five"]
     assert "three" not in state.rollback_targets(KEY)
     proven = [event.detail["proven"] for event in open_store(base).events() if "proven" in event.detail]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,14 @@ from typer.testing import CliRunner
 
 from signalserve.cli.main import app
 from signalserve.features.bars import read_bars
-from signalserve.registry import ModelMetadata, load_model_by_id, promote_model, register_model
-from signalserve.registry.errors import ArtefactError
+from signalserve.lab.backtests import Backtests
+from signalserve.registry import ModelMetadata, load_model_by_id, promote_model, register_model, verify_log
+from signalserve.registry.errors import ArtefactError, RequestIdReusedError
+from signalserve.registry.lock import LOCK_FILE
 from signalserve.training.backtest import BacktestRequest, backtest
 from signalserve.training.errors import TrainingError, TrainingRequestError
 from signalserve.training.plots import calibration_groups
-from tests.registries import gate_of
+from tests.registries import gate_of, registry_at
 from tests.training.recompute import check_report
 
 
@@ -138,11 +140,13 @@ def test_a_repeat_replaces_the_folder_and_leaves_nothing_else(
     trained: tuple[Path, str], bar_file: Path, tmp_path: Path
 ) -> None:
     first = backtest(request(trained, bar_file, tmp_path))
-    before = (first.folder / "metrics.json").read_bytes()
+    before = books(first.folder)[0]
     (first.folder / "trades.csv").write_text("spoilt")
     second = backtest(request(trained, bar_file, tmp_path))
     assert second.folder == first.folder
-    assert (second.folder / "metrics.json").read_bytes() == before
+    again = books(second.folder)[0]
+    assert again.pop("look")["looks"] == before.pop("look")["looks"] + 1
+    assert again == before
     assert len(books(second.folder)[1]) > 3
     assert [path.name for path in tmp_path.iterdir()] == [first.folder.name]
 
@@ -235,3 +239,93 @@ def test_the_calibration_plot_is_of_ten_groups_of_equal_size() -> None:
     np.testing.assert_allclose(found[1], groups["was"].mean())
     np.testing.assert_allclose(found[2], groups["was"].std(ddof=0) / np.sqrt(groups["was"].count()))
     assert abs(found[1] - found[0]).max() < 0.15
+
+
+def copied(trained: tuple[Path, str], folder: Path) -> tuple[Path, str]:
+    """A registry of the test's own, with the trained model in production."""
+    return shutil.copytree(trained[0], folder / "registry"), trained[1]
+
+
+def test_each_backtest_is_a_look_that_the_log_counts(
+    trained: tuple[Path, str], bar_file: Path, tmp_path: Path
+) -> None:
+    mine = copied(trained, tmp_path)
+    registry = registry_at(mine[0])
+    entry = registry.entry(mine[1])
+    result = backtest(request(mine, bar_file, tmp_path / "other"))
+    first, last = (moment.isoformat() for moment in result.span)
+    looks = registry.state.tries(entry.key, first, last)
+    assert (result.counted.state, result.counted.looks) == ("recorded", looks)
+    event = registry.events()[-1]
+    assert (event.action, event.via, event.changes) == ("look", "python", ())
+    rules = request(mine, bar_file, tmp_path).rules
+    seen = {"key": ["SYNTH", "15m"], "model_id": mine[1], "first": first, "last": last}
+    assert event.detail == {**seen, "rules": asdict(rules)}
+    assert event.is_about("SYNTH", "15m", mine[1])
+    assert not event.is_about("SYNTH", "1h")
+    cut = read_bars(bar_file).frame.index[-200].to_pydatetime()
+    dear = replace(request(mine, bar_file, tmp_path / "b"), rules=replace(rules, fee_bps=50.0))
+    for choice in (request(mine, bar_file, tmp_path / "a", end=cut), dear):
+        backtest(choice)
+    assert registry.state.tries(entry.key, first, last) == looks + 2
+    for _ in range(2):
+        result = backtest(request(mine, bar_file, tmp_path / "a"), request_id="once")
+    assert (result.counted.state, result.counted.looks) == ("recorded", looks + 3)
+    with pytest.raises(RequestIdReusedError):
+        backtest(dear, request_id="once")
+    assert registry.entry(mine[1]).status == "production"
+    assert not verify_log(mine[0]).problems
+
+
+def test_a_look_at_the_bars_of_the_training_is_not_counted_and_what_comes_after_them_is(
+    trained: tuple[Path, str], bar_file: Path, tmp_path: Path
+) -> None:
+    mine = copied(trained, tmp_path)
+    index = read_bars(bar_file).frame.index
+    revision = registry_at(mine[0]).state.revision
+    inside = {"start": index[300].to_pydatetime(), "allow_in_sample": True}
+    within = backtest(request(mine, bar_file, tmp_path, end=index[900].to_pydatetime(), **inside))
+    assert within.counted.state == "in_sample"
+    assert registry_at(mine[0]).state.revision == revision
+    beyond = backtest(request(mine, bar_file, tmp_path, **inside))
+    event = registry_at(mine[0]).events()[-1]
+    trained_to = pd.Timestamp(load_model_by_id(*mine).meta.train_end)
+    assert (beyond.in_sample, beyond.counted.state) == (True, "recorded")
+    assert (event.detail["first"], event.detail["last"]) == (
+        index[index > trained_to][0].isoformat(),
+        index[-1].isoformat(),
+    )
+
+
+def test_where_the_registry_cant_be_written_a_backtest_is_refused_or_marked_everywhere(
+    trained: tuple[Path, str], bar_file: Path, config_file: Path, tmp_path: Path
+) -> None:
+    mine = copied(trained, tmp_path)
+    (mine[0] / LOCK_FILE).unlink(missing_ok=True)
+    (mine[0] / LOCK_FILE).mkdir()  # no writer gets its turn, whoever runs this
+    out = tmp_path / "out"
+    command = [
+        "backtest",
+        "-s",
+        "SYNTH",
+        "-c",
+        str(config_file),
+        "-r",
+        str(mine[0]),
+        "--ohlcv",
+        str(bar_file),
+    ]
+    refused = CliRunner().invoke(app, [*command, "--output-dir", str(out)])
+    assert refused.exit_code == 7
+    assert "--unrecorded shows the backtest all the same" in " ".join(refused.stderr.split())
+    assert not out.exists()
+    done = CliRunner().invoke(app, [*command, "--output-dir", str(out), "--unrecorded"])
+    assert done.exit_code == 0, done.output
+    assert "NOT RECORDED" in done.stdout
+    (found,) = Backtests(out).all()
+    assert (found.look, "NOT RECORDED" in found.look_text) == ("not_recorded", True)
+    assert "<strong>Not recorded.</strong>" in (out / found.name / "report.html").read_text()
+    (mine[0] / LOCK_FILE).rmdir()
+    counted = CliRunner().invoke(app, [*command, "--output-dir", str(out), "--unrecorded", "--json"])
+    assert json.loads(counted.stdout)["look"]["state"] == "recorded"
+    assert registry_at(mine[0]).events()[-1].via == "cli"

@@ -38,6 +38,7 @@ PASSES = {
     "min_trades": 0,
     "max_drawdown": 1.0,
     "min_bars": 2,
+    "max_data_age": None,
 }
 
 
@@ -170,6 +171,7 @@ def test_a_job_that_is_run_again_takes_over_what_it_did_before(world: Callable[.
     assert again["ABSENT"].status == JobStatus.FAILED
     assert "no such file" in (again["ABSENT"].error or "")
     assert some.events() == before, "nothing is registered or evaluated twice"
+    assert "look" not in before, "the evaluation has counted the look of the report"
 
 
 def test_auto_promote_goes_through_the_gate_and_a_refusal_names_the_numbers(
