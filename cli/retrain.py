@@ -47,6 +47,9 @@ def retrain(
 ) -> None:
     """Train, evaluate and report on every model of the policies; promote through the gate where they say so.
 
+    Promotes come once all of a policy are measured: of many models some pass by luck, so the more there are, the more
+    each must show.
+
     Without --once it runs until Ctrl-C or SIGTERM, and starts each policy at its slots; of slots that were
     missed the newest is caught up. Each result is a line of runs.jsonl in retrain.output_dir. A promote that
     the gate refuses is no failure. With --json each result is a JSON object a line. Exit code 1: a job failed, or
@@ -78,6 +81,7 @@ def retrain(
             policies,
             inbox,
             on_plan=watch.plan,
+            on_measured=watch.measured,
             on_result=watch.result,
             on_batch=watch.batch,
             via="cli",
@@ -140,6 +144,7 @@ class _Watch:
         )
         self._progress = Progress(*columns, console=notes, disable=not notes.is_terminal, transient=True)
         self._task: TaskID | None = None
+        self._counted: set[str] = set()
 
     def __enter__(self) -> _Watch:
         self._progress.start()
@@ -158,19 +163,29 @@ class _Watch:
             notes.print(f"note: {warning}", style="yellow", soft_wrap=True, markup=False)
         self._task = self._progress.add_task("retraining", total=len(plan.jobs), last="")
 
+    def measured(self, result: JobResult) -> None:
+        """A job is at its promote, which comes after the last one's measuring."""
+        self._count(result)
+
     def result(self, result: JobResult) -> None:
         """A job ended."""
         if self._json:
             print(json.dumps(result.to_dict(), default=plain, ensure_ascii=False), flush=True)
-        if self._task is not None:
-            last = f"{result.symbol}/{result.timeframe} {result.status}"
-            self._progress.update(self._task, advance=1, last=last)
+        self._count(result)
+
+    def _count(self, result: JobResult) -> None:
+        if self._task is None:
+            return
+        last = f"{result.symbol}/{result.timeframe} {result.status}"
+        self._progress.update(self._task, advance=int(result.request_id not in self._counted), last=last)
+        self._counted.add(result.request_id)
 
     def batch(self, results: list[JobResult]) -> None:
         """A batch ended."""
         if self._task is not None:
             self._progress.remove_task(self._task)
             self._task = None
+            self._counted.clear()
         if results and not self._json:
             _summary(results)
 

@@ -4,6 +4,7 @@
 """
 
 from signalserve.judging.evidence import Evidence, Folds, Measured, TrainedOn
+from signalserve.judging.false_discovery import Ranked, benjamini_hochberg, chance
 from signalserve.judging.gate import PromoteGate, asked_after, deflated_sharpe, vouched_by
 from signalserve.judging.policy import Policy
 from signalserve.judging.resampling import Resamples, Resampling, probability_better, resample, summary_of
@@ -16,12 +17,15 @@ __all__ = [
     "Measured",
     "Policy",
     "PromoteGate",
+    "Ranked",
     "Resamples",
     "Resampling",
     "ReturnMoments",
     "Timing",
     "TrainedOn",
     "asked_after",
+    "benjamini_hochberg",
+    "chance",
     "deflated_sharpe",
     "expected_max_sharpe",
     "luck",

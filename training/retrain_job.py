@@ -1,16 +1,18 @@
-"""One job of a retrain, as a worker runs it: train, evaluate, report, promote.
+"""One job of a retrain, as a worker runs it: train, evaluate, report; and its promote, once its batch is judged.
 
 1. What goes wrong ends this job and no other: its result says at which step.
 2. A job that has registered its model before (its worker died, the run was interrupted) takes that model over
    and goes on behind what is in the registry's log: nothing is registered or evaluated twice.
 3. What computes is imported by the job, not by the module: the process that hands jobs out does without.
-4. While it runs, a file names what it builds (`training/unfinished.py`), for who clears up after a worker that died.
+4. Its promote comes after the last job of its batch (`training/batch.py`).
+5. While it runs, a file names what it builds (`training/unfinished.py`), for who clears up after a worker that died.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -76,9 +78,22 @@ class JobResult:
             **more,
         )
 
+    def ended(self, status: JobStatus, error: str) -> JobResult:
+        """The same, as it ended now."""
+        return replace(self, time=second_text(utc_now()), status=status, error=error)
+
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A job before its promote: its result so far, and the reason that the promote's event shall have."""
+
+    job: Job
+    result: JobResult
+    reason: str = ""
 
 
 @dataclass
@@ -112,16 +127,38 @@ def registry_of(settings: Settings) -> Registry:
     )
 
 
+def evaluation_id(job: Job) -> str:
+    """The request_id of a job's evaluation."""
+    return f"{job.request_id}:evaluate"
+
+
 def run_job(settings: Settings, actor: str, via: str, job: Job) -> JobResult:
-    """Do all of a job's steps; raises nothing but what interrupts it."""
-    # a worker starts with no settings, and log lines on stdout would mix with the command's answer
-    configure_logs(settings.logging)
-    began = time.monotonic()
+    """Do a job's steps up to its promote; raises nothing but what interrupts it."""
     run = _Run(settings, job, actor, via)
-    try:
+
+    def measure() -> JobStatus:
         with marked(settings.retrain.output_dir, job.job_id, job.key) as marker:
             run.announce = marker.announce
-            status = _steps(run)
+            return _steps(run)
+
+    return _ended(run, measure)
+
+
+def promote_job(settings: Settings, actor: str, via: str, waiting: Waiting) -> JobResult:
+    """Ask for the promote of a job whose batch lets it in; raises nothing but what interrupts it."""
+    result = waiting.result
+    run = _Run(settings, waiting.job, actor, via, "promote", result.model_id, result.metrics)
+    run.failed_verdicts, run.report = result.failed_verdicts, result.report
+    done = _ended(run, lambda: _promote(run, str(result.model_id), waiting.reason))
+    return replace(done, seconds=round(result.seconds + done.seconds, 3))
+
+
+def _ended(run: _Run, steps: Callable[[], JobStatus]) -> JobResult:
+    # a worker starts with no settings, and log lines on stdout would mix with the command's answer
+    configure_logs(run.settings.logging)
+    began = time.monotonic()
+    try:
+        status = steps()
     except Exception as error:  # noqa: BLE001 - whatever it is, the other jobs go on
         known = isinstance(error, TrainingError | RegistryError | FeatureError)
         text = " ".join(str(error).split())
@@ -129,7 +166,7 @@ def run_job(settings: Settings, actor: str, via: str, job: Job) -> JobResult:
         run.model_id = run.model_id or getattr(error, "model_id", None)
         status = JobStatus.FAILED
     return JobResult.of(
-        job,
+        run.job,
         status,
         model_id=run.model_id,
         metrics=run.metrics,
@@ -156,9 +193,6 @@ def _steps(run: _Run) -> JobStatus:
     run.metrics, run.report = dict(result.metrics), str(result.folder)
     if run.registry.entry(model_id).status == Status.PRODUCTION:
         return JobStatus.PROMOTED
-    if run.job.policy.auto_promote:
-        run.step = "promote"
-        return _promote(run, model_id)
     return JobStatus.CANDIDATE if passed else JobStatus.TRAINED
 
 
@@ -243,7 +277,7 @@ def _evaluate(run: _Run, model_id: str) -> bool | None:
     if entry.status == Status.ARCHIVED:
         run.note = f"{model_id} was registered by an earlier attempt, and archived since"
         return None
-    request_id = f"{run.job.request_id}:evaluate"
+    request_id = evaluation_id(run.job)
     if request_id not in state.requests:
         result = evaluate(
             settings,
@@ -262,7 +296,7 @@ def _evaluate(run: _Run, model_id: str) -> bool | None:
     return decision.allowed
 
 
-def _promote(run: _Run, model_id: str) -> JobStatus:
+def _promote(run: _Run, model_id: str, reason: str) -> JobStatus:
     """Ask the gate, against the champion that the evidence is about."""
     record = run.registry.state.evidence.get(model_id)
     champion = (record or {}).get("champion")
@@ -270,7 +304,7 @@ def _promote(run: _Run, model_id: str) -> JobStatus:
     try:
         run.registry.promote(
             [Promotion(model_id, expected)],
-            reason=f"retrain policy {run.job.policy.name}",
+            reason=reason,
             request_id=f"{run.job.request_id}:promote",
             actor=run.actor,
             via=run.via,
