@@ -39,6 +39,10 @@ def retrain(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be run; train nothing.")
     ] = False,
+    refit: Annotated[
+        bool | None,
+        typer.Option("--refit/--no-refit", help="Fit each on all bars, too; default as each policy says."),
+    ] = None,
     policy: Annotated[
         list[str] | None, typer.Option("--policy", "-p", help="Only this policy; may be given again.")
     ] = None,
@@ -70,6 +74,8 @@ def retrain(
     from signalserve.training.retrain_job import registry_of
 
     policies = choose_policies(settings, policy or ())
+    if refit is not None:
+        policies = [item.model_copy(update={"refit": refit}) for item in policies]
     registry_of(settings).store.check()  # a slip of the pen in ml.models_dir makes no new registry
     if dry_run:
         _show_plan(settings, policies, once=once, json_output=json_output)

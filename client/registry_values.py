@@ -18,6 +18,7 @@ class ModelInfo:
     """One registry entry. `status`: failed, success, candidate, production or archived.
 
     `by_hand`: an edit of the index put it into production, without evidence.
+    `refit_of`: the model by whose recipe it was refitted on all bars, and whose evidence it carries; empty for none.
     """
 
     model_id: str
@@ -34,6 +35,7 @@ class ModelInfo:
     served: bool
     quarantined: bool
     by_hand: bool
+    refit_of: str
     problems: tuple[str, ...]
 
     @classmethod
@@ -54,6 +56,7 @@ class ModelInfo:
             served=message.served,
             quarantined=message.quarantined,
             by_hand=message.by_hand,
+            refit_of=message.refit_of,
             problems=tuple(message.problems),
         )
 

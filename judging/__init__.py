@@ -3,7 +3,7 @@
 >>> from signalserve.judging import PromoteGate
 """
 
-from signalserve.judging.evidence import Evidence, Folds, Measured, TrainedOn
+from signalserve.judging.evidence import Evidence, Folds, Measured, RecipeOf, TrainedOn
 from signalserve.judging.false_discovery import Ranked, benjamini_hochberg, chance
 from signalserve.judging.gate import PromoteGate, asked_after, deflated_sharpe, vouched_by
 from signalserve.judging.policy import Policy
@@ -18,6 +18,7 @@ __all__ = [
     "Policy",
     "PromoteGate",
     "Ranked",
+    "RecipeOf",
     "Resamples",
     "Resampling",
     "ReturnMoments",

@@ -249,7 +249,9 @@ def event_row(event: Event) -> EventRow:
 def _outcome(event: Event) -> str:
     failed = dict.fromkeys(name for record in _decisions(event) for name in failed_names(record))
     if event.action == Action.EVALUATE:
-        return f"refused by {', '.join(failed)}" if failed else "passed"
+        said = f"refused by {', '.join(failed)}" if failed else "passed"
+        recipe = mapping(mapping(mapping(event.evidence).get("evidence")).get("recipe_of"))
+        return said + (f", on the evidence of {text_of(recipe['model_id'])}" if recipe else "")
     if failed and event.forced:
         return f"forced past {', '.join(failed)}"
     return ""

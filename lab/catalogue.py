@@ -64,7 +64,8 @@ class Row:
     """One model of the table.
 
     `in_production`: it is what the registry has in production for its key, where edits are held what was decided.
-    `by_hand`: an edit of the index put it there, without evidence. `served`: it answers for its key now; None
+    `by_hand`: an edit of the index put it there, without evidence. `refit_of`: the model by whose recipe it was
+    refitted on all bars, and whose evidence it carries. `served`: it answers for its key now; None
     where the server does not say. `training_span`: `registered` where the metadata that name it are those whose digest
     the log has, `declared` where only the file says so, `unknown` where nothing does. `problems` stop it from serving.
     """
@@ -82,6 +83,7 @@ class Row:
     engine_reason: str
     quarantined: bool
     by_hand: bool
+    refit_of: str
     in_production: bool
     served: bool | None
     training_span: str
@@ -214,6 +216,7 @@ class Catalogue:
                     engine_reason=text_of("; ".join(dict.fromkeys(filter(None, reasons)))),
                     quarantined=entry.model_id in view.state.quarantined,
                     by_hand=description.by_hand,
+                    refit_of=description.refit_of,
                     in_production=self._registry.standing(view.state, entry.key) == entry.model_id,
                     served=None if served is None else entry.model_id in served,
                     training_span=_training_span(artefact),

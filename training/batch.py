@@ -25,7 +25,7 @@ from signalserve.training.retrain_job import JobResult, JobStatus, Waiting, eval
 def awaits_promote(job: Job, result: JobResult) -> bool:
     """Whether a result is one before its promote: it was measured, and its policy promotes."""
     measured = result.status in (JobStatus.CANDIDATE, JobStatus.TRAINED) and result.report is not None
-    return job.policy.auto_promote and measured
+    return job.policy.auto_promote and measured and result.error is None
 
 
 def judge_batches(

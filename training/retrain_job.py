@@ -31,6 +31,7 @@ from signalserve.training.plan import Job, slot_text
 from signalserve.training.unfinished import marked
 
 if TYPE_CHECKING:
+    from signalserve.training.registering import TrainResult
     from signalserve.training.request import TrainRequest
 
 
@@ -47,7 +48,11 @@ class JobStatus(StrEnum):
 
 @dataclass(frozen=True)
 class JobResult:
-    """A line of runs.jsonl. `metrics` are the backtest's, `report` is its folder, `seconds` are of the wall clock."""
+    """A line of runs.jsonl. `metrics` are the backtest's, `report` is its folder, `seconds` are of the wall clock.
+
+    Where `model_id` is a refit that goes on to the gate, `measured` is the model whose evidence it carries, and whose
+    metrics and report these are.
+    """
 
     time: str
     policy: str
@@ -62,6 +67,7 @@ class JobResult:
     report: str | None = None
     seconds: float = 0.0
     error: str | None = None
+    measured: str | None = None
 
     @classmethod
     def of(cls, job: Job, status: JobStatus, **more: Any) -> JobResult:
@@ -110,6 +116,7 @@ class _Run:
     failed_verdicts: tuple[str, ...] = ()
     report: str | None = None
     note: str | None = None
+    measured: str | None = None
     announce: Announce | None = None
 
     @cached_property
@@ -148,7 +155,7 @@ def promote_job(settings: Settings, actor: str, via: str, waiting: Waiting) -> J
     """Ask for the promote of a job whose batch lets it in; raises nothing but what interrupts it."""
     result = waiting.result
     run = _Run(settings, waiting.job, actor, via, "promote", result.model_id, result.metrics)
-    run.failed_verdicts, run.report = result.failed_verdicts, result.report
+    run.failed_verdicts, run.report, run.measured = result.failed_verdicts, result.report, result.measured
     done = _ended(run, lambda: _promote(run, str(result.model_id), waiting.reason))
     return replace(done, seconds=round(result.seconds + done.seconds, 3))
 
@@ -174,11 +181,13 @@ def _ended(run: _Run, steps: Callable[[], JobStatus]) -> JobResult:
         report=run.report,
         seconds=round(time.monotonic() - began, 3),
         error=run.note,
+        measured=run.measured,
     )
 
 
 def _steps(run: _Run) -> JobStatus:
-    run.model_id = model_id = _train(run)
+    trained = _train(run)
+    run.model_id = model_id = trained.model_id
     run.step = "evaluation"
     passed = _evaluate(run, model_id)
     if passed is None:
@@ -191,13 +200,18 @@ def _steps(run: _Run) -> JobStatus:
     )
     result = backtest(choice, registry=run.registry)
     run.metrics, run.report = dict(result.metrics), str(result.folder)
+    if trained.refitted is not None and "recipe" in run.settings.promotion.accept_kinds:
+        run.measured, run.model_id = model_id, (model_id := trained.refitted.model_id)
+        passed = _judged(run, model_id)
+        if passed is None:
+            return JobStatus.TRAINED
     if run.registry.entry(model_id).status == Status.PRODUCTION:
         return JobStatus.PROMOTED
     return JobStatus.CANDIDATE if passed else JobStatus.TRAINED
 
 
-def _train(run: _Run) -> str:
-    """The registered model; the one of an earlier attempt where its request_id is in the log."""
+def _train(run: _Run) -> TrainResult:
+    """The registered model, and its refit; the one of an earlier attempt where its request_id is in the log."""
     from signalserve.training.run import train
 
     run.registry.store.check()  # a training makes a registry where there is none; that is no retrain's to do
@@ -208,7 +222,7 @@ def _train(run: _Run) -> str:
             run.settings, run.registry, run.actor, run.via, run.job, str(error), announce=run.announce
         )
         raise
-    return train(request, registry=run.registry, actor=run.actor, via=run.via, announce=run.announce).model_id
+    return train(request, registry=run.registry, actor=run.actor, via=run.via, announce=run.announce)
 
 
 def training_request(settings: Settings, job: Job) -> TrainRequest:
@@ -233,6 +247,7 @@ def training_request(settings: Settings, job: Job) -> TrainRequest:
         model_type=job.model_type,
         ohlcv=job.ohlcv,
         grid=policy.grid,
+        refit=policy.refit,
         request_id=job.request_id,
         **chosen,
     )
@@ -264,22 +279,16 @@ def fail(
 
 
 def _evaluate(run: _Run, model_id: str) -> bool | None:
-    """Whether the gate would let the model in; None: someone has archived it since an earlier attempt.
-
-    An evaluation that an earlier attempt left in the log is not made again.
-    """
+    """As `_judged`, after the evaluation. One that an earlier attempt left in the log is not made again."""
     from signalserve.training.evaluation import evaluate
+    from signalserve.training.recipe import carry_evidence
 
-    state, settings = run.registry.state, run.settings
-    entry = run.registry.entry(model_id)
-    if entry.status == Status.PRODUCTION:
-        return True
-    if entry.status == Status.ARCHIVED:
-        run.note = f"{model_id} was registered by an earlier attempt, and archived since"
-        return None
-    request_id = evaluation_id(run.job)
-    if request_id not in state.requests:
-        result = evaluate(
+    settings, request_id = run.settings, evaluation_id(run.job)
+    if request_id in run.registry.state.requests:
+        # that attempt may have ended before the refit had its record
+        carry_evidence(run.registry, model_id, request_id=request_id, actor=run.actor, via=run.via)
+    elif run.registry.entry(model_id).status not in (Status.PRODUCTION, Status.ARCHIVED):
+        evaluate(
             settings,
             model_id,
             ohlcv=run.job.ohlcv,
@@ -289,9 +298,18 @@ def _evaluate(run: _Run, model_id: str) -> bool | None:
             actor=run.actor,
             via=run.via,
         )
-        run.failed_verdicts = result.failed_verdicts
-        return result.passed
-    decision = run.registry.gate.judge(state, entry, force=False)
+    return _judged(run, model_id)
+
+
+def _judged(run: _Run, model_id: str) -> bool | None:
+    """Whether the gate would let a model in; None: someone has archived it since an earlier attempt."""
+    entry = run.registry.entry(model_id)
+    if entry.status == Status.PRODUCTION:
+        return True
+    if entry.status == Status.ARCHIVED:
+        run.note = f"{model_id} was registered by an earlier attempt, and archived since"
+        return None
+    decision = run.registry.gate.judge(run.registry.state, entry, force=False)
     run.failed_verdicts = tuple(f"{verdict.name}: {verdict.text}" for verdict in decision.failed)
     return decision.allowed
 

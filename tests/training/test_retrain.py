@@ -266,6 +266,33 @@ def test_a_batch_lets_in_fewer_than_would_pass_alone_and_goes_on_where_it_ended(
     assert sorted(some.events()) == ["evaluate"] * 3 + ["promote"] + ["register"] * 3
 
 
+@pytest.mark.parametrize("accept_kinds", [["artefact"], ["artefact", "recipe"]])
+def test_a_refit_is_promoted_where_recipes_are_accepted_also_by_a_job_that_goes_on_from_its_evaluation(
+    world: Callable[..., World], accept_kinds: list[str]
+) -> None:
+    some = world(["AAA"], {})
+    [measured] = some.retrain().once()
+    policy = {"name": "weekly", "symbols": ["*"], "refit": True, "auto_promote": True}
+    some.settings = Settings(**sections(some.folder, [policy], accept_kinds=accept_kinds))
+    [result] = some.retrain().once()
+    state = open_store(some.base).view().state
+    [(refitted, of)] = state.refits.items()
+    assert of == measured.model_id
+    wanted = (refitted, of) if "recipe" in accept_kinds else (of, None)
+    assert (result.status, result.model_id, result.measured) == (JobStatus.PROMOTED, *wanted)
+    assert state.production(Key("AAA", "15m")) == result.model_id
+    record = state.evidence[refitted]
+    assert (record["kind"], record["measured_by"]) == ("recipe", "trainer")
+    assert state.tries(Key("AAA", "15m"), record["window_start"], record["window_end"]) == 1
+    assert some.events() == ["register", "evaluate", "register", "evaluate", "promote"]
+    assert some.lines()[-1]["measured"] == wanted[1]
+    if result.measured is not None:
+        registry_at(some.base).archive([refitted], reason="bad night", allow_unserved=True)
+        [again] = some.retrain().once()
+        assert (again.status, again.model_id) == (JobStatus.TRAINED, refitted)
+        assert again.error == f"{refitted} was registered by an earlier attempt, and archived since"
+
+
 def test_without_auto_promote_a_model_that_the_gate_would_refuse_is_only_trained(
     world: Callable[..., World],
 ) -> None:
