@@ -18,6 +18,7 @@ from signalserve.config.settings import load_settings
 if TYPE_CHECKING:
     from signalserve.judging import Evidence, Folds, Measured
     from signalserve.training.evaluation import Evaluation
+    from signalserve.training.recipe import Carried
 
 _COMPARED = (
     ("cum_return", "{:+.2%}"),
@@ -39,7 +40,8 @@ def evaluate(
 ) -> None:
     """Compare a model with its key's champion on bars that neither has seen, and keep the evidence.
 
-    A model of status success that passes becomes a candidate. Exit code 5: it does not pass the promote gate.
+    A model of status success that passes becomes a candidate. Its refits (`train --refit`) carry the evidence on.
+    Exit code 5: it does not pass the promote gate.
     Asking again on the same bars counts as another try and makes the gate stricter.
     """
     settings = load_settings(config)
@@ -74,7 +76,16 @@ def evaluate(
 
 
 def _as_json(result: Evaluation) -> dict[str, Any]:
-    return {"passed": result.passed, "status": result.status, **result.record}
+    refits = [
+        {
+            "model_id": item.model_id,
+            "passed": item.decision.allowed,
+            "status": item.status,
+            "failed_verdicts": list(item.failed_verdicts),
+        }
+        for item in result.refits
+    ]
+    return {"passed": result.passed, "status": result.status, "refits": refits, **result.record}
 
 
 def _print(result: Evaluation, again: str) -> None:
@@ -105,6 +116,7 @@ def _print(result: Evaluation, again: str) -> None:
         ("measured", f"by {evidence.measured_by}; the training span is {result.vouched}"),
         *((("folds", _folds_text(evidence.folds)),) if evidence.folds else ()),
         *(("failed", text) for text in result.failed_verdicts),
+        *(("refitted", _refit_text(item)) for item in result.refits),
         (
             ("next", f"signalserve promote {evidence.challenger.model_id}{again}")
             if result.passed
@@ -112,6 +124,12 @@ def _print(result: Evaluation, again: str) -> None:
         ),
     ):
         console.print(f"{name:<10} {text}", soft_wrap=True, markup=False)
+
+
+def _refit_text(item: Carried) -> str:
+    against = "; ".join(item.failed_verdicts)
+    said = f"the promote gate would refuse it: {against}" if against else "the promote gate would let it in"
+    return f"{item.model_id} carries this evidence; {said}"
 
 
 def _folds_text(folds: Folds) -> str:

@@ -86,6 +86,7 @@ def _list(found: ModelList) -> None:
 
 def _status(item: ModelInfo) -> str:
     remarks = [*(["by hand, without evidence"] * item.by_hand), *(["quarantined"] * item.quarantined)]
+    remarks += [f"refitted, on the evidence of {item.refit_of}"] * bool(item.refit_of)
     return item.status + (f" ({', '.join(remarks)})" if remarks else "")
 
 
@@ -111,6 +112,7 @@ def _show_model(details: ModelDetails) -> None:
         ("quarantined", model.quarantined),
         ("by hand, without evidence", model.by_hand),
         ("basis", model.basis.text if model.basis else None),
+        *((("refitted, on the evidence of", model.refit_of),) if model.refit_of else ()),
         ("loaded", model.served),
         ("engine", model.engine),
         ("engine reason", model.engine_reason),
@@ -315,7 +317,9 @@ def _changes(event: AuditEvent) -> str:
         failed = _failed(event)
         verdict = f"refused by {', '.join(failed)}" if failed else "passed"
         texts = texts or [str(event.evidence.get("challenger", ""))]
-        texts[-1] += f" ({verdict})"
+        recipe = (event.evidence.get("evidence") or {}).get("recipe_of")
+        carried = f", on the evidence of {recipe['model_id']}, whose refit it is" if recipe else ""
+        texts[-1] += f" ({verdict}{carried})"
     return "; ".join(texts[:3]) + (f" and {len(texts) - 3} more" if len(texts) > 3 else "")
 
 

@@ -41,6 +41,10 @@ def retrain(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be run; train nothing.")
     ] = False,
+    refit: Annotated[
+        bool | None,
+        typer.Option("--refit/--no-refit", help="Fit each on all bars, too; default as each policy says."),
+    ] = None,
     policy: Annotated[
         list[str] | None, typer.Option("--policy", "-p", help="Only this policy; may be given again.")
     ] = None,
@@ -63,6 +67,9 @@ def retrain(
     json_output: JsonOption = False,
 ) -> None:
     """Train, evaluate and report on every model of the policies; promote through the gate where they say so.
+
+    Promotes come once all of a policy are measured: of many models some pass by luck, so the more there are, the more
+    each must show.
 
     Without --once it runs until Ctrl-C or SIGTERM, and starts each policy at its slots; of slots that were
     missed the newest is caught up. Each result is a line of runs.jsonl in retrain.output_dir. A promote that
@@ -106,6 +113,8 @@ def retrain(
     except TrainingRequestError as error:
         say_error(str(error))
         raise typer.Exit(USAGE) from None
+    if refit is not None:
+        policies = [item.model_copy(update={"refit": refit}) for item in policies]
     registry_of(settings).store.check()  # a slip of the pen in ml.models_dir makes no new registry
     if dry_run:
         _show_plan(settings, policies, once=once, json_output=json_output)
@@ -117,6 +126,7 @@ def retrain(
             policies,
             inbox,
             on_plan=watch.plan,
+            on_measured=watch.measured,
             on_result=watch.result,
             on_batch=watch.batch,
             via="cli",
@@ -184,6 +194,7 @@ class _Watch:
         )
         self._progress = Progress(*columns, console=notes, disable=not notes.is_terminal, transient=True)
         self._task: TaskID | None = None
+        self._counted: set[str] = set()
 
     def __enter__(self) -> _Watch:
         self._progress.start()
@@ -202,19 +213,29 @@ class _Watch:
             notes.print(f"note: {warning}", style="yellow", soft_wrap=True, markup=False)
         self._task = self._progress.add_task("retraining", total=len(plan.jobs), last="")
 
+    def measured(self, result: JobResult) -> None:
+        """A job is at its promote, which comes after the last one's measuring."""
+        self._count(result)
+
     def result(self, result: JobResult) -> None:
         """A job ended."""
         if self._json:
             print(json.dumps(result.to_dict(), default=plain, ensure_ascii=False), flush=True)
-        if self._task is not None:
-            last = f"{result.symbol}/{result.timeframe} {result.status}"
-            self._progress.update(self._task, advance=1, last=last)
+        self._count(result)
+
+    def _count(self, result: JobResult) -> None:
+        if self._task is None:
+            return
+        last = f"{result.symbol}/{result.timeframe} {result.status}"
+        self._progress.update(self._task, advance=int(result.request_id not in self._counted), last=last)
+        self._counted.add(result.request_id)
 
     def batch(self, results: list[JobResult]) -> None:
         """A batch ended."""
         if self._task is not None:
             self._progress.remove_task(self._task)
             self._task = None
+            self._counted.clear()
         if results and not self._json:
             _summary(results)
 

@@ -50,6 +50,12 @@ def train(
     grid: Annotated[
         bool, typer.Option("--grid", help="Try ml.grids first and train the best of it.")
     ] = False,
+    refit: Annotated[
+        bool | None,
+        typer.Option(
+            "--refit/--no-refit", help="Fit it on all bars, too, as a second model; default ml.refit."
+        ),
+    ] = None,
     lookback_days: Annotated[float | None, typer.Option(help="Use the last days of the file only.")] = None,
     train_start: Annotated[datetime | None, time_option("First bar to train on (UTC).")] = None,
     train_end: Annotated[datetime | None, time_option("Last bar that the fit may read (UTC).")] = None,
@@ -86,7 +92,7 @@ def train(
 
     Exit code 1: the run failed
     (the registry keeps a `failed` entry with the reason); 2: the request or the configuration can't be used; 130:
-    Ctrl-C, and nothing is left behind.
+    Ctrl-C, and nothing is left behind. With --refit the model that is registered first stays in each case.
     """
     # these take seconds to import, which --help need not wait for
     from signalserve.config.logs import configure_logs
@@ -124,6 +130,7 @@ def train(
             test_start=test_start,
             test_end=test_end,
             grid=grid,
+            refit=refit,
         )
         # a slip of the pen is no failed training run
         if not request.ohlcv.exists() or request.ohlcv.is_dir():
@@ -170,7 +177,28 @@ def _as_json(result: TrainResult) -> dict[str, Any]:
         "walk_forward": result.metadata.extra["walk_forward"],
         "trials": result.metadata.extra["trials"],
         "warnings": list(result.warnings),
+        "refitted": None if result.refitted is None else _refit_json(result.refitted),
     }
+
+
+def _refit_json(refitted: TrainResult) -> dict[str, Any]:
+    return {
+        "model_id": refitted.model_id,
+        "path": str(refitted.path),
+        "engine": refitted.engine,
+        "engine_reason": refitted.engine_reason,
+        "digest": refitted.digest,
+        "train_start": refitted.metadata.train_start,
+        "train_end": refitted.metadata.train_end,
+        "warnings": list(refitted.warnings),
+    }
+
+
+def _refit_text(refitted: TrainResult) -> str:
+    meta = refitted.metadata
+    return (
+        f"{refitted.model_id} on {meta.train_start} to {meta.train_end}; it carries the evidence of the other"
+    )
 
 
 def _print(result: TrainResult, again: str) -> None:
@@ -187,6 +215,7 @@ def _print(result: TrainResult, again: str) -> None:
         ("landed in", str(result.path.resolve())),
         ("engine", result.engine + (f" ({result.engine_reason})" if result.engine_reason else "")),
         *(("warning", note) for note in result.warnings),
+        *((("refitted", _refit_text(result.refitted)),) if result.refitted else ()),
         ("next", f"signalserve evaluate {result.model_id}{again}"),
     ):
         # an id or a path that is cut to the terminal's width can't be copied

@@ -19,7 +19,8 @@ class ModelInfo:
     """One registry entry. `status`: failed, success, candidate, production or archived.
 
     `by_hand`: an edit of the index put it into production, without evidence. `basis`: what a candidate, or a model in
-    production, was let in on; None for any other, and of an older server.
+    production, was let in on; None for any other, and of an older server. `refit_of`: the model by whose recipe it was
+    refitted on all bars, and whose evidence it carries; empty for none.
     """
 
     model_id: str
@@ -36,6 +37,7 @@ class ModelInfo:
     served: bool
     quarantined: bool
     by_hand: bool
+    refit_of: str
     problems: tuple[str, ...]
     basis: Basis | None = None
 
@@ -57,6 +59,7 @@ class ModelInfo:
             served=message.served,
             quarantined=message.quarantined,
             by_hand=message.by_hand,
+            refit_of=message.refit_of,
             problems=tuple(message.problems),
             basis=Basis.from_proto(message.basis) if message.HasField("basis") else None,
         )

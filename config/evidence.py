@@ -59,7 +59,7 @@ class RetrainPolicy(Section):
 
     `symbols` and `timeframes` are names or shell patterns (`*USDT`), which stand for the bar files that are
     there. `schedule` is a cron expression in UTC, taken every `weeks`-th week. Bars: the last `lookback_days`,
-    or fixed spans, or all.
+    or fixed spans, or all. `refit` None: as `ml.refit` says.
     """
 
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9_.-]+$")
@@ -75,6 +75,7 @@ class RetrainPolicy(Section):
     model_type: str | None = None
     preset: str | None = None
     grid: bool = False
+    refit: bool | None = None
     auto_promote: bool = False
 
     @model_validator(mode="after")

@@ -90,7 +90,8 @@ class MlSettings(Section):
     """The registry, what to train, and which model answers.
 
     `production_model`: `auto`, or a model_id that is pinned for its own key, as an item of `pins` would; every other
-    key goes on with its own pin or production model.
+    key goes on with its own pin or production model. `refit`: a training fits its recipe once more, on all bars, and
+    registers that as a model of its own beside the one that was measured.
     """
 
     models_dir: Path = Path("outputs/ml_models")
@@ -109,6 +110,7 @@ class MlSettings(Section):
     grid_metric: Literal["sharpe", "cum_return", "auc", "log_loss", "brier"] = "sharpe"
     grid_jobs: int = Field(default=-1, ge=-1)
     grids: dict[str, dict[str, list[Any]]] = Field(default_factory=lambda: dict(_DEFAULT_GRIDS))
+    refit: bool = False
     max_model_age: Duration | None = None
     stale_models: Literal["serve", "refuse"] = "serve"
 

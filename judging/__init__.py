@@ -3,7 +3,8 @@
 >>> from signalserve.judging import PromoteGate
 """
 
-from signalserve.judging.evidence import Evidence, Folds, Measured, TrainedOn
+from signalserve.judging.evidence import Evidence, Folds, Measured, RecipeOf, TrainedOn
+from signalserve.judging.false_discovery import Ranked, benjamini_hochberg, chance
 from signalserve.judging.gate import PromoteGate, asked_after, deflated_sharpe, vouched_by
 from signalserve.judging.policy import Policy
 from signalserve.judging.resampling import Resamples, Resampling, probability_better, resample, summary_of
@@ -16,12 +17,16 @@ __all__ = [
     "Measured",
     "Policy",
     "PromoteGate",
+    "Ranked",
+    "RecipeOf",
     "Resamples",
     "Resampling",
     "ReturnMoments",
     "Timing",
     "TrainedOn",
     "asked_after",
+    "benjamini_hochberg",
+    "chance",
     "deflated_sharpe",
     "expected_max_sharpe",
     "luck",

@@ -3,7 +3,8 @@
 1. Challenger and champion are measured on the same bars, all of them after both models' training spans.
 2. The record names both models by id and digest: evidence on other files, or against another champion, is
    evidence on something else.
-3. `kind` is `artefact` where these very models were measured, `recipe` where a model was refitted afterwards.
+3. `kind` is `artefact` where these very models were measured, `recipe` where the challenger is a refit, on all bars, of
+   the model that was measured: `recipe_of` names that one, and its training span is the challenger's here.
 4. It holds what was measured and how, and no verdict: what luck explains depends on how many looks at these
    bars the log knows of, and the gate counts them under the registry's lock.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -127,6 +128,23 @@ class TrainedOn:
 
 
 @dataclass(frozen=True)
+class RecipeOf:
+    """The model that was measured in the challenger's stead, by its id and digest."""
+
+    model_id: str
+    digest: str
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> RecipeOf:
+        """From the log.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is not what `asdict` gives.
+        """
+        return cls(**_known(cls, values))
+
+
+@dataclass(frozen=True)
 class Evidence:
     """An evaluation of `challenger`, against `champion` where the key had one.
 
@@ -134,7 +152,7 @@ class Evidence:
     better) by the stationary block bootstrap of the difference in per-bar returns; `block_bars` is the mean block
     that it took. `rules` are those of the simulation, costs included. `measured_by`: `trainer`, the run that trained
     it; `evaluate`, on the configured bars; `brought`, on others, or elsewhere. `folds` and `trained_on` are None
-    where its training kept nothing to measure them by.
+    where its training kept nothing to measure them by. `recipe_of`: see the module.
     """
 
     challenger: Measured
@@ -153,6 +171,7 @@ class Evidence:
     measured_by: str = "brought"
     folds: Folds | None = None
     trained_on: TrainedOn | None = None
+    recipe_of: RecipeOf | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
     rules: Mapping[str, Any] = field(default_factory=dict)
 
@@ -170,6 +189,22 @@ class Evidence:
     def models(self) -> tuple[Measured, ...]:
         """Those that were measured, the challenger first."""
         return (self.challenger,) if self.champion is None else (self.challenger, self.champion)
+
+    @property
+    def measured_ids(self) -> tuple[str, ...]:
+        """Those whose files were measured: of a refit the one that it carries the evidence of."""
+        first = self.recipe_of.model_id if self.recipe_of is not None else self.challenger.model_id
+        return (first, *(model.model_id for model in self.models[1:]))
+
+    def carried_to(self, model_id: str, digest: str) -> Evidence:
+        """The same as evidence on the challenger's refit: of kind `recipe`."""
+        measured = self.challenger
+        return replace(
+            self,
+            kind="recipe",
+            challenger=replace(measured, model_id=model_id, digest=digest),
+            recipe_of=RecipeOf(measured.model_id, measured.digest),
+        )
 
     def clear_of(self, model: Measured) -> datetime:
         """The time up to which no bar of the window may open: the model's training has reached that far."""
@@ -190,7 +225,7 @@ class Evidence:
         known["challenger"] = Measured.from_dict(values["challenger"])
         champion = values["champion"]
         known["champion"] = Measured.from_dict(champion) if champion is not None else None
-        for name, kind in (("folds", Folds), ("trained_on", TrainedOn)):
+        for name, kind in (("folds", Folds), ("trained_on", TrainedOn), ("recipe_of", RecipeOf)):
             if known.get(name) is not None:
                 known[name] = kind.from_dict(known[name])
         evidence = cls(**known)

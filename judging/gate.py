@@ -8,7 +8,8 @@
 | recent_bars          | the last bar is not of the future, nor older than `max_data_age`                |
 | measured_by          | who measured is one of `accept`                                                 |
 | artefact             | the very models were measured, or a recipe where `accept_kinds` says so         |
-| same_artefacts       | both models' files are those that were evaluated                                |
+| same_artefacts       | both models' files are those that were evaluated; of a recipe the refit's, too, |
+|                      | and the log has the evaluation that it carries                                  |
 | same_champion        | the champion is the one that it was compared with                               |
 | same_settings        | simulated by the rules and costs, resampled as the configuration now has them   |
 | out_of_sample        | the window starts after both models' training spans and their labels' horizons  |
@@ -124,7 +125,7 @@ def _evidence_verdicts(
     rules: Mapping[str, Any] | None,
     now: datetime,
 ) -> Iterable[Verdict]:
-    hint = f"run `signalserve evaluate {challenger}`"
+    hint = f"run `signalserve evaluate {state.refits.get(challenger, challenger)}`"
     if record is None:
         return [
             Verdict("evidence", False, None, "an evaluation", f"it has no evaluation that counts now; {hint}")
@@ -135,10 +136,11 @@ def _evidence_verdicts(
         return [
             Verdict("evidence", False, str(error), "a readable record", f"its evidence is broken; {hint}")
         ]
+    hint = f"run `signalserve evaluate {evidence.measured_ids[0]}`"
     return [
         Verdict("evidence", True, evidence.evaluated_at, "an evaluation"),
         *_times(evidence, policy, now, hint),
-        *_subjects(evidence, champion, state.digests, policy, hint),
+        *_subjects(evidence, champion, state, policy, hint),
         _settings(evidence, policy, rules, hint),
         *_spans(evidence, state, policy, hint),
         *_numbers(evidence, tries, policy),
@@ -167,7 +169,7 @@ def _times(evidence: Evidence, policy: Policy, now: datetime, hint: str) -> Iter
 
 
 def _subjects(
-    evidence: Evidence, champion: str | None, digests: Mapping[str, str], policy: Policy, hint: str
+    evidence: Evidence, champion: str | None, state: RegistryState, policy: Policy, hint: str
 ) -> Iterator[Verdict]:
     yield Verdict(
         "measured_by",
@@ -182,16 +184,11 @@ def _subjects(
         evidence.kind in policy.accept_kinds,
         evidence.kind,
         list(policy.accept_kinds),
-        f"its evidence is on a {evidence.kind}, not on these files; {hint}",
+        f"its evidence is on a {evidence.kind}, not on these files: promote {evidence.measured_ids[0]}, which was "
+        "measured, or accept recipes (promotion.accept_kinds)",
     )
-    changed = [model.model_id for model in evidence.models if digests.get(model.model_id, "") != model.digest]
-    yield Verdict(
-        "same_artefacts",
-        not changed,
-        changed,
-        [],
-        f"{', '.join(changed)} changed since the evaluation; {hint}",
-    )
+    changed = _changed(evidence, state)
+    yield Verdict("same_artefacts", not changed, list(changed), [], f"{'; '.join(changed.values())}; {hint}")
     compared = evidence.champion.model_id if evidence.champion else None
     yield Verdict(
         "same_champion",
@@ -200,6 +197,29 @@ def _subjects(
         champion,
         f"it was compared with {compared or 'nothing'}, and {champion or 'nothing'} is in production; {hint}",
     )
+
+
+def _changed(evidence: Evidence, state: RegistryState) -> dict[str, str]:
+    """Which of the models are no longer what the evidence is about, each with what is wrong."""
+    challenger, recipe = evidence.challenger, evidence.recipe_of
+    named = {model.model_id: model.digest for model in evidence.models}
+    if recipe is not None:
+        named[recipe.model_id] = recipe.digest
+    changed = {
+        model_id: f"{model_id} changed since the evaluation"
+        for model_id, digest in named.items()
+        if state.digests.get(model_id, "") != digest
+    }
+    if evidence.kind != "recipe" and recipe is None:
+        return changed
+    if recipe is None or state.refits.get(challenger.model_id) != recipe.model_id:
+        of = "nothing" if recipe is None else recipe.model_id
+        changed[challenger.model_id] = f"{challenger.model_id} was not registered as a refit of {of}"
+        return changed
+    entry = state.entries[challenger.model_id]
+    if not state.was_measured(recipe.model_id, entry.key, evidence.window_start, evidence.window_end):
+        changed[recipe.model_id] = f"the log has no evaluation of {recipe.model_id} on these bars"
+    return changed
 
 
 def _settings(evidence: Evidence, policy: Policy, rules: Mapping[str, Any] | None, hint: str) -> Verdict:
@@ -264,7 +284,7 @@ def _vouched(record: Mapping[str, Any] | None, state: RegistryState) -> str | No
 
 def vouched_by(evidence: Evidence, state: RegistryState) -> str:
     """Who says that no bar of the window was trained on: the log (`registered`), or the models' files (`declared`)."""
-    times = [state.registered.get(model.model_id) for model in evidence.models]
+    times = [state.registered.get(model_id) for model_id in evidence.measured_ids]
     began = evidence.window[0]
     return "registered" if all(time and parse_moment(time) <= began for time in times) else "declared"
 

@@ -250,7 +250,9 @@ def _outcome(event: Event) -> str:
     if event.looked is not None:
         return f"backtest over {text_of(event.looked.get('first'))} to {text_of(event.looked.get('last'))}"
     if event.action == Action.EVALUATE:
-        return f"refused by {', '.join(failed)}" if failed else "passed"
+        said = f"refused by {', '.join(failed)}" if failed else "passed"
+        recipe = mapping(mapping(mapping(event.evidence).get("evidence")).get("recipe_of"))
+        return said + (f", on the evidence of {text_of(recipe['model_id'])}" if recipe else "")
     bases = {basis.text for basis in bases_of(event.evidence, forced=event.forced).values()}
     if failed and event.forced:
         return "; ".join([f"forced past {', '.join(failed)}", *sorted(bases)])

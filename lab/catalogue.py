@@ -82,7 +82,8 @@ class Row:
 
     `sharpe_se`: the standard error of `sharpe`, where its metadata have it.
     `in_production`: it is what the registry has in production for its key, where edits are held what was decided.
-    `by_hand`: an edit of the index put it there, without evidence. `served`: it answers for its key now; None
+    `by_hand`: an edit of the index put it there, without evidence. `refit_of`: the model by whose recipe it was
+    refitted on all bars, and whose evidence it carries. `served`: it answers for its key now; None
     where the server does not say. `metadata`: `registered` where meta.json is the one whose digest the log has and
     names a training span, `edited` where it is another one by now, `unknown` where none is named. `let_in`: null but
     for candidates and what is in production. `problems` stop it from serving.
@@ -102,6 +103,7 @@ class Row:
     engine_reason: str
     quarantined: bool
     by_hand: bool
+    refit_of: str
     in_production: bool
     served: bool | None
     metadata: str
@@ -236,6 +238,7 @@ class Catalogue:
                     engine_reason=text_of("; ".join(dict.fromkeys(filter(None, reasons)))),
                     quarantined=entry.model_id in view.state.quarantined,
                     by_hand=description.by_hand,
+                    refit_of=description.refit_of,
                     in_production=self._registry.standing(view.state, entry.key) == entry.model_id,
                     served=None if served is None else entry.model_id in served,
                     metadata=_metadata(artefact),

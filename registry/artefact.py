@@ -259,13 +259,16 @@ class Artefact:
         self._contents = Contents(self.folder)  # what was read before is not what lies there now
         return sealed
 
-    def describe(self, *, thorough: bool = False, winner: str = "", by_hand: bool = False) -> Description:
+    def describe(
+        self, *, thorough: bool = False, winner: str = "", by_hand: bool = False, refit_of: str = ""
+    ) -> Description:
         """Digest, engine, and what is wrong; reads the manifest alone, where `thorough` every file.
 
         Args:
             thorough: check that the files are there and are what was registered.
             winner: the model that counts, where this one is a second production row of its key.
             by_hand: an edit of the index put it into production.
+            refit_of: the model that it is a refit of.
         """
         problems = [second_row_text(self.entry.key, winner)] if winner else []
         warnings = [by_hand_text(self.entry.model_id)] if by_hand else []
@@ -300,6 +303,7 @@ class Artefact:
             tuple(dict.fromkeys(warnings)),
             self.not_servable,
             by_hand,
+            refit_of=refit_of,
         )
 
     def importances(self) -> list[tuple[str, float]]:

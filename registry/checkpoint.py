@@ -167,7 +167,7 @@ def _looks(values: list[list[Any]]) -> tuple[Look, ...]:
 
 
 _SETS = ("quarantined", "used_ids")
-_BY_MODEL = ("digests", "put_in_production", "evidence", "not_servable", "by_hand", "registered")
+_BY_MODEL = ("digests", "put_in_production", "evidence", "not_servable", "by_hand", "registered", "refits")
 _BY_KEY: Mapping[str, Callable[[Any], Any]] = {
     "history": tuple,
     "looks": _looks,

@@ -15,7 +15,8 @@ class Description:
     `engine` is `legacy` where no digest was ever taken, empty where there is nothing to serve. `problems` stop
     the model from serving; `warnings` are what does not: an importance file that was edited, say. `not_servable` is
     why the model will not be served, as its registration found: its files may be whole all the same. `by_hand`: an edit
-    of the index put it into production. `basis`: what a candidate, or a model in production, was let in on.
+    of the index put it into production. `basis`: what a candidate, or a model in production, was let in on. `refit_of`:
+    the model by whose recipe it was refitted on all bars, and whose evidence it carries; empty for none.
     """
 
     digest: str = ""
@@ -26,6 +27,7 @@ class Description:
     not_servable: str = ""
     by_hand: bool = False
     basis: Basis | None = None
+    refit_of: str = ""
 
     def __bool__(self) -> bool:
         return not self.problems

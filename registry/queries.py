@@ -130,6 +130,7 @@ class Queries(Parts):
                 thorough=thorough,
                 winner=winners.get(entry.model_id, ""),
                 by_hand=view.state.is_by_hand(entry.model_id, hold=self.holds_hand_edits),
+                refit_of=view.state.refits.get(entry.model_id, ""),
             )
             yield replace(found, basis=view.state.basis(entry.model_id, hold=self.holds_hand_edits))
 

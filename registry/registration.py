@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,7 @@ class Registration(Retention):
         plan_register(known, entry, "", {})
         if good:
             digest, detail = _take_digest(self.artefacts.of(entry, ""), meta, model, reference)
+            detail |= _refit_of(meta, known)
             if why := not_servable_of(detail):
                 _log.warning("registry.not_servable", model_id=meta.model_id, why=why)
         else:
@@ -203,6 +205,16 @@ def _tested(meta: ModelMetadata) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError):
         return {}  # not every model is of our training
     return {"tested": span}
+
+
+def _refit_of(meta: ModelMetadata, state: RegistryState) -> dict[str, Any]:
+    """The model whose recipe was fitted again on all bars, for the event, where the log knows that very model."""
+    found = meta.extra.get("refit_of")
+    if not isinstance(found, Mapping):
+        return {}
+    model_id, digest = found.get("model_id"), found.get("digest")
+    known = isinstance(model_id, str) and bool(digest) and state.digests.get(model_id) == digest
+    return {"refit_of": {"model_id": model_id, "digest": digest}} if known else {}
 
 
 def _registered(state: RegistryState, request_id: str, request: Any) -> ModelRegistryEntry | None:

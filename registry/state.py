@@ -23,7 +23,9 @@ The rules that this module keeps:
 9. `let_in` is what the last decision read that made a model a candidate or put it into production; what an edit by hand
    moved has none, but for what had been decided.
 10. `registered` is when each model was registered or adopted: nobody can have trained it on later bars.
-11. Nothing here reads a file or a clock.
+11. `refits` is, of each model that was refitted on all bars by the recipe of another, that other one, as the register
+    event names it; it stays when the models go. What it carries of that one's evaluations is no look of its own.
+12. Nothing here reads a file or a clock.
 """
 
 from __future__ import annotations
@@ -102,6 +104,7 @@ class RegistryState:
     in_production: dict[Key, tuple[str, ...]] = field(default_factory=dict)
     registered: dict[str, str] = field(default_factory=dict)
     let_in: dict[str, Basis] = field(default_factory=dict)
+    refits: dict[str, str] = field(default_factory=dict)
 
     def copy(self) -> RegistryState:
         """An independent copy; entries and events are frozen and shared."""
@@ -123,6 +126,7 @@ class RegistryState:
             dict(self.in_production),
             dict(self.registered),
             dict(self.let_in),
+            dict(self.refits),
         )
 
     def production(self, key: Key) -> str | None:
@@ -290,11 +294,19 @@ class RegistryState:
     def take_evidence(self, model_id: str, key: Key, record: Mapping[str, Any]) -> None:
         """Keep an evaluation's record, and that it looked at its bars."""
         self.evidence[model_id] = record
-        self._looked(key, Look(model_id, record["window_start"], record["window_end"], evaluation=True))
+        window = record["window_start"], record["window_end"]
+        if not (record.get("recipe_of") and self.was_measured(self.refits.get(model_id, ""), key, *window)):
+            self._looked(key, Look(model_id, *window, evaluation=True))
+
+    def was_measured(self, model_id: str, key: Key, window_start: str, window_end: str) -> bool:
+        """Whether the log has an evaluation of a model on these very bars."""
+        return Look(model_id, window_start, window_end, evaluation=True) in self.looks.get(key, ())
 
     def _take_trial(self, event: Event) -> None:
         for change in event.changes:
             self.registered[change.model_id] = event.time
+            if "refit_of" in event.detail:
+                self.refits[change.model_id] = event.detail["refit_of"]["model_id"]
             why = not_servable_of(event.detail)
             self.not_servable.pop(change.model_id, None)
             if why:

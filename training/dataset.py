@@ -12,14 +12,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from signalserve.features.bars import Bars
+from signalserve.features.bars import Bars, read_bars
 from signalserve.features.pipeline import FeaturePipeline
 from signalserve.training.errors import TrainingError
 from signalserve.training.labels import Labels, make_labels
+from signalserve.training.leakage import check_no_lookahead, random_cuts
+from signalserve.training.progress import Report, quiet
 from signalserve.training.request import TrainRequest
 from signalserve.training.split import Spans, Split, chronological_split, final_window, purge, split_by_spans
 
 MIN_ROWS_A_CLASS = 10
+_LOOKAHEAD_CUTS = 3
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,23 @@ class Dataset:
     def opened(self, position: int) -> str:
         """Open time of a bar, as ISO text."""
         return str(self.bars.frame.index[position].isoformat())
+
+
+def read_dataset(request: TrainRequest, report: Report = quiet) -> Dataset:
+    """A request's bars as its model sees them; the features are proven to read nothing ahead.
+
+    Raises:
+        FeatureError: the bars can't be read.
+        TrainingError: as `prepare`, or a feature reads beyond its bar.
+    """
+    report(f"reading {request.ohlcv}")
+    bars = read_bars(request.ohlcv, timeframe=request.timeframe)
+    pipeline = FeaturePipeline(request.preset)
+    report(f"computing {len(pipeline.names)} features of {len(bars.frame):,} bars")
+    dataset = prepare(bars, pipeline, request)
+    cuts = random_cuts(len(bars.frame), warmup=pipeline.warmup_bars, count=_LOOKAHEAD_CUTS, seed=request.seed)
+    check_no_lookahead(pipeline.transform, bars.frame, cuts=cuts)
+    return dataset
 
 
 def prepare(bars: Bars, pipeline: FeaturePipeline, request: TrainRequest) -> Dataset:

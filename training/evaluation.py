@@ -3,7 +3,8 @@
 1. The window starts after both models' training spans and a purge of the longer label horizon; it ends with
    the file.
 2. Both models' signals pass the same simulation, with the rules and costs of the configuration.
-3. What is measured is these models' files, so the evidence is of kind `artefact`.
+3. What is measured is these models' files, so the evidence is of kind `artefact`; the challenger's refits carry it on,
+   as evidence on their recipe (`training.recipe`).
 4. The deflated Sharpe ratio is the probability that the true ratio is above what luck gives: the best of all looks at
    bars of this window that the log knows of (`judging.gate`, under the registry's lock). The grid's trials deflate the
    folds that chose among them (`training.folds`).
@@ -50,6 +51,7 @@ from signalserve.training.labels import make_labels
 from signalserve.training.metrics import classification_metrics, return_moments, strategy_metrics
 from signalserve.training.plan import named_otherwise
 from signalserve.training.progress import Report, quiet
+from signalserve.training.recipe import Carried, carry_evidence
 from signalserve.training.scoring import ScoringModel, open_scoring_model, read_scoring_bars, training_span
 from signalserve.training.trained_on import compare_weeks
 from signalserve.training.value_metrics import realised_returns, value_metrics
@@ -59,13 +61,14 @@ from signalserve.training.value_metrics import realised_returns, value_metrics
 class Evaluation:
     """An evaluation that stands in the log: the evidence, every verdict, and the model's status after.
 
-    `warning` is "" unless the bar file looks like another key's.
+    `warning` is "" unless the bar file looks like another key's. `refits` are those that carry the evidence on.
     """
 
     evidence: Evidence
     decision: Decision
     status: str
     warning: str = ""
+    refits: tuple[Carried, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -164,7 +167,15 @@ def evaluate(
     file = Path(ohlcv) if ohlcv is not None else configured
     report(f"reading {file}")
     bars = read_scoring_bars(file, entry.timeframe)
-    window = _window(bars, models, _registered(state, models, settings))
+    try:
+        window = _window(bars, models, _registered(state, models, settings))
+    except TrainingError as error:
+        if (measured_id := state.refits.get(model_id)) is None:
+            raise
+        raise TrainingError(
+            f"{error}. {model_id} was refitted on all bars, and carries the evidence of {measured_id}: `signalserve "
+            f"evaluate {measured_id}` renews it"
+        ) from error
     report(f"scoring {len(window):,} bars with {len(models)} model(s)")
     rules = TradingRules.of(settings.trading)
     measured = [_measure(model, bars, window, rules) for model in models]
@@ -182,9 +193,10 @@ def evaluate(
     decision = registry.record_evaluation(
         model_id, evidence.to_dict(), request_id=request_id, actor=actor, via=via
     )
+    refits = carry_evidence(registry, model_id, request_id=request_id, actor=actor, via=via)
     status = registry.entry(model_id).status
     warning = named_otherwise(str(settings.data.ohlcv_path), file, *entry.key)
-    return Evaluation(Evidence.from_dict(decision.record["evidence"]), decision, status, warning)
+    return Evaluation(Evidence.from_dict(decision.record["evidence"]), decision, status, warning, refits)
 
 
 def _open(registry: Registry, state: RegistryState, model_id: str, settings: Settings) -> ScoringModel:

@@ -37,6 +37,7 @@ class PreviewRow:
     model_type: str
     span: str
     grid: bool
+    refit: bool
     auto_promote: bool
 
 
@@ -82,6 +83,7 @@ def _row(settings: Settings, job: Job, starts: bool, now: datetime) -> PreviewRo
         model_type=job.model_type,
         span=span,
         grid=policy.grid,
+        refit=settings.ml.refit if policy.refit is None else policy.refit,
         auto_promote=policy.auto_promote,
     )
 

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import numpy as np
 import pandas as pd
 import sklearn
 import xgboost
+from numpy.typing import NDArray
 
 from signalserve.features.pipeline import PIPELINE_VERSION
 from signalserve.predictors.manifest import MODEL_FILE
@@ -58,23 +60,7 @@ def metadata_of(
         extra={
             "test_start": dataset.opened(test.start),
             "test_end": dataset.opened(test.stop - 1),
-            "fit_start": dataset.opened(int(rows[0])),
-            "fit_end": dataset.opened(int(dataset.labels.end[rows].max())),
-            "model_params": dict(request.params),
-            "class_weight": request.class_weight,
-            "calibration": request.calibration,
-            "data": {
-                "file": dataset.bars.path.name,
-                "sha256": dataset.bars.sha256,
-                "bars": len(dataset.bars.frame),
-                "span": [dataset.opened(dataset.split.train.start), dataset.opened(test.stop - 1)],
-                "rows": test.stop - dataset.split.train.start,
-            },
-            "trained_weeks": week_digests(
-                dataset.bars.frame,
-                dataset.bars.frame.index[dataset.split.train.start],
-                dataset.bars.frame.index[dataset.last_seen],
-            ),
+            **_fitted(dataset, request, rows, dataset.last_seen),
             "predictions_sha256": predictions_sha256,
             "walk_forward": _walk_forward(dataset, request, walk),
             "trials": trials.to_dict(),
@@ -83,9 +69,59 @@ def metadata_of(
                 _evidence("artefact", dataset, test, metrics),
             ],
             "warnings": list(notes),
-            "xgboost_version": xgboost.__version__,
         },
     )
+
+
+def refit_metadata(
+    run: RunDirectory,
+    request: TrainRequest,
+    dataset: Dataset,
+    rows: NDArray[np.intp],
+    refit_of: tuple[str, str],
+    notes: tuple[str, ...],
+    importances: dict[str, float],
+) -> ModelMetadata:
+    """What meta.json holds of a refit on all bars; `refit_of` is id and digest of the model that was measured."""
+    # the test span is trained on now, to its end
+    last = dataset.split.test.stop - 1
+    return base_metadata(
+        run,
+        request,
+        feature_cols=list(dataset.names),
+        train_start=dataset.opened(dataset.split.train.start),
+        train_end=dataset.opened(last),
+        model_path=str(run.final_path / MODEL_FILE),
+        metrics_path=str(run.final_path / METRICS_FILE),
+        feature_importances=importances,
+        extra={
+            "refit_of": {"model_id": refit_of[0], "digest": refit_of[1]},
+            **_fitted(dataset, request, rows, last),
+            "warnings": list(notes),
+        },
+    )
+
+
+def _fitted(dataset: Dataset, request: TrainRequest, rows: NDArray[np.intp], last: int) -> dict[str, Any]:
+    """By what and on which bars a model was fitted; its training has seen bars up to `last`."""
+    first, stop = dataset.split.train.start, dataset.split.test.stop
+    index = dataset.bars.frame.index
+    return {
+        "fit_start": dataset.opened(int(rows[0])),
+        "fit_end": dataset.opened(int(dataset.labels.end[rows].max())),
+        "model_params": dict(request.params),
+        "class_weight": request.class_weight,
+        "calibration": request.calibration,
+        "data": {
+            "file": dataset.bars.path.name,
+            "sha256": dataset.bars.sha256,
+            "bars": len(index),
+            "span": [dataset.opened(first), dataset.opened(stop - 1)],
+            "rows": stop - first,
+        },
+        "trained_weeks": week_digests(dataset.bars.frame, index[first], index[last]),
+        "xgboost_version": xgboost.__version__,
+    }
 
 
 def _evidence(kind: str, dataset: Dataset, span: range, metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -36,8 +36,8 @@ class TrainRequest:
     Bars: all of the file, its last `lookback_days`, or the `spans`; where the spans don't say where training
     ends, the last `test_fraction` is the test span. `grid` (parameter -> values) is tried over `params` first,
     and the best by `grid_metric` is trained; None tries nothing. `request_id` is a job's own id: it registers
-    one model, however often it is run. `config_snapshot` is what meta.json keeps of the configuration.
-    `signing_key` signs its events.
+    one model, however often it is run. `refit`: the recipe is fitted again on all bars, as a second model.
+    `config_snapshot` is what meta.json keeps of the configuration. `signing_key` signs its events.
     """
 
     symbol: str
@@ -64,6 +64,7 @@ class TrainRequest:
     request_id: str
     config_snapshot: Mapping[str, Any]
     signing_key: Path | None = None
+    refit: bool = False
 
     @classmethod
     def from_settings(
@@ -85,6 +86,7 @@ class TrainRequest:
         test_start: datetime | None = None,
         test_end: datetime | None = None,
         grid: bool = False,
+        refit: bool | None = None,
         request_id: str = "",
     ) -> TrainRequest:
         """Take from the configuration what is not given, and check what can be checked without bars.
@@ -126,6 +128,7 @@ class TrainRequest:
                 mode="json", include={"data", "ml", "trading", "backtest", "live"}
             ),
             signing_key=settings.registry.signing_key,
+            refit=ml.refit if refit is None else refit,
         )
         request.check()
         return request
@@ -166,6 +169,10 @@ class TrainRequest:
             FeaturePipeline(self.preset)
         except (FeatureError, UnknownTimeframeError, RegistryError) as error:
             raise TrainingRequestError(str(error)) from error
+        if self.refit and self.keep == 1:
+            raise TrainingRequestError(
+                "refit makes two models, and ml.max_models_per_symbol_tf keeps 1: raise it, or leave refit out"
+            )
         self.model()
         self._check_spans()
         self._check_grid()

@@ -3,7 +3,8 @@
 1. One retrain at a time works on an output folder: a lock that ends with its process.
 2. A slot is marked as started before its first job and as finished after its last one that was not
    interrupted; `training.schedule` says what that means for the next start.
-3. Each job's result is a line of `{retrain.output_dir}/runs.jsonl`, written as soon as it is there.
+3. Promotes come after the last job of their batch, which says how many it lets in (`training.batch`).
+4. Each job's result is a line of `{retrain.output_dir}/runs.jsonl`, written as soon as it is there.
 """
 
 from __future__ import annotations
@@ -23,10 +24,20 @@ from signalserve.common.log import LibraryLog
 from signalserve.common.moments import in_utc, utc_now
 from signalserve.config.evidence import RetrainPolicy, RetrainSettings
 from signalserve.config.settings import ConfigError, Settings
+from signalserve.judging import Policy
 from signalserve.registry.events import json_safe
 from signalserve.training.backends import Backend, Inbox, Outcome
+from signalserve.training.batch import awaits_promote, judge_batches
 from signalserve.training.plan import Job, Plan, plan_jobs
-from signalserve.training.retrain_job import JobResult, JobStatus, fail, registry_of, run_job
+from signalserve.training.retrain_job import (
+    JobResult,
+    JobStatus,
+    Waiting,
+    fail,
+    promote_job,
+    registry_of,
+    run_job,
+)
 from signalserve.training.schedule import check_schedule, due_slot, next_slot, read_state, write_state
 from signalserve.training.unfinished import sweep
 
@@ -88,8 +99,9 @@ def exclusive(folder: Path) -> Iterator[None]:
 class Retrain:
     """Runs policies: `once`, or at every slot until the inbox is told to stop.
 
-    `on_plan` is told each batch's plan before it runs, `on_result` each result, `on_batch` the results of a
-    batch at its end. `backend` None: the one that the configuration names.
+    `on_plan` is told each batch's plan before it runs, `on_measured` each result whose promote waits for the others,
+    `on_result` each result, `on_batch` the results of a batch at its end. `backend` None: the one that the
+    configuration names.
     """
 
     def __init__(
@@ -99,6 +111,7 @@ class Retrain:
         inbox: Inbox,
         *,
         on_plan: Callable[[Plan], None] = lambda plan: None,
+        on_measured: Callable[[JobResult], None] = lambda result: None,
         on_result: Callable[[JobResult], None] = lambda result: None,
         on_batch: Callable[[list[JobResult]], None] = lambda results: None,
         clock: Callable[[], datetime] = utc_now,
@@ -109,7 +122,8 @@ class Retrain:
         self._settings = _absolute(settings)
         self._policies = list(policies)
         self._inbox = inbox
-        self._on_plan, self._on_result, self._on_batch = on_plan, on_result, on_batch
+        self._on_plan, self._on_measured = on_plan, on_measured
+        self._on_result, self._on_batch = on_result, on_batch
         self._clock = clock
         self._backend = backend
         self._actor, self._via = actor, via
@@ -159,12 +173,22 @@ class Retrain:
         self._on_plan(plan)
         work = partial(run_job, self._settings, self._actor, self._via)
         results: list[JobResult] = []
+        waiting: list[Waiting] = []
         try:
             for job, outcome in backend.run(plan.jobs, work, self._inbox):
                 result = self._result(job, outcome)
-                results.append(result)
-                self._keep(result)
-                self._on_result(result)
+                if awaits_promote(job, result):
+                    waiting.append(Waiting(job, result))
+                    self._on_measured(result)
+                else:
+                    self._end(result, results)
+            asked, ended = judge_batches(
+                self._registry, Policy.of(self._settings.promotion), plan.jobs, waiting, results
+            )
+            for result in ended:
+                self._end(result, results)
+            for result in self._promoted(backend, asked):
+                self._end(result, results)
         finally:
             swept = sweep(self._folder, self._registry)
             for name in swept.removed:
@@ -187,6 +211,23 @@ class Retrain:
         # the worker is gone and took its account of the job with it
         model_id = fail(self._settings, self._registry, self._actor, self._via, job, outcome.error)
         return JobResult.of(job, JobStatus.FAILED, model_id=model_id, error=outcome.error)
+
+    def _promoted(self, backend: Backend, asked: Sequence[Waiting]) -> Iterator[JobResult]:
+        if not asked:
+            return
+        work = partial(promote_job, self._settings, self._actor, self._via)
+        for item, outcome in backend.run(asked, work, self._inbox):
+            if outcome.value is not None:
+                yield outcome.value
+            elif outcome.interrupted:
+                yield item.result.ended(JobStatus.INTERRUPTED, "interrupted before its promote")
+            else:
+                yield item.result.ended(JobStatus.FAILED, f"promote: {outcome.error}")
+
+    def _end(self, result: JobResult, results: list[JobResult]) -> None:
+        results.append(result)
+        self._keep(result)
+        self._on_result(result)
 
     def _keep(self, result: JobResult) -> None:
         line = json.dumps(json_safe(result.to_dict()), ensure_ascii=False)

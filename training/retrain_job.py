@@ -1,16 +1,18 @@
-"""One job of a retrain, as a worker runs it: train, evaluate, report, promote.
+"""One job of a retrain, as a worker runs it: train, evaluate, report; and its promote, once its batch is judged.
 
 1. What goes wrong ends this job and no other: its result says at which step.
 2. A job that has registered its model before (its worker died, the run was interrupted) takes that model over
    and goes on behind what is in the registry's log: nothing is registered or evaluated twice.
 3. What computes is imported by the job, not by the module: the process that hands jobs out does without.
-4. While it runs, a file names what it builds (`training/unfinished.py`), for who clears up after a worker that died.
+4. Its promote comes after the last job of its batch (`training/batch.py`).
+5. While it runs, a file names what it builds (`training/unfinished.py`), for who clears up after a worker that died.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
@@ -30,6 +32,7 @@ from signalserve.training.plan import Job, slot_text
 from signalserve.training.unfinished import marked
 
 if TYPE_CHECKING:
+    from signalserve.training.registering import TrainResult
     from signalserve.training.request import TrainRequest
 
 
@@ -46,7 +49,11 @@ class JobStatus(StrEnum):
 
 @dataclass(frozen=True)
 class JobResult:
-    """A line of runs.jsonl. `metrics` are the backtest's, `report` is its folder, `seconds` are of the wall clock."""
+    """A line of runs.jsonl. `metrics` are the backtest's, `report` is its folder, `seconds` are of the wall clock.
+
+    Where `model_id` is a refit that goes on to the gate, `measured` is the model whose evidence it carries, and whose
+    metrics and report these are.
+    """
 
     time: str
     policy: str
@@ -61,6 +68,7 @@ class JobResult:
     report: str | None = None
     seconds: float = 0.0
     error: str | None = None
+    measured: str | None = None
 
     @classmethod
     def of(cls, job: Job, status: JobStatus, **more: Any) -> JobResult:
@@ -77,9 +85,22 @@ class JobResult:
             **more,
         )
 
+    def ended(self, status: JobStatus, error: str) -> JobResult:
+        """The same, as it ended now."""
+        return replace(self, time=second_text(utc_now()), status=status, error=error)
+
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A job before its promote: its result so far, and the reason that the promote's event shall have."""
+
+    job: Job
+    result: JobResult
+    reason: str = ""
 
 
 @dataclass
@@ -96,6 +117,7 @@ class _Run:
     failed_verdicts: tuple[str, ...] = ()
     report: str | None = None
     note: str | None = None
+    measured: str | None = None
     announce: Announce | None = None
 
     @cached_property
@@ -113,16 +135,38 @@ def registry_of(settings: Settings) -> Registry:
     )
 
 
+def evaluation_id(job: Job) -> str:
+    """The request_id of a job's evaluation."""
+    return f"{job.request_id}:evaluate"
+
+
 def run_job(settings: Settings, actor: str, via: str, job: Job) -> JobResult:
-    """Do all of a job's steps; raises nothing but what interrupts it."""
-    # a worker starts with no settings, and log lines on stdout would mix with the command's answer
-    configure_logs(settings.logging)
-    began = time.monotonic()
+    """Do a job's steps up to its promote; raises nothing but what interrupts it."""
     run = _Run(settings, job, actor, via)
-    try:
+
+    def measure() -> JobStatus:
         with marked(settings.retrain.output_dir, job.job_id, job.key) as marker:
             run.announce = marker.announce
-            status = _steps(run)
+            return _steps(run)
+
+    return _ended(run, measure)
+
+
+def promote_job(settings: Settings, actor: str, via: str, waiting: Waiting) -> JobResult:
+    """Ask for the promote of a job whose batch lets it in; raises nothing but what interrupts it."""
+    result = waiting.result
+    run = _Run(settings, waiting.job, actor, via, "promote", result.model_id, result.metrics)
+    run.failed_verdicts, run.report, run.measured = result.failed_verdicts, result.report, result.measured
+    done = _ended(run, lambda: _promote(run, str(result.model_id), waiting.reason))
+    return replace(done, seconds=round(result.seconds + done.seconds, 3))
+
+
+def _ended(run: _Run, steps: Callable[[], JobStatus]) -> JobResult:
+    # a worker starts with no settings, and log lines on stdout would mix with the command's answer
+    configure_logs(run.settings.logging)
+    began = time.monotonic()
+    try:
+        status = steps()
     except Exception as error:  # noqa: BLE001 - whatever it is, the other jobs go on
         known = isinstance(error, TrainingError | RegistryError | FeatureError)
         text = " ".join(str(error).split())
@@ -130,7 +174,7 @@ def run_job(settings: Settings, actor: str, via: str, job: Job) -> JobResult:
         run.model_id = run.model_id or getattr(error, "model_id", None)
         status = JobStatus.FAILED
     return JobResult.of(
-        job,
+        run.job,
         status,
         model_id=run.model_id,
         metrics=run.metrics,
@@ -138,11 +182,13 @@ def run_job(settings: Settings, actor: str, via: str, job: Job) -> JobResult:
         report=run.report,
         seconds=round(time.monotonic() - began, 3),
         error=run.note,
+        measured=run.measured,
     )
 
 
 def _steps(run: _Run) -> JobStatus:
-    run.model_id = model_id = _train(run)
+    trained = _train(run)
+    run.model_id = model_id = trained.model_id
     run.step = "evaluation"
     passed = _evaluate(run, model_id)
     if passed is None:
@@ -161,19 +207,21 @@ def _steps(run: _Run) -> JobStatus:
         end=last,
     )
     result = backtest(
-        choice, registry=run.registry, evaluated_as=_evaluation_id(run), actor=run.actor, via=run.via
+        choice, registry=run.registry, evaluated_as=evaluation_id(run.job), actor=run.actor, via=run.via
     )
     run.metrics, run.report = dict(result.metrics), str(result.folder)
+    if trained.refitted is not None and "recipe" in run.settings.promotion.accept_kinds:
+        run.measured, run.model_id = model_id, (model_id := trained.refitted.model_id)
+        passed = _judged(run, model_id)
+        if passed is None:
+            return JobStatus.TRAINED
     if run.registry.entry(model_id).status == Status.PRODUCTION:
         return JobStatus.PROMOTED
-    if run.job.policy.auto_promote:
-        run.step = "promote"
-        return _promote(run, model_id)
     return JobStatus.CANDIDATE if passed else JobStatus.TRAINED
 
 
-def _train(run: _Run) -> str:
-    """The registered model; the one of an earlier attempt where its request_id is in the log."""
+def _train(run: _Run) -> TrainResult:
+    """The registered model, and its refit; the one of an earlier attempt where its request_id is in the log."""
     from signalserve.training.run import train
 
     run.registry.store.check()  # a training makes a registry where there is none; that is no retrain's to do
@@ -184,7 +232,7 @@ def _train(run: _Run) -> str:
             run.settings, run.registry, run.actor, run.via, run.job, str(error), announce=run.announce
         )
         raise
-    return train(request, registry=run.registry, actor=run.actor, via=run.via, announce=run.announce).model_id
+    return train(request, registry=run.registry, actor=run.actor, via=run.via, announce=run.announce)
 
 
 def training_request(settings: Settings, job: Job) -> TrainRequest:
@@ -209,6 +257,7 @@ def training_request(settings: Settings, job: Job) -> TrainRequest:
         model_type=job.model_type,
         ohlcv=job.ohlcv,
         grid=policy.grid,
+        refit=policy.refit,
         request_id=job.request_id,
         **chosen,
     )
@@ -240,22 +289,16 @@ def fail(
 
 
 def _evaluate(run: _Run, model_id: str) -> bool | None:
-    """Whether the gate would let the model in; None: someone has archived it since an earlier attempt.
-
-    An evaluation that an earlier attempt left in the log is not made again.
-    """
+    """As `_judged`, after the evaluation. One that an earlier attempt left in the log is not made again."""
     from signalserve.training.evaluation import evaluate
+    from signalserve.training.recipe import carry_evidence
 
-    state, settings = run.registry.state, run.settings
-    entry = run.registry.entry(model_id)
-    if entry.status == Status.PRODUCTION:
-        return True
-    if entry.status == Status.ARCHIVED:
-        run.note = f"{model_id} was registered by an earlier attempt, and archived since"
-        return None
-    request_id = _evaluation_id(run)
-    if request_id not in state.requests:
-        result = evaluate(
+    settings, request_id = run.settings, evaluation_id(run.job)
+    if request_id in run.registry.state.requests:
+        # that attempt may have ended before the refit had its record
+        carry_evidence(run.registry, model_id, request_id=request_id, actor=run.actor, via=run.via)
+    elif run.registry.entry(model_id).status not in (Status.PRODUCTION, Status.ARCHIVED):
+        evaluate(
             settings,
             model_id,
             ohlcv=run.job.ohlcv,
@@ -265,15 +308,20 @@ def _evaluate(run: _Run, model_id: str) -> bool | None:
             actor=run.actor,
             via=run.via,
         )
-        run.failed_verdicts = result.failed_verdicts
-        return result.passed
-    decision = run.registry.gate.judge(state, entry, force=False)
+    return _judged(run, model_id)
+
+
+def _judged(run: _Run, model_id: str) -> bool | None:
+    """Whether the gate would let a model in; None: someone has archived it since an earlier attempt."""
+    entry = run.registry.entry(model_id)
+    if entry.status == Status.PRODUCTION:
+        return True
+    if entry.status == Status.ARCHIVED:
+        run.note = f"{model_id} was registered by an earlier attempt, and archived since"
+        return None
+    decision = run.registry.gate.judge(run.registry.state, entry, force=False)
     run.failed_verdicts = tuple(f"{verdict.name}: {verdict.text}" for verdict in decision.failed)
     return decision.allowed
-
-
-def _evaluation_id(run: _Run) -> str:
-    return f"{run.job.request_id}:evaluate"
 
 
 def _evaluated_window(run: _Run, model_id: str) -> tuple[datetime | None, datetime | None]:
@@ -284,7 +332,7 @@ def _evaluated_window(run: _Run, model_id: str) -> tuple[datetime | None, dateti
     return parse_moment(record["window_start"]), parse_moment(record["window_end"])
 
 
-def _promote(run: _Run, model_id: str) -> JobStatus:
+def _promote(run: _Run, model_id: str, reason: str) -> JobStatus:
     """Ask the gate, against the champion that the evidence is about."""
     record = run.registry.state.evidence.get(model_id)
     champion = (record or {}).get("champion")
@@ -292,7 +340,7 @@ def _promote(run: _Run, model_id: str) -> JobStatus:
     try:
         run.registry.promote(
             [Promotion(model_id, expected)],
-            reason=f"retrain policy {run.job.policy.name}",
+            reason=reason,
             request_id=f"{run.job.request_id}:promote",
             actor=run.actor,
             via=run.via,

@@ -1,60 +1,34 @@
 """One training run: bars in, a registered model out.
 
-The run directory is built under a hidden name and renamed when whole; only then is it registered. Whatever
-goes wrong on the way leaves a `failed` entry whose meta.json holds the error's text. Ctrl-C leaves nothing: the
-hidden folder goes, and once the registering has begun it is finished first.
+Whatever goes wrong on the way leaves a `failed` entry whose meta.json holds the error's text (`training.registering`).
+Ctrl-C leaves nothing: the hidden folder goes, and once the registering has begun it is finished first. With `refit` a
+second model follows the first (`training.refit`), which stays whatever becomes of the second.
 """
 
 from __future__ import annotations
 
-import shutil
-from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from signalserve.common.moments import parse_moment
-from signalserve.features.bars import read_bars
-from signalserve.features.errors import FeatureError
-from signalserve.features.pipeline import FeaturePipeline
-from signalserve.registry import ModelMetadata, Registry, Status, new_run, open_registry, signer_of
-from signalserve.registry.entry import ModelRegistryEntry
-from signalserve.registry.errors import RegistryError
-from signalserve.registry.events import Action
-from signalserve.registry.metadata import META_FILE
+from signalserve.registry import Registry, open_registry, signer_of
 from signalserve.registry.runs import Announce, RunDirectory
-from signalserve.registry.sealing import seal
 from signalserve.trading.metrics import Metrics
-from signalserve.training.dataset import Dataset, prepare
-from signalserve.training.errors import TrainingError, TrainingRequestError
+from signalserve.training.dataset import Dataset, read_dataset
 from signalserve.training.grid import Trials, grid_search, write_results
 from signalserve.training.importances import feature_importances
 from signalserve.training.interrupts import uninterrupted
-from signalserve.training.leakage import check_no_lookahead, random_cuts
 from signalserve.training.predictions import write_predictions
 from signalserve.training.progress import Report, quiet
-from signalserve.training.record import base_metadata, metadata_of, write_artefacts
+from signalserve.training.record import metadata_of
+from signalserve.training.refit import refit
+from signalserve.training.registering import Made, Registering, TrainResult
 from signalserve.training.request import TrainRequest
 from signalserve.training.walk_forward import WalkForward, fit, measure, score, walk_forward
 
-_LOOKAHEAD_CUTS = 3
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """A registered model: where it is, how it did out of sample, what was tolerated on the way."""
-
-    model_id: str
-    path: Path
-    metrics: Metrics
-    metadata: ModelMetadata
-    engine: str
-    engine_reason: str
-    digest: str
-    warnings: tuple[str, ...]
+__all__ = ["TrainResult", "train"]
 
 
 def train(
@@ -68,8 +42,9 @@ def train(
 ) -> TrainResult:
     """Walk forward over the earlier bars, fit one model on them, measure it on the later ones, register it.
 
-    With `request.grid` every parameter set walks forward first, and the best is fitted. With a `request_id`
-    that has registered a model already, that model is the answer.
+    With `request.grid` every parameter set walks forward first, and the best is fitted. With `request.refit` the same
+    is fitted once more, on all bars, and registered as the result's `refitted`. With a `request_id` that has
+    registered a model already, that model is the answer.
 
     Args:
         request: what to train; `TrainRequest.from_settings` makes one.
@@ -86,46 +61,21 @@ def train(
     request.check()
     if registry is None:  # training registers and promotes nothing, so it needs no gate
         registry = open_registry(request.base_dir, pins=request.pins, signer=signer_of(request.signing_key))
-    try:
-        earlier = _answered(registry, request)
-        if earlier is not None:
-            return earlier
-        with ExitStack() as stack:
-            with uninterrupted():
-                run = stack.enter_context(
-                    new_run(
-                        request.base_dir,
-                        request.symbol,
-                        request.timeframe,
-                        request.model_type,
-                        announce=announce,
-                    )
-                )
-            try:
-                # as models run; threads beyond the cores that are free cost more than they bring
-                with threadpool_limits(limits=1):
-                    return _train(run, request, registry, report, actor, via)
-            except Exception as error:
-                with uninterrupted():
-                    raise _failed(run, request, registry, error, actor, via) from error
-            except BaseException:
-                with uninterrupted():
-                    shutil.rmtree(run.path, ignore_errors=True)
-                raise
-    except (OSError, RegistryError) as error:
-        raise TrainingError(f"no run directory in {request.base_dir}: {error}") from error
+    registering = Registering(registry, report, actor, via, announce)
+    seen: list[Dataset] = []
+
+    def make(run: RunDirectory) -> Made:
+        dataset = read_dataset(request, report)
+        seen.append(dataset)
+        return _make(run, request, dataset, report)
+
+    result = registering.result(request, make)
+    if not request.refit:
+        return result
+    return replace(result, refitted=refit(request, result, seen[0] if seen else None, registering))
 
 
-def _train(
-    run: RunDirectory, request: TrainRequest, registry: Registry, report: Report, actor: str, via: str
-) -> TrainResult:
-    report(f"reading {request.ohlcv}")
-    bars = read_bars(request.ohlcv, timeframe=request.timeframe)
-    pipeline = FeaturePipeline(request.preset)
-    report(f"computing {len(pipeline.names)} features of {len(bars.frame):,} bars")
-    dataset = prepare(bars, pipeline, request)
-    cuts = random_cuts(len(bars.frame), warmup=pipeline.warmup_bars, count=_LOOKAHEAD_CUTS, seed=request.seed)
-    check_no_lookahead(pipeline.transform, bars.frame, cuts=cuts)
+def _make(run: RunDirectory, request: TrainRequest, dataset: Dataset, report: Report) -> Made:
     request, walk, trials = _walk(run, dataset, request, report)
     rows = dataset.fit_rows(dataset.window, dataset.split.test)
     report(f"fitting {request.model_type} on {len(rows):,} bars")
@@ -133,27 +83,14 @@ def _train(
     report(f"measuring on {len(dataset.split.test):,} bars that no fit ever saw")
     probability = score(model, dataset, dataset.split.test)
     metrics = _measure(dataset, probability, request)
-    report("writing, compiling and proving the artefacts")
-    notes = tuple(dict.fromkeys([*(str(warning) for warning in bars.warnings), *_notes(walk), *fit_notes]))
+    tolerated = [*(str(warning) for warning in dataset.bars.warnings), *_notes(walk), *fit_notes]
+    notes = tuple(dict.fromkeys(tolerated))
     importances = feature_importances(
         model, dataset.names, dataset.matrix[rows], dataset.labels.classes[rows], seed=request.seed
     )
     predictions = write_predictions(run.path, dataset, walk, probability)
     meta = metadata_of(run, request, dataset, metrics, walk, trials, notes, importances, predictions)
-    write_artefacts(run.path, model, meta)
-    # sealing adds the engine, and why it is not ONNX where it is not, to meta.json
-    sealed = seal(run.path, meta, model, dataset.matrix[rows])
-    meta = ModelMetadata.read(run.path / META_FILE)
-    report("registering")
-    with uninterrupted():
-        path = run.commit()
-        entry = _register(registry, request, meta, actor, via)
-        if entry.model_id != run.model_id:  # another process has answered the request in the meantime
-            shutil.rmtree(path)
-            return _result(registry, entry)
-    return TrainResult(
-        run.model_id, path, metrics, meta, sealed.engine, sealed.engine_reason, sealed.digest, notes
-    )
+    return Made(model, dataset.matrix[rows], meta, notes)
 
 
 def _walk(
@@ -184,90 +121,3 @@ def _measure(dataset: Dataset, test_probability: Any, request: TrainRequest) -> 
         "test_rows": len(dataset.labelled(test)),
         "test_bars": len(test),
     }
-
-
-def _register(
-    registry: Registry,
-    request: TrainRequest,
-    meta: ModelMetadata,
-    actor: str,
-    via: str,
-    *,
-    error: str | None = None,
-) -> ModelRegistryEntry:
-    return registry.register(
-        meta,
-        "success" if error is None else "failed",
-        keep=request.keep,
-        error=error,
-        request_id=request.request_id,
-        actor=actor,
-        via=via,
-    )
-
-
-def _answered(registry: Registry, request: TrainRequest) -> TrainResult | None:
-    """The model that the request's id has registered already; None where there is none."""
-    if not registry.store.exists() or not request.request_id:
-        return None
-    answer = registry.state.requests.get(request.request_id)
-    if answer is None:
-        return None
-    change = answer.changes[0] if answer.changes else None
-    if (
-        change is None
-        or answer.action != Action.REGISTER
-        or (change.symbol, change.timeframe)
-        != (
-            request.symbol,
-            request.timeframe,
-        )
-    ):
-        raise TrainingRequestError(
-            f"request_id {request.request_id!r} was used at revision {answer.revision} for something else"
-        )
-    entry = registry.entry(change.model_id)
-    if entry.status == Status.FAILED:
-        raise TrainingError(answer.error, model_id=entry.model_id)
-    return _result(registry, entry)
-
-
-def _result(registry: Registry, entry: ModelRegistryEntry) -> TrainResult:
-    """A model that stands in the registry, as the result of the request that made it."""
-    artefact = registry.artefact(entry.model_id)
-    meta = artefact.meta()
-    return TrainResult(
-        entry.model_id,
-        artefact.folder,
-        dict(meta.metrics or {}),
-        meta,
-        str(meta.extra.get("engine", "")),
-        str(meta.extra.get("engine_reason", "")),
-        artefact.digest,
-        tuple(meta.extra.get("warnings", ())),
-    )
-
-
-def _failed(
-    run: RunDirectory, request: TrainRequest, registry: Registry, error: Exception, actor: str, via: str
-) -> TrainingError:
-    """Keep the error's text in a `failed` entry, and give the error to raise."""
-    own = isinstance(error, TrainingError | FeatureError | RegistryError)
-    text = str(error) if own else f"{type(error).__name__}: {' '.join(str(error).split())}"
-    try:
-        if not run.committed:
-            # half-written artefacts help nobody; the folder itself stays, it reserves the id
-            for item in run.path.iterdir():
-                shutil.rmtree(item) if item.is_dir() else item.unlink()
-            meta = base_metadata(run, request, extra={"error": text, "error_type": type(error).__name__})
-            meta.write(run.path / META_FILE)
-            run.commit()
-        else:
-            meta = ModelMetadata.read(run.final_path / META_FILE).with_extra(error=text)
-            meta.write(run.final_path / META_FILE)
-        entry = _register(registry, request, meta, actor, via, error=text)
-        if entry.model_id != run.model_id:
-            shutil.rmtree(run.final_path)
-    except (OSError, RegistryError) as second:
-        return TrainingError(f"{text} (and the failure could not be registered: {second})")
-    return TrainingError(text, model_id=entry.model_id)

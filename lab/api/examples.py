@@ -46,6 +46,7 @@ def _row(model_id: str, status: str, *, served: bool) -> Row:
         engine_reason="",
         quarantined=False,
         by_hand=False,
+        refit_of="",
         in_production=status == "production",
         served=served,
         metadata="registered",

@@ -90,6 +90,7 @@ def model_message(listed: Listed) -> registry_pb2.Model:
         served=listed.served,
         quarantined=listed.quarantined,
         by_hand=found.by_hand,
+        refit_of=found.refit_of,
         problems=[*found.problems, *([found.not_servable] if found.not_servable else [])],
     )
     if found.basis is not None:

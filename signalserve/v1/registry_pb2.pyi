@@ -78,6 +78,7 @@ class Model(_message.Message):
     PROBLEMS_FIELD_NUMBER: _builtins.int
     BY_HAND_FIELD_NUMBER: _builtins.int
     BASIS_FIELD_NUMBER: _builtins.int
+    REFIT_OF_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     """The entry's id, also the name of its run directory."""
     symbol: _builtins.str
@@ -106,6 +107,8 @@ class Model(_message.Message):
     """True after a rollback left it behind; a promote of it needs force."""
     by_hand: _builtins.bool
     """True where an edit of the index put it into production, without evidence."""
+    refit_of: _builtins.str
+    """The model by whose recipe it was refitted on all bars, and whose evidence it carries; empty for none."""
     @_builtins.property
     def problems(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Remarks on the entry: a missing artefact, a second production row of the key, ..."""
@@ -133,10 +136,11 @@ class Model(_message.Message):
         problems: _abc.Iterable[_builtins.str] | None = ...,
         by_hand: _builtins.bool = ...,
         basis: Global___Basis | None = ...,
+        refit_of: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cum_return", b"_cum_return", "_sharpe", b"_sharpe", "basis", b"basis", "cum_return", b"cum_return", "sharpe", b"sharpe"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cum_return", b"_cum_return", "_sharpe", b"_sharpe", "basis", b"basis", "by_hand", b"by_hand", "created_at", b"created_at", "cum_return", b"cum_return", "digest", b"digest", "engine", b"engine", "engine_reason", b"engine_reason", "model_id", b"model_id", "model_type", b"model_type", "problems", b"problems", "quarantined", b"quarantined", "served", b"served", "sharpe", b"sharpe", "status", b"status", "symbol", b"symbol", "timeframe", b"timeframe"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cum_return", b"_cum_return", "_sharpe", b"_sharpe", "basis", b"basis", "by_hand", b"by_hand", "created_at", b"created_at", "cum_return", b"cum_return", "digest", b"digest", "engine", b"engine", "engine_reason", b"engine_reason", "model_id", b"model_id", "model_type", b"model_type", "problems", b"problems", "quarantined", b"quarantined", "refit_of", b"refit_of", "served", b"served", "sharpe", b"sharpe", "status", b"status", "symbol", b"symbol", "timeframe", b"timeframe"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cum_return: _TypeAlias = _typing.Literal["cum_return"]  # noqa: Y015
     _WhichOneofArgType__cum_return: _TypeAlias = _typing.Literal["_cum_return", b"_cum_return"]  # noqa: Y015

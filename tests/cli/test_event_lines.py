@@ -30,3 +30,11 @@ def event(evidence: dict[str, Any]) -> AuditEvent:
 def test_a_refused_evaluation_is_said_to_be_refused_by_whatever_name_the_log_has(name: str) -> None:
     assert _changes(event({name: ["trades", "better"]})) == "m (refused by trades, better)"
     assert _changes(event({name: []})) == "m (passed)"
+
+
+def test_an_evaluation_that_a_refit_carries_names_the_model_that_was_measured() -> None:
+    carried = {"failed_verdicts": ["artefact"], "evidence": {"recipe_of": {"model_id": "measured"}}}
+    assert _changes(event(carried)) == (
+        "m (refused by artefact, on the evidence of measured, whose refit it is)"
+    )
+    assert _changes(event({"failed_verdicts": [], "evidence": {"recipe_of": None}})) == "m (passed)"

@@ -12,7 +12,16 @@ import pytest
 
 from signalserve.common.key import Key
 from signalserve.config.evidence import PromotionSettings
-from signalserve.judging import Evidence, Folds, Measured, Policy, PromoteGate, TrainedOn
+from signalserve.judging import (
+    Evidence,
+    Folds,
+    Measured,
+    Policy,
+    PromoteGate,
+    RecipeOf,
+    TrainedOn,
+    vouched_by,
+)
 from signalserve.judging.sharpe import ReturnMoments
 from signalserve.registry import Promotion, Selection, promote_model, verify_log
 from signalserve.registry.errors import (
@@ -169,7 +178,6 @@ FAILURES: list[tuple[str | None, dict[str, Any], dict[str, Any], str]] = [
     ("fresh", {"evaluated_at": ago(days=8)}, {}, "8.0 days old; run `signalserve evaluate challenger`"),
     ("fresh", {"evaluated_at": ago(days=-2)}, {}, "-2.0 days old"),
     ("recent_bars", {"window_end": ago(days=-2)}, {}, "-2.0 days old"),
-    ("artefact", {"kind": "recipe"}, {}, "its evidence is on a recipe, not on these files"),
     ("same_artefacts", {}, {"digest": "0" * 64}, "challenger changed since the evaluation"),
     ("same_settings", {"rules": {**RULES, "fee_bps": 0.0}}, {}, "fee_bps 0.0, now 5.0"),
     ("same_settings", {"resamples": 100}, {}, "resamples 100, now 2000"),
@@ -493,3 +501,82 @@ def test_two_clocks_may_differ_by_five_minutes_and_no_more(base: Path, minutes: 
     gate = PromoteGate(Policy.of(POLICY), None, clock=lambda: now)
     failed = [verdict.name for verdict in gate.judge(state, state.entries["challenger"], force=False).failed]
     assert failed == ([] if fresh else ["fresh"])
+
+
+RECIPES = PromotionSettings(max_data_age=None, accept_kinds=("artefact", "recipe"))
+
+
+@pytest.fixture
+def refit(base: Path, template: Path) -> Path:
+    """`refit`, registered as a refit of `challenger`; and the latter's evaluation in the log."""
+    digest = open_store(base).view().state.digests["challenger"]
+    extra = {"refit_of": {"model_id": "challenger", "digest": digest}}
+    register_copy(template, base, "refit", extra=extra)
+    registry_at(base, policy=POLICY).record_evaluation(*recorded(evidence(base)))
+    return base
+
+
+def carried(base: Path, **changes: Any) -> Evidence:
+    """The challenger's evidence, as its refit carries it."""
+    own = evidence(base)
+    digest = open_store(base).view().state.digests["refit"]
+    return replace(own.carried_to("refit", digest), **changes)
+
+
+def test_a_refit_passes_on_the_evidence_of_the_model_that_was_measured_which_is_one_look(refit: Path) -> None:
+    refused = registry_at(refit, policy=POLICY).record_evaluation(*recorded(carried(refit)))
+    assert [verdict.name for verdict in refused.failed] == ["artefact"]
+    assert "promote challenger, which was measured" in refused.failed[0].text
+    decision = registry_at(refit, policy=RECIPES).record_evaluation(*recorded(carried(refit)))
+    assert (decision.failed, decision.record["tries"]) == ((), 1)
+    registry_at(refit, policy=RECIPES).promote([Promotion("refit", "champion")])
+    assert status(refit, "refit") == "production"
+    assert events(refit)[-1].evidence["decisions"][0]["evidence"]["recipe_of"]["model_id"] == "challenger"
+    assert (
+        registry_at(refit, policy=POLICY).record_evaluation(*recorded(evidence(refit))).record["tries"] == 2
+    )
+
+
+@pytest.mark.parametrize(
+    ("model_id", "changes", "text"),
+    [
+        ("refit", {"window_end": "2026-03-02T00:00:00+00:00"}, "the log has no evaluation of challenger on"),
+        ("refit", {"recipe_of": RecipeOf("challenger", "0" * 64)}, "challenger changed since"),
+        ("refit", {"recipe_of": None}, "refit was not registered as a refit of nothing"),
+        ("third", {}, "third was not registered as a refit of challenger"),
+    ],
+)
+def test_a_recipe_is_that_of_a_model_that_the_log_has_measured_on_these_bars(
+    refit: Path, model_id: str, changes: dict[str, Any], text: str
+) -> None:
+    found = carried(refit)
+    found = replace(found, challenger=replace(found.challenger, model_id=model_id), **changes)
+    decision = registry_at(refit, policy=RECIPES).record_evaluation(*recorded(found))
+    failed = {verdict.name: verdict.text for verdict in decision.failed}
+    assert text in failed["same_artefacts"]
+    # it is a look of its own
+    if changes.get("recipe_of", True) is None or model_id == "third" or "window_end" in changes:
+        assert decision.record["tries"] == 2
+
+
+def test_the_training_span_of_a_recipe_is_that_of_the_model_that_was_measured(refit: Path) -> None:
+    late = carried(refit, challenger=measured(refit, "refit", train_end="2026-01-31T23:00:00+00:00"))
+    decision = registry_at(refit, policy=RECIPES).record_evaluation(*recorded(late))
+    assert [verdict.name for verdict in decision.failed] == ["out_of_sample"]
+    state = registry_at(refit).state
+    now = datetime.now(UTC)
+    window = {"window_start": ago(days=-1), "window_end": ago(days=-2)}
+    assert vouched_by(carried(refit, **window), state) == "registered"
+    state.registered["refit"] = (now + timedelta(days=3)).isoformat()
+    assert vouched_by(carried(refit, **window), state) == "registered"
+    state.registered["challenger"] = (now + timedelta(days=3)).isoformat()
+    assert vouched_by(carried(refit, **window), state) == "declared"
+
+
+def test_without_an_evaluation_the_hint_names_the_model_to_evaluate(base: Path, template: Path) -> None:
+    digest = open_store(base).view().state.digests["challenger"]
+    for name, known in (("refit", digest), ("claimed", "0" * 64)):
+        register_copy(template, base, name, extra={"refit_of": {"model_id": "challenger", "digest": known}})
+    for name, wanted in (("refit", "challenger"), ("claimed", "claimed")):
+        with pytest.raises(GateRefusedError, match=f"run `signalserve evaluate {wanted}`"):
+            registry_at(base, policy=POLICY).promote([Promotion(name)])

@@ -233,3 +233,24 @@ def test_a_log_that_is_no_whole_chain_is_a_503_with_its_reason(
     assert (answer.status_code, answer.json()["reason"]) == (503, "LOG_CORRUPT")
     events = lab.json("/api/ml/events")
     assert (events["chain"]["state"], events["rows"]) == ("broken", [])
+
+
+def test_a_refit_names_the_model_whose_evidence_it_carries_in_the_json_and_on_its_pages(
+    base: Path, tmp_path: Path, templates: list[Path], open_lab: OpenLab
+) -> None:
+    digest = open_registry(base).state.digests["btc1"]
+    extra = {"refit_of": {"model_id": "btc1", "digest": digest}}
+    register_copy(templates[2], base, "refit", created_at="2026-01-04T00:00:00+00:00", extra=extra)
+    lab = open_lab(lab_settings(tmp_path))
+    found = lab.json(TABLE, symbol="BTCUSDT")
+    assert {row["model_id"]: row["refit_of"] for row in found["rows"]} == {
+        "refit": "btc1",
+        "btc1": "",
+        "btc0": "",
+    }
+    assert "refitted</span>" in lab.get("/").text
+    page = lab.get("/models/refit").text
+    assert "Refitted on all bars" in page
+    assert 'href="/models/btc1"' in page.split("Refitted on all bars")[1].split("</div>")[0]
+    assert "signalserve evaluate btc1" in page
+    assert "Refitted on all bars" not in lab.get("/models/btc1").text

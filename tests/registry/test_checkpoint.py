@@ -220,6 +220,7 @@ _entries = st.builds(ModelRegistryEntry, _text, _text, _text, _text, _text, _tex
         decided=st.dictionaries(_keys, _text, max_size=3),
         by_hand=st.dictionaries(_text, _times, max_size=3),
         let_in=st.dictionaries(_text, _bases, max_size=3),
+        refits=st.dictionaries(_text, _text, max_size=3),
         registered=st.dictionaries(_text, _text, max_size=3),
         in_production=st.dictionaries(_keys, st.lists(_text, max_size=3).map(tuple), max_size=3),
     )

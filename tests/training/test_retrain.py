@@ -111,9 +111,9 @@ def sections(folder: Path, policies: list[dict[str, Any]], **promotion: Any) -> 
     }
 
 
-def write_bars(folder: Path, symbol: str) -> None:
+def write_bars(folder: Path, symbol: str, seed: int = 3) -> None:
     (folder / "bars").mkdir(exist_ok=True)
-    synthetic_bars(symbol, 1500, seed=3).to_csv(folder / "bars" / f"{symbol}_15m.csv")
+    synthetic_bars(symbol, 1500, seed=seed).to_csv(folder / "bars" / f"{symbol}_15m.csv")
 
 
 @pytest.fixture
@@ -201,6 +201,97 @@ def test_a_promote_keeps_its_policys_name_and_is_asked_once(world: Callable[...,
     log = (some.base / "registry_events.jsonl").read_text(encoding="utf-8").splitlines()
     [event] = [event for event in map(json.loads, log) if event["action"] == "promote"]
     assert event["reason"] == "retrain policy weekly"
+
+
+@dataclass
+class Ending:
+    """Runs a batch's jobs and comes to no promote: it is stopped behind the first job, or crashes behind the last."""
+
+    crashes: bool
+    measured: bool = False
+
+    def run(self, jobs: Sequence[Any], work: Callable[[Any], Any], inbox: Inbox) -> Iterator[Any]:
+        if self.measured:
+            raise KeyboardInterrupt
+        for item in Here().run(jobs, work, inbox):
+            yield item
+            if not self.crashes:
+                inbox.stop()
+        self.measured = True
+
+
+def test_a_batch_lets_in_fewer_than_would_pass_alone_and_goes_on_where_it_ended(
+    world: Callable[..., World],
+) -> None:
+    some = world([], {})
+    for symbol, seed in (("S9", 9), ("S1", 1), ("S6", 6)):
+        write_bars(some.folder, symbol, seed)
+    measured = by_symbol(some.retrain().once())
+    state = open_store(some.base).view().state
+    found = {symbol: state.evidence[str(result.model_id)] for symbol, result in measured.items()}
+    chances = {
+        symbol: state.tries(Key(symbol, "15m"), record["window_start"], record["window_end"])
+        * (1.0 - record["challenger"]["timing"])
+        for symbol, record in found.items()
+    }
+    # the level lets S1 in alone, and not as the second of three
+    level = 1.1 * chances["S1"]
+    assert chances["S9"] < level / 3
+    assert 2 * level / 3 < chances["S1"] < level < chances["S6"]
+    policy = {"name": "weekly", "symbols": ["*"], "auto_promote": True}
+    some.settings = Settings(**sections(some.folder, [policy], min_probability=1.0 - level))
+
+    stopped = some.retrain(backend=Ending(crashes=False)).once()
+    assert {result.status for result in stopped} == {JobStatus.INTERRUPTED}
+    waited: list[JobResult] = []
+    with pytest.raises(KeyboardInterrupt):
+        some.retrain(backend=Ending(crashes=True), on_measured=waited.append).once()
+    assert len(waited) == 3
+    assert "promote" not in some.events()
+
+    results = by_symbol(some.retrain().once())
+    assert {symbol: str(result.status) for symbol, result in results.items()} == {
+        "S9": "promoted",
+        "S1": "refused",
+        "S6": "refused",
+    }
+    assert f"p {chances['S1']:.4g}, rank 2 of the 3" in str(results["S1"].error)
+    assert f"bound {2 * level / 3:.4g}" in str(results["S1"].error)
+    assert results["S1"].failed_verdicts == ()
+    assert any(text.startswith("timing: ") for text in results["S6"].failed_verdicts)
+    assert {line["symbol"]: line["status"] for line in some.lines()[-3:]} == {
+        symbol: str(result.status) for symbol, result in results.items()
+    }
+    statuses = {entry.symbol: entry.status for entry in load_registry(some.base)}
+    assert statuses == {"S9": "production", "S1": "candidate", "S6": "candidate"}
+    assert sorted(some.events()) == ["evaluate"] * 3 + ["promote"] + ["register"] * 3
+
+
+@pytest.mark.parametrize("accept_kinds", [["artefact"], ["artefact", "recipe"]])
+def test_a_refit_is_promoted_where_recipes_are_accepted_also_by_a_job_that_goes_on_from_its_evaluation(
+    world: Callable[..., World], accept_kinds: list[str]
+) -> None:
+    some = world(["AAA"], {})
+    [measured] = some.retrain().once()
+    policy = {"name": "weekly", "symbols": ["*"], "refit": True, "auto_promote": True}
+    some.settings = Settings(**sections(some.folder, [policy], accept_kinds=accept_kinds))
+    [result] = some.retrain().once()
+    state = open_store(some.base).view().state
+    [(refitted, of)] = state.refits.items()
+    assert of == measured.model_id
+    wanted = (refitted, of) if "recipe" in accept_kinds else (of, None)
+    assert (result.status, result.model_id, result.measured) == (JobStatus.PROMOTED, *wanted)
+    assert state.production(Key("AAA", "15m")) == result.model_id
+    record = state.evidence[refitted]
+    assert (record["kind"], record["measured_by"]) == ("recipe", "trainer")
+    assert state.tries(Key("AAA", "15m"), record["window_start"], record["window_end"]) == 1
+    assert some.events() == ["register", "evaluate", "register", "evaluate", "promote"]
+    assert some.lines()[-1]["measured"] == wanted[1]
+    if result.measured is not None:
+        registry_at(some.base).archive([refitted], reason="bad night", allow_unserved=True)
+        [again] = some.retrain().once()
+        assert (again.status, again.model_id) == (JobStatus.TRAINED, refitted)
+        assert again.error == f"{refitted} was registered by an earlier attempt, and archived since"
 
 
 def test_without_auto_promote_a_model_that_the_gate_would_refuse_is_only_trained(
