@@ -33,9 +33,9 @@
 2. `force` overrides failed verdicts and needs a reason; integrity, status and compare-and-set are decided
    elsewhere, past any force.
 3. Luck grows with every look at these bars that the log knows of, those since the evaluation included: each
-   evaluation of the key, and each model that was registered with a test span on them. After k looks a probability
-   of 1 - (1 - p) / k is asked for where one look is asked for p (Bonferroni); the deflated Sharpe ratio has the
-   best of k without skill as its rival. What a grid tried was chosen by the folds, and deflates these.
+   evaluation and backtest of the key, and each model that was registered with a test span on them. After k looks a
+   probability of 1 - (1 - p) / k is asked for where one look is asked for p (Bonferroni); the deflated Sharpe ratio has
+   the best of k without skill as its rival. What a grid tried was chosen by the folds, and deflates these.
 4. `promotion.gate: none` leaves `quarantined` alone in force, and the event says so.
 """
 

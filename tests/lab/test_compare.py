@@ -14,7 +14,7 @@ from tests.lab.conftest import OpenLab, Workshop, lab_settings
 from tests.registries import registry_at
 
 COMPARE = "/api/ml/compare"
-BOUNDS = {"min_bars": 100, "min_trades": 1, "resamples": 200}
+BOUNDS = {"max_data_age": None, "min_bars": 100, "min_trades": 1, "resamples": 200}
 
 
 def equity_of(workshop: Workshop, model_id: str) -> pd.Series:

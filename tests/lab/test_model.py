@@ -26,6 +26,8 @@ def test_a_model_says_where_it_comes_from_how_it_was_measured_and_what_was_decid
     assert found["row"]["metadata"] == "registered"
     champion = lab.json(f"/api/ml/models/{workshop.champion}")["row"]["let_in"]
     assert (champion["gate"], champion["text"]) == ("none", "let in by no gate, measured by nobody")
+    for page in ("/", f"/models/{workshop.champion}"):
+        assert champion["text"] in lab.get(page).text
     assert found["golden"]["reproduced"] is True
     provenance = found["provenance"]
     assert (provenance["data_file"], provenance["seeds"]["model"]) == ("SYNTH_15m.csv", 42)
