@@ -150,10 +150,12 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(
     assert "2024-01-03 to 2024-01-09, test 2024-01-11 to 2024-01-14" in fixed
     assert "weekly ABSENT/15m would fail: " in answer.stderr
     assert "no such file" in answer.stderr
-    found = json.loads(run(path, "--dry-run", "--once", "--json", "--policy", "fixed").stdout)
-    assert [(row["key"], row["now"], row["auto_promote"]) for row in found["jobs"]] == [
-        ("AAA/15m", True, True)
-    ]
+    for refit in (False, True):
+        chosen = ("--policy", "fixed", *(["--refit"] if refit else []))
+        found = json.loads(run(path, "--dry-run", "--once", "--json", *chosen).stdout)
+        assert [(row["key"], row["now"], row["auto_promote"], row["refit"]) for row in found["jobs"]] == [
+            ("AAA/15m", True, True, refit)
+        ]
     assert sorted(item.name for item in tmp_path.iterdir()) == ["bars", "models", "system.yml"]
     assert [item.name for item in (tmp_path / "models").iterdir()] == ["registry_events.jsonl"]
 
