@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -171,7 +172,8 @@ def backtest(
     report("recording the look")
     new = _new_bars(model, pd.DatetimeIndex(part.index), in_sample=in_sample)
     origin = {"request_id": request_id, "actor": actor, "via": via}
-    counted = _counted(request, registry, model_id, new, evaluated_as, origin)
+    rules = request.rules.used_for([output])
+    counted = _counted(request, registry, model_id, new, rules, evaluated_as, origin)
     result = BacktestResult(
         model=model,
         bars=bars,
@@ -233,6 +235,7 @@ def _counted(
     registry: Registry,
     model_id: str,
     new: pd.DatetimeIndex,
+    rules: Mapping[str, Any],
     evaluated_as: str,
     origin: Mapping[str, str],
 ) -> Counted:
@@ -240,9 +243,7 @@ def _counted(
         return Counted("in_sample")
     first, last = new[0].isoformat(), new[-1].isoformat()
     try:
-        looked = registry.record_look(
-            model_id, first, last, rules=asdict(request.rules), evaluated_as=evaluated_as, **origin
-        )
+        looked = registry.record_look(model_id, first, last, rules=rules, evaluated_as=evaluated_as, **origin)
     except StorageError as error:
         why = " ".join(str(error).split())
         if not request.unrecorded:

@@ -11,7 +11,7 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.dates import AutoDateFormatter, AutoDateLocator
+from matplotlib.dates import HOURLY, MINUTELY, MONTHLY, AutoDateFormatter, AutoDateLocator
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
@@ -120,6 +120,9 @@ def importances_plot(importances: Sequence[tuple[str, float]]) -> Markup:
 def _dates(axes: Axes) -> None:
     """Whole dates, so that no label leaves the year to be guessed; the time of day where a day has several."""
     locator = AutoDateLocator(minticks=4, maxticks=7)
+    # else spans just below four years, days or hours have no step that gives so few
+    for frequency, largest in ((MONTHLY, 12), (HOURLY, 24), (MINUTELY, 60)):
+        locator.intervald[frequency] = [*locator.intervald[frequency], largest]
     axes.xaxis.set_major_locator(locator)
     formatter = AutoDateFormatter(locator, defaultfmt="%Y-%m-%d")
     formatter.scaled = {

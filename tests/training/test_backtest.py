@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from signalserve.lab.backtests import Backtests
 from signalserve.registry import ModelMetadata, load_model_by_id, promote_model, register_model, verify_log
 from signalserve.registry.errors import ArtefactError, RequestIdReusedError
 from signalserve.registry.lock import LOCK_FILE
+from signalserve.trading.rules import PROBABILITY
 from signalserve.training.backtest import BacktestRequest, backtest
 from signalserve.training.errors import TrainingError, TrainingRequestError
 from signalserve.training.plots import calibration_groups
@@ -260,7 +261,7 @@ def test_each_backtest_is_a_look_that_the_log_counts(
     assert (event.action, event.via, event.changes) == ("look", "python", ())
     rules = request(mine, bar_file, tmp_path).rules
     seen = {"key": ["SYNTH", "15m"], "model_id": mine[1], "first": first, "last": last}
-    assert event.detail == {**seen, "rules": asdict(rules)}
+    assert event.detail == {**seen, "rules": rules.used_for([PROBABILITY])}
     assert event.is_about("SYNTH", "15m", mine[1])
     assert not event.is_about("SYNTH", "1h")
     cut = read_bars(bar_file).frame.index[-200].to_pydatetime()
