@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -171,7 +171,7 @@ def backtest(
     report("recording the look")
     new = _new_bars(model, pd.DatetimeIndex(part.index), in_sample=in_sample)
     origin = {"request_id": request_id, "actor": actor, "via": via}
-    counted = _counted(request, registry, model_id, new, evaluated_as, origin)
+    counted = _counted(request, registry, model, new, evaluated_as, origin)
     result = BacktestResult(
         model=model,
         bars=bars,
@@ -231,25 +231,23 @@ def _new_bars(model: ScoringModel, index: pd.DatetimeIndex, *, in_sample: bool) 
 def _counted(
     request: BacktestRequest,
     registry: Registry,
-    model_id: str,
+    model: ScoringModel,
     new: pd.DatetimeIndex,
     evaluated_as: str,
     origin: Mapping[str, str],
 ) -> Counted:
     if new.empty:
         return Counted("in_sample")
-    first, last = new[0].isoformat(), new[-1].isoformat()
+    model_id, first, last = model.entry.model_id, new[0].isoformat(), new[-1].isoformat()
+    rules = request.rules.used_for([model.predictor.output])
     try:
-        looked = registry.record_look(
-            model_id, first, last, rules=asdict(request.rules), evaluated_as=evaluated_as, **origin
-        )
+        looked = registry.record_look(model_id, first, last, rules=rules, evaluated_as=evaluated_as, **origin)
     except StorageError as error:
         why = " ".join(str(error).split())
         if not request.unrecorded:
             raise UnrecordedError(
                 f"the registry's log must count that {model_id} was measured on these bars, and can't be written: "
-                f"{why}. "
-                "unrecorded shows the backtest all the same and marks it"
+                f"{why}. unrecorded shows the backtest all the same and marks it"
             ) from error
         return Counted("not_recorded", why=why)
     state = "evaluation" if looked.counted_before and not origin["request_id"] else "recorded"

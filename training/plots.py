@@ -119,7 +119,8 @@ def importances_plot(importances: Sequence[tuple[str, float]]) -> Markup:
 
 def _dates(axes: Axes) -> None:
     """Whole dates, so that no label leaves the year to be guessed; the time of day where a day has several."""
-    locator = AutoDateLocator(minticks=4, maxticks=7)
+    # fewer at least, and no step of matplotlib's fits three days and a half
+    locator = AutoDateLocator(minticks=3, maxticks=7)
     axes.xaxis.set_major_locator(locator)
     formatter = AutoDateFormatter(locator, defaultfmt="%Y-%m-%d")
     formatter.scaled = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -260,7 +260,7 @@ def test_each_backtest_is_a_look_that_the_log_counts(
     assert (event.action, event.via, event.changes) == ("look", "python", ())
     rules = request(mine, bar_file, tmp_path).rules
     seen = {"key": ["SYNTH", "15m"], "model_id": mine[1], "first": first, "last": last}
-    assert event.detail == {**seen, "rules": asdict(rules)}
+    assert event.detail == {**seen, "rules": rules.used_for(["probability"])}
     assert event.is_about("SYNTH", "15m", mine[1])
     assert not event.is_about("SYNTH", "1h")
     cut = read_bars(bar_file).frame.index[-200].to_pydatetime()
