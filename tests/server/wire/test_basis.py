@@ -20,9 +20,10 @@ def test_evidence_that_a_folder_took_is_refused_by_a_server_that_accepts_other_h
     registry: Registry, serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SIGNALSERVE__PROMOTION__GATE", "evidence")
-    rules = asdict(TradingRules.of(Settings().trading))
+    trading = TradingRules.of(Settings().trading)
+    rules = trading.used_for(["probability"])
     brought = evidence(registry.base, registry["b"], measured_by="brought", rules=rules)
-    mine = registry_at(registry.base, PromotionSettings(), rules)
+    mine = registry_at(registry.base, PromotionSettings(), asdict(trading))
     assert mine.record_evaluation(*recorded(brought)).allowed
     server = serve(registry.base, promotion={"accept": ["trainer", "evaluate"]})
     with pytest.raises(FailedPrecondition) as caught:
