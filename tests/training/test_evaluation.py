@@ -403,3 +403,35 @@ def no_skill_evidence(challenger: Simulation, champion: Simulation | None, close
         resamples=200,
         seed=42,
     )
+
+
+@pytest.mark.parametrize(
+    "how", ["as they were", "cut at the start", "another symbol's", "one price changed", "all new"]
+)
+def test_the_bars_before_the_window_must_be_those_that_the_model_was_trained_on(
+    gated: Settings, base: Path, challenger: str, bars: Path, tmp_path: Path, how: str
+) -> None:
+    frame = read_bars(bars).frame
+    if how == "cut at the start":
+        frame = frame.iloc[1500:]
+    elif how == "another symbol's":
+        frame = synthetic_bars("OTHER", 4000, seed=11)
+    elif how == "one price changed":
+        frame.iloc[1000, frame.columns.get_loc("close")] *= 1.0 + 1e-9
+    elif how == "all new":
+        frame = frame.iloc[2700:]
+    path = tmp_path / "BROUGHT_15m.csv"
+    frame.to_csv(path, float_format="%.17g")
+    result = evaluate(gated, challenger, ohlcv=path, base_dir=base)
+    assert result.evidence.measured_by == "brought"
+    [verdict] = [item for item in result.verdicts if item.name == "same_bars"]
+    assert verdict.passed == (how in ("as they were", "cut at the start"))
+    found = result.evidence.trained_on
+    assert found is not None
+    assert {
+        "as they were": found.differ == 0,
+        "cut at the start": found.overlap > 0 and found.differ == 0,
+        "another symbol's": found.differ == found.overlap > 0,
+        "one price changed": found.differ == 1,
+        "all new": found.overlap == 0,
+    }[how], found
