@@ -95,7 +95,11 @@ def test_what_a_full_disk_refuses_was_not_done_and_what_it_takes_is_whole(tmp_pa
         base = disk / "registry"
         first_in_production(template, base)
         register_copy(template, base, "second")
-        store, done = FolderStore(base), Counter[bool]()
+        store, done, before = FolderStore(base), Counter[bool](), 3
+        while not 1_500 < -store.log_path.stat().st_size % 4_096 < 3_500:  # a few lines' room in its last page
+            with store.transaction(Origin()) as turn:
+                turn.commit(Draft("note", (), {"why": "x" * 128}))
+            before += 1
         with (disk / "filler").open("wb", buffering=0) as stream, suppress(OSError):
             while stream.write(bytes(64)):
                 pass
@@ -110,7 +114,7 @@ def test_what_a_full_disk_refuses_was_not_done_and_what_it_takes_is_whole(tmp_pa
             except StorageError as error:
                 assert "No space left on device" in str(error)
                 done[False] += 1
-            assert len(FolderStore(base).events()) == 3 + done[True]
+            assert len(FolderStore(base).events()) == before + done[True]
             assert FolderStore(base).view().asked == ""
         assert done[True]
         assert done[False]

@@ -102,7 +102,7 @@ def test_the_history_shows_another_metric(world: World, visit: Visit) -> None:
     page = drawn(visit(world.lab, "/history/SYNTH/15m"))
     figure = page.locator("figure[data-chart=history]")
     figure.get_by_role("combobox", name="Metric").select_option("auc")
-    expect(figure.locator(".g-ytitle")).to_have_text("AUC")
+    expect(figure.locator(".g-ytitle")).to_have_text("AUC (labelled bars)")
 
 
 def test_a_name_that_is_html_is_shown_as_it_is(world: World, visit: Visit) -> None:
