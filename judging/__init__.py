@@ -9,7 +9,7 @@ from signalserve.judging.gate import PromoteGate, asked_after, deflated_sharpe, 
 from signalserve.judging.policy import Policy
 from signalserve.judging.resampling import Resamples, Resampling, probability_better, resample, summary_of
 from signalserve.judging.sharpe import ReturnMoments, expected_max_sharpe, luck
-from signalserve.judging.timing import Timing, timing
+from signalserve.judging.timing import Timing, shifted_means, timing, timing_of
 
 __all__ = [
     "Evidence",
@@ -32,7 +32,9 @@ __all__ = [
     "luck",
     "probability_better",
     "resample",
+    "shifted_means",
     "summary_of",
     "timing",
+    "timing_of",
     "vouched_by",
 ]

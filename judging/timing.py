@@ -41,7 +41,11 @@ def timing(position: Array, open_: Array, close: Array) -> Timing:
     ...        np.array([1.0, 2.0, 2.0, 2.0])).probability
     0.75
     """
-    means = shifted_means(position, open_, close)
+    return timing_of(shifted_means(position, open_, close))
+
+
+def timing_of(means: Array) -> Timing:
+    """The test itself, of what `shifted_means` gives: float64 [n], n >= 2, the model's own gain first."""
     own, others = means[0], means[1:]
     equal = np.isclose(others, own, rtol=0.0, atol=1e-12)  # a spectrum's last digits
     above = float(((others > own) & ~equal).sum() + 0.5 * equal.sum())

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+
+import numpy as np
 
 from signalserve.judging import Policy
 from signalserve.lab.backtests import Backtests
 from signalserve.lab.catalogue import Catalogue, Row
 from signalserve.lab.files import Kept
 from signalserve.lab.overlay import (
+    Common,
     Distribution,
     Overlay,
     common_bars,
@@ -22,6 +26,7 @@ from signalserve.lab.overlay import (
     overlay_of,
 )
 from signalserve.lab.plain import mapping, number, plain, text_of
+from signalserve.lab.timing import TimingDistribution, timing_distribution
 from signalserve.lab.verdicts import ABSENT, CURRENT, IN_PRODUCTION, STALE, Judgement, judgement
 from signalserve.registry import ModelMetadata, Registry
 from signalserve.registry.errors import RegistryError
@@ -69,7 +74,10 @@ class Features:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The models in the order asked. `judgement`: what the gate says of the challenger, against its key's champion."""
+    """The models in the order asked. `judgement`: what the gate says of the challenger, against its key's champion.
+
+    `distributions` has one for each of the others, `timings` one for each model whose backtest has all its closes.
+    """
 
     rows: tuple[Row, ...]
     judgement: Judgement
@@ -77,6 +85,7 @@ class Comparison:
     metrics: tuple[Mapping[str, float | None], ...]
     overlay: Overlay
     distributions: tuple[Distribution, ...]
+    timings: tuple[TimingDistribution, ...]
     differences: tuple[Difference, ...]
     features: Features
     warnings: tuple[str, ...]
@@ -93,6 +102,7 @@ class Comparisons:
         self._backtests = backtests
         self._policy = policy
         self._distributions: Kept[Distribution] = Kept(64)
+        self._timings: Kept[TimingDistribution] = Kept(64)
 
     def of(
         self, model_ids: Sequence[str], served: frozenset[str] | None = None, *, max_points: int = 2_000
@@ -110,7 +120,7 @@ class Comparisons:
         rows = self._catalogue.rows(view, entries, served)
         metas = [self._meta(model_id) for model_id in model_ids]
         judged = judgement(self._registry, view.state, model_ids[0])
-        overlay, distributions = self._measured(model_ids, max_points)
+        overlay, distributions, timings = self._measured(model_ids, max_points)
         unread = [row.model_id for row, meta in zip(rows, metas, strict=True) if meta is None]
         warnings = [f"{model_id}: its metadata can't be read" for model_id in unread]
         if len({entry.key for entry in entries}) > 1:
@@ -119,6 +129,10 @@ class Comparisons:
             warnings.append(
                 "a backtest touches the bars that its model was trained on: its curve proves nothing"
             )
+        if not overlay.problem and len(timings) < len(model_ids):
+            told = {item.model_id for item in timings}
+            without = ", ".join(model_id for model_id in model_ids if model_id not in told)
+            warnings.append(f"bars without a close in the backtest of {without}: its timing can't be told")
         return Comparison(
             rows=tuple(rows),
             judgement=judged,
@@ -126,6 +140,7 @@ class Comparisons:
             metrics=tuple(_metrics(meta) for meta in metas),
             overlay=overlay,
             distributions=distributions,
+            timings=timings,
             differences=differences([_settings(meta) for meta in metas]),
             features=_features(metas),
             warnings=tuple(warnings),
@@ -139,10 +154,10 @@ class Comparisons:
 
     def _measured(
         self, model_ids: Sequence[str], max_points: int
-    ) -> tuple[Overlay, tuple[Distribution, ...]]:
+    ) -> tuple[Overlay, tuple[Distribution, ...], tuple[TimingDistribution, ...]]:
         common = common_bars(self._backtests, model_ids)
         if isinstance(common, str):
-            return no_overlay(common), ()
+            return no_overlay(common), (), ()
         policy = self._policy
         origin = tuple(self._backtests.signature(item) for item in common.backtests)
         found = []
@@ -161,7 +176,18 @@ class Comparisons:
                     ),
                 )
             )
-        return overlay_of(common, max_points), tuple(found)
+        return overlay_of(common, max_points), tuple(found), self._timings_of(model_ids, common, origin)
+
+    def _timings_of(
+        self, model_ids: Sequence[str], common: Common, origin: tuple[object, ...]
+    ) -> tuple[TimingDistribution, ...]:
+        return tuple(
+            self._timings.get((origin, place), partial(timing_distribution, model_id, position, close))
+            for place, (model_id, position, close) in enumerate(
+                zip(model_ids, common.position, common.close, strict=True)
+            )
+            if np.isfinite(close).all() and (close > 0.0).all()
+        )
 
 
 def differences(settings: Sequence[Mapping[str, Any]]) -> tuple[Difference, ...]:

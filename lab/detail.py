@@ -14,6 +14,7 @@ from typing import Any
 from signalserve.lab.audit import Audit, EventRow
 from signalserve.lab.calibration import Calibration, calibration_of
 from signalserve.lab.catalogue import Catalogue, Row
+from signalserve.lab.findings import Findings, findings_of
 from signalserve.lab.importances import Importances, importances_of
 from signalserve.lab.plain import mapping, moment, number, plain, text_of
 from signalserve.lab.trail import Trail
@@ -72,7 +73,8 @@ class ModelDetail:
     """All that the lab knows of a model but its backtests.
 
     `metadata`: meta.json whole, empty where `metadata_problem` says why. `metrics` are those of its test span,
-    `walk_forward` those of its folds joined. `judgement` is what the gate says now, `evaluation` what it said last.
+    `walk_forward` those of its folds joined. `judgement` is what the gate says now, `evaluation` what it said last;
+    `findings` is what was measured, by the evidence that counts now, else by the last evaluation.
     """
 
     row: Row
@@ -88,6 +90,7 @@ class ModelDetail:
     calibration: Calibration
     judgement: Judgement
     evaluation: Evaluation | None
+    findings: Findings | None
     rollback_target: str
     events: tuple[EventRow, ...]
     metadata: Mapping[str, Any]
@@ -139,6 +142,9 @@ class Models:
         meta, problem = _meta(artefact)
         extra = mapping(meta.extra if meta is not None else None)
         walk = mapping(extra.get("walk_forward"))
+        judged = judgement(self._registry, view.state, model_id)
+        evaluation = last_evaluation(self._trail.events(), model_id)
+        measured = judged.evidence or (evaluation.evidence if evaluation is not None else None)
         targets = view.state.rollback_targets(entry.key, hold=self._registry.holds_hand_edits)
         return ModelDetail(
             row=row,
@@ -152,8 +158,9 @@ class Models:
             features=tuple(map(text_of, (meta.feature_cols or ()) if meta is not None else ())),
             warnings=tuple(map(text_of, _items(extra.get("warnings")))),
             calibration=calibration_of(artefact.folder, self._thresholds),
-            judgement=judgement(self._registry, view.state, model_id),
-            evaluation=last_evaluation(self._trail.events(), model_id),
+            judgement=judged,
+            evaluation=evaluation,
+            findings=findings_of(measured),
             rollback_target=targets[0] if row.in_production and targets else "",
             events=self._audit.of_model(model_id),
             metadata=plain(meta.to_dict()) if meta is not None else {},

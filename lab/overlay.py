@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from signalserve.judging import resample, summary_of
 from signalserve.lab.backtests import Backtest, Backtests, thinned
+from signalserve.lab.histogram import histogram
 from signalserve.lab.plain import number
 from signalserve.trading.metrics import drawdowns
 
 if TYPE_CHECKING:
     import pandas as pd
 
-BINS = 41
 _MOST_OF_EACH = 8
 
 
@@ -72,11 +72,15 @@ class Distribution:
 
 @dataclass(frozen=True)
 class Common:
-    """Per-bar returns of each model on the bars that all have, float64 [models, n], and closes [n]."""
+    """On the bars that all have, each float64 [models, n]: per-bar returns, positions (-1, 0 or 1), and closes.
+
+    A close that equity.csv lacks is NaN.
+    """
 
     backtests: tuple[Backtest, ...]
     index: pd.Index[Any]
     returns: NDArray[np.float64]
+    position: NDArray[np.float64]
     close: NDArray[np.float64]
 
 
@@ -107,7 +111,9 @@ def common_bars(backtests: Backtests, model_ids: Sequence[str]) -> Common | str:
     )
     if not np.isfinite(returns).all():
         return "a backtest has bars without an equity"
-    return Common(tuple(chosen), index, returns, frames[0].loc[index, "close"].to_numpy())
+    held = np.array([frame.loc[index, "position"].to_numpy(np.float64) for frame in frames])
+    close = np.array([frame.loc[index, "close"].to_numpy(np.float64) for frame in frames])
+    return Common(tuple(chosen), index, returns, np.nan_to_num(held).clip(-1.0, 1.0), close)
 
 
 def overlay_of(common: Common, max_points: int) -> Overlay:
@@ -119,7 +125,7 @@ def overlay_of(common: Common, max_points: int) -> Overlay:
     if count <= max_points:
         places = np.arange(count)
     times = [stamp.to_pydatetime() for stamp in common.index[places]]
-    hold = common.close / common.close[0]
+    hold = common.close[0] / common.close[0, 0]
     return Overlay(
         backtests=tuple(item.name for item in common.backtests),
         start=common.index[0].to_pydatetime(),
@@ -150,13 +156,13 @@ def distribution_of(
     """Resample the difference in per-bar returns, float64 [n], n at least 2."""
     drawn = resample(difference, resamples=resamples, block_bars=block_bars, seed=seed)
     summary = summary_of(difference, drawn)
-    counts, edges = np.histogram(drawn.means, bins=BINS)
+    edges, counts = histogram(drawn.means)
     return Distribution(
         challenger=challenger,
         champion=champion,
         bars=difference.size,
-        edges=tuple(edges.tolist()),
-        counts=tuple(counts.tolist()),
+        edges=edges,
+        counts=counts,
         observed=summary.mean,
         probability=summary.probability,
         low=summary.low,

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from signalserve.lab.plain import mapping, moment, plain, text_of
+from signalserve.judging import asked_after
+from signalserve.lab.plain import mapping, moment, number, plain, text_of
 from signalserve.registry import Registry, Status, Verdict
 from signalserve.registry.events import Action, Event
 from signalserve.registry.gate import champion_of
@@ -48,12 +49,24 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Looks:
+    """Looks at the bars of the evidence that the log knows of now.
+
+    `asked` is the probability that `timing` and `better` must have after them, `asked_of_one` after a single one.
+    """
+
+    count: int
+    asked_of_one: float
+    asked: float
+
+
+@dataclass(frozen=True)
 class Judgement:
     """What the gate would say of a promote now.
 
     `state`: `absent` (never evaluated, or archived since), `stale` (the evidence is of other files, another champion,
     other settings, or too old) or `current`; there is nothing to judge of one that is `in_production` or whose training
-    `failed`. `against` is the champion now, empty for none.
+    `failed`. `against` is the champion now, empty for none. `looks` is None where nobody counts them.
     """
 
     model_id: str
@@ -63,6 +76,7 @@ class Judgement:
     text: str
     rules: tuple[Rule, ...]
     evidence: Mapping[str, Any] | None
+    looks: Looks | None = None
 
 
 def judgement(registry: Registry, state: RegistryState, model_id: str) -> Judgement:
@@ -97,7 +111,16 @@ def judgement(registry: Registry, state: RegistryState, model_id: str) -> Judgem
         text_of(text),
         rules_of(decision.verdicts),
         None if evidence is None else plain(evidence),
+        _looks(decision.record),
     )
+
+
+def _looks(record: Mapping[str, Any]) -> Looks | None:
+    count = record.get("tries")
+    asked = number(mapping(record.get("policy")).get("min_probability"))
+    if not isinstance(count, int) or not asked or record.get("evidence_verdicts") != "in force":
+        return None
+    return Looks(count, asked, asked_after(asked, count))
 
 
 def last_evaluation(events: Sequence[Event], model_id: str) -> Evaluation | None:

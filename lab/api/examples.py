@@ -12,6 +12,7 @@ from signalserve.lab.calibration import Bin, Calibration, CalibrationPart, Confu
 from signalserve.lab.catalogue import LetIn, Page, RegistryInfo, Row
 from signalserve.lab.compare import Comparison, Difference, Features, Pair
 from signalserve.lab.detail import Fold, Golden, ModelDetail, Proof, Provenance
+from signalserve.lab.findings import Findings, Timed, Walked
 from signalserve.lab.grids import Grid, GridRow
 from signalserve.lab.history import Band, History, Mark, Retrain
 from signalserve.lab.importances import Importance, Importances
@@ -20,7 +21,8 @@ from signalserve.lab.overlay import Distribution, Overlay
 from signalserve.lab.plain import plain
 from signalserve.lab.preview import Preview, Step
 from signalserve.lab.server import ServerState, Serving
-from signalserve.lab.verdicts import Evaluation, Judgement, Rule
+from signalserve.lab.timing import TimingDistribution
+from signalserve.lab.verdicts import Evaluation, Judgement, Looks, Rule
 from signalserve.registry.basis import Basis
 
 _T = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
@@ -61,7 +63,14 @@ _CHALLENGER, _CHAMPION = _row(_ID, "candidate", served=False), _row(_OLD, "produ
 _INFO = RegistryInfo("/srv/outputs/ml_models", "filled", "2 model(s), revision 7", 7, 2)
 _RULE = Rule("better", True, 0.96, 0.9)
 _JUDGED = Judgement(
-    _ID, _OLD, "current", True, "the gate would let it pass", (_RULE,), {"probability_better": 0.96}
+    _ID,
+    _OLD,
+    "current",
+    True,
+    "the gate would let it pass",
+    (_RULE,),
+    {"probability_better": 0.96},
+    Looks(1, 0.9, 0.9),
 )
 _EVENT = EventRow(
     7, _T, "ops:alice", "rpc", "promote", "weekly", False, "5a77", (
@@ -146,6 +155,13 @@ DETAIL = plain(
         calibration=Calibration((_PART,)),
         judgement=_JUDGED,
         evaluation=Evaluation(6, _T, "ops:alice", _OLD, True, (_RULE,), 1, {"probability_better": 0.96}),
+        findings=Findings(
+            start=_T - 3 * _BAR,
+            end=_T,
+            bars=3,
+            timings=(Timed(_ID, 0.94, 0.00012, -0.00009, 0.0001),),
+            walk_forward=Walked(_T - 5 * _BAR, _T - 3 * _BAR, 644, 0.03, 1.1, 0.7, 0.9, 12),
+        ),
         rollback_target="",
         events=(_EVENT,),
         metadata={"model_id": _ID, "symbol": "BTCUSDT", "timeframe": "15m", "model_type": "rf"},
@@ -191,6 +207,9 @@ COMPARISON = plain(
             Distribution(
                 _ID, _OLD, 2, (-0.001, 0.0, 0.001), (700, 1300), 0.0004, 0.65, -0.0008, 0.0009, 4.2, 2000, 42
             ),
+        ),
+        timings=(
+            TimingDistribution(_ID, 2, (-0.001, 0.0, 0.001), (0, 1), 0.0008, 0.0004, 0.5, 0.0004, 0.0004),
         ),
         differences=(Difference("model_params.max_depth", (6, 4)),),
         features=Features(40, ((), ())),

@@ -11,12 +11,14 @@ from typing import Any
 from signalserve.lab.backtests import Series
 from signalserve.lab.calibration import PARTS, Calibration
 from signalserve.lab.compare import Comparison
+from signalserve.lab.findings import Timed
 from signalserve.lab.grids import Grid
 from signalserve.lab.history import History
 from signalserve.lab.importances import Importances
 from signalserve.lab.live import LiveEngine
 from signalserve.lab.overlay import Distribution
 from signalserve.lab.pages.formats import anything, title_of
+from signalserve.lab.timing import TimingDistribution
 
 MOST_TRADES_DRAWN = 400
 # what people ask of a model before anything else
@@ -89,6 +91,31 @@ def distribution_chart(found: Distribution) -> dict[str, Any]:
         "high": round(10_000.0 * found.high, 6),
         "probability": found.probability,
     }
+
+
+def timing_chart(found: TimingDistribution) -> dict[str, Any]:
+    """Mean gains of the shifted copies in basis points a bar."""
+    return {
+        "edges": [round(10_000.0 * edge, 6) for edge in found.edges],
+        "counts": found.counts,
+        "observed": round(10_000.0 * found.observed, 6),
+        "shifted": round(10_000.0 * found.shifted_mean, 6),
+        "low": round(10_000.0 * found.low, 6),
+        "high": round(10_000.0 * found.high, 6),
+    }
+
+
+def interval_chart(timings: Sequence[Timed]) -> list[dict[str, Any]]:
+    """For each model where nine in ten of its copies lie and its own mean gain, in basis points a bar."""
+    return [
+        {
+            "name": item.model_id,
+            "low": round(10_000.0 * item.low, 6),
+            "high": round(10_000.0 * item.high, 6),
+            "own": round(10_000.0 * item.mean, 6),
+        }
+        for item in timings
+    ]
 
 
 def history_metrics(found: History) -> list[str]:

@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from signalserve.common.key import MAX_LENGTH, Key
 from signalserve.lab.api.asking import Status, TheLab
 from signalserve.lab.compare import FEWEST, MOST
-from signalserve.lab.pages.charts import distribution_chart, overlay_chart, union_of_metrics
+from signalserve.lab.pages.charts import distribution_chart, overlay_chart, timing_chart, union_of_metrics
 from signalserve.lab.pages.choices import KeyChoice, choices_of
 from signalserve.lab.pages.rendering import query_string, rendered
 
@@ -42,6 +42,7 @@ def compare(
             metric_names=union_of_metrics(*found.metrics),
             overlay=overlay_chart(found) if not found.overlay.problem else None,
             distributions=[(item, distribution_chart(item)) for item in found.distributions],
+            timings=[(item, timing_chart(item)) for item in found.timings],
         )
     choices = choices_of(lab.registry)
     chosen = _chosen(choices, key)

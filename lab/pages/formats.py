@@ -29,7 +29,8 @@ _SHARES = frozenset(
      "precision", "recall", "net_return", "importance", "mean_bar_return", "labelled_share", "sign_accuracy"}
 )  # fmt: skip
 _THREE = frozenset(
-    {"auc", "log_loss", "brier", "probabilistic_sharpe", "deflated_sharpe", "better", "probability_better", "rank_ic"}
+    {"auc", "log_loss", "brier", "probabilistic_sharpe", "deflated_sharpe", "better", "probability_better", "rank_ic",
+     "timing", "folds_timing", "folds_sharpe"}
 )  # fmt: skip
 # over the bars that have a class alone, which their future chose; `<name>_all` is over all bars
 _LABELLED = frozenset({"auc", "accuracy", "log_loss", "brier", "precision", "recall", "base_rate"})
@@ -63,6 +64,12 @@ def percent(value: object, places: int = 1, *, sign: bool = False) -> str:
     """A share as percent: 0.123 is `12.3%`."""
     found = number(value)
     return NOTHING if found is None else f"{decimal(100.0 * found, places, sign=sign)}%"
+
+
+def basis_points(value: object) -> str:
+    """A share as signed basis points: 0.00012 is `+1.200 bp`."""
+    found = number(value)
+    return NOTHING if found is None else f"{decimal(10_000.0 * found, 3, sign=True)} bp"
 
 
 def figure(value: object) -> str:
@@ -200,6 +207,7 @@ def pretty(value: Any) -> str:
 FILTERS = {
     "aged": aged,
     "anything": anything,
+    "basis_points": basis_points,
     "clock": clock,
     "decimal": decimal,
     "figure": figure,

@@ -16,6 +16,7 @@ from signalserve.lab.pages.charts import (
     calibration_chart,
     equity_chart,
     importances_chart,
+    interval_chart,
     union_of_metrics,
 )
 from signalserve.lab.pages.rendering import rendered
@@ -53,6 +54,7 @@ def model(
         series=series,
         equity=None if series is None or not series.times else equity_chart(series),
         most_marked=MOST_TRADES_DRAWN,
+        timings=[] if found.findings is None else interval_chart(found.findings.timings),
         importances=importances_chart(found.importances),
         calibration=calibration_chart(found.calibration),
         parts=PARTS,

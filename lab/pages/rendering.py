@@ -19,7 +19,7 @@ from signalserve import __version__
 from signalserve.lab.identity import Doorkeeper
 from signalserve.lab.pages.assets import own_path, plotly_path
 from signalserve.lab.pages.formats import FILTERS, measured
-from signalserve.lab.pages.words import ACTIONS, VERDICTS, tone_of, verdict_bound, word_of
+from signalserve.lab.pages.words import ACTIONS, TITLES, VERDICTS, tone_of, verdict_bound, word_of
 from signalserve.lab.server import ServerState
 
 NAVIGATION = (
@@ -50,6 +50,7 @@ def _environment() -> Environment:
         plotly_path=plotly_path,
         tone_of=tone_of,
         word_of=word_of,
+        verdict_titles=TITLES,
         verdict_words=VERDICTS,
         verdict_bound=verdict_bound,
         action_words=ACTIONS,

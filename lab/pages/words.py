@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
+TITLES = {
+    "evidence": "An evaluation",
+    "fresh": "Fresh evidence",
+    "recent_bars": "Recent bars",
+    "measured_by": "Measured by",
+    "artefact": "These very files",
+    "same_artefacts": "Unchanged files",
+    "same_champion": "Same champion",
+    "same_settings": "Same settings",
+    "out_of_sample": "Out of sample",
+    "training_span": "Training span",
+    "same_bars": "Same market",
+    "quarantined": "Not quarantined",
+    "drawdown_ratio": "Drawdown beside the champion's",
+    "deflated_sharpe": "Sharpe ratio beyond luck",
+    "better": "Better than the champion",
+    "timing": "Timing is skill",
+    "folds_timing": "Timing is skill, walk-forward",
+    "folds_sharpe": "Sharpe ratio beyond luck, walk-forward",
+}
+"""What each of the gate's verdicts is called, where its own name does not say it."""
+
 VERDICTS = {
     "quarantined": "no rollback left the model behind",
     "evidence": "it was evaluated, and the record can be read",
     "fresh": "the evaluation is recent",
     "recent_bars": "the bars it was measured on are recent",
+    "measured_by": "who measured it counts: its trainer, evaluate on the configured bars, or brought from elsewhere",
     "artefact": "these very files were measured",
     "same_artefacts": "both models' files are still those that were measured",
     "same_champion": "it was compared with what is in production now",
     "same_settings": "it was simulated by the thresholds and costs of now",
-    "out_of_sample": "the bars come after both training spans",
+    "out_of_sample": "the first bar comes after both training spans and all that their labels read ahead",
+    "training_span": "no bar was trained on: by its files' own word (declared), or registered before the first bar",
+    "same_bars": "no week of the training span has other bars than it was trained on",
     "bars": "enough out-of-sample bars",
     "trades": "enough trades",
     "drawdown": "the drawdown is bearable",
@@ -19,12 +44,17 @@ VERDICTS = {
     "deflated_sharpe": "the Sharpe ratio is more than luck, after every look at these bars",
     "better": "it is probably better than the champion",
     "sharpe": "the Sharpe ratio is high enough",
-    "timing": "its positions beat their own copies shifted in time",
+    "timing": "its positions came at the right time: P that they beat their own copies at other times by skill",
+    "folds_timing": "so they did on the bars of its walk-forward folds",
+    "folds_sharpe": "over those folds its Sharpe ratio is more than luck, after all that its grid tried on them",
 }
 """What each of the gate's verdicts asks."""
 
-AT_MOST = frozenset({"drawdown", "drawdown_ratio", "fresh", "recent_bars"})
-AT_LEAST = frozenset({"bars", "trades", "deflated_sharpe", "better", "sharpe"})
+AT_MOST = frozenset({"drawdown", "drawdown_ratio", "fresh", "recent_bars", "same_bars"})
+AT_LEAST = frozenset(
+    {"bars", "trades", "deflated_sharpe", "better", "sharpe", "timing", "folds_timing", "folds_sharpe"}
+)
+_BOUNDS = {"out_of_sample": "after", "measured_by": "one of", "artefact": "one of"}
 
 ACTIONS = {
     "register": "registered",
@@ -70,8 +100,8 @@ STATES = {
 
 
 def verdict_bound(name: str) -> str:
-    """The sign between what was found and its bound."""
-    return "≤" if name in AT_MOST else "≥" if name in AT_LEAST else ""
+    """The sign or the words between what was found and its bound."""
+    return "≤" if name in AT_MOST else "≥" if name in AT_LEAST else _BOUNDS.get(name, "")
 
 
 def tone_of(state: str) -> str:

@@ -1,14 +1,15 @@
 // Finds the figures of a page and draws them; which chart a figure is stands in its data-chart.
 import { calibration } from "./chart_calibration.js";
-import { distribution } from "./chart_distribution.js";
+import { distribution, timing } from "./chart_distribution.js";
 import { equity, overlay } from "./chart_equity.js";
 import { grid } from "./chart_grid.js";
 import { history } from "./chart_history.js";
 import { importances } from "./chart_importances.js";
+import { interval } from "./chart_interval.js";
 import { live } from "./chart_live.js";
 import { framed, palette } from "./chart_frame.js";
 
-const KINDS = { calibration, distribution, equity, grid, history, importances, live, overlay };
+const KINDS = { calibration, distribution, equity, grid, history, importances, interval, live, overlay, timing };
 const CONFIG = { displayModeBar: false, displaylogo: false, responsive: true, doubleClick: "reset" };
 const drawn = new Set();
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from signalserve.judging import probability_better
+from signalserve.judging import probability_better, timing
 from signalserve.registry import Promotion
 from tests.lab.conftest import OpenLab, Workshop, lab_settings
 from tests.registries import registry_at
@@ -17,9 +17,13 @@ COMPARE = "/api/ml/compare"
 BOUNDS = {"max_data_age": None, "min_bars": 100, "min_trades": 1, "resamples": 200}
 
 
-def equity_of(workshop: Workshop, model_id: str) -> pd.Series:
+def backtest_of(workshop: Workshop, model_id: str) -> Path:
     (folder,) = (workshop.folder / "backtests").glob(f"{model_id}_*")
-    return pd.read_csv(folder / "equity.csv", index_col="timestamp", parse_dates=True)["equity"]
+    return folder / "equity.csv"
+
+
+def equity_of(workshop: Workshop, model_id: str) -> pd.Series:
+    return pd.read_csv(backtest_of(workshop, model_id), index_col="timestamp", parse_dates=True)["equity"]
 
 
 def test_equity_is_overlaid_and_resampled_on_the_bars_that_both_have(
@@ -46,6 +50,51 @@ def test_equity_is_overlaid_and_resampled_on_the_bars_that_both_have(
     assert sum(drawn["counts"]) == 200
     assert len(drawn["edges"]) == len(drawn["counts"]) + 1
     assert np.all(np.diff(drawn["edges"]) > 0)
+
+
+def test_each_models_positions_are_held_against_their_copies_on_the_bars_that_all_have(
+    workshop: Workshop, open_lab: OpenLab
+) -> None:
+    lab = open_lab(workshop.settings(promotion=BOUNDS))
+    pair = [workshop.challenger, workshop.champion]
+    bars = [
+        pd.read_csv(backtest_of(workshop, model_id), index_col="timestamp", parse_dates=True)
+        for model_id in pair
+    ]
+    common = bars[0].index.intersection(bars[1].index)
+    found = lab.json(COMPARE, model_id=pair)["timings"]
+    assert [item["model_id"] for item in found] == pair
+    for item, frame in zip(found, bars, strict=True):
+        close = frame.loc[common, "close"]
+        before = close.shift(1).fillna(close.iloc[0])
+        position = frame.loc[common, "position"].to_numpy(float)
+        expected = timing(position, before.to_numpy(), close.to_numpy())
+        assert item["probability"] == expected.probability
+        assert item["observed"] == pytest.approx((position * (close / before - 1.0)).mean())
+        assert (item["low"], item["high"]) == pytest.approx((expected.low, expected.high))
+        assert (item["bars"], sum(item["counts"])) == (len(common), len(common) - 1)
+    # each model's are its own, whatever it stands beside
+    turned = lab.json(COMPARE, model_id=pair[::-1])["timings"]
+    assert turned == found[::-1]
+
+
+def test_a_position_that_never_changes_has_no_timing_and_one_without_a_close_says_so(
+    workshop: Workshop, tmp_path: Path, open_lab: OpenLab
+) -> None:
+    copy = workshop.copied_to(tmp_path / "copy")
+    lab = open_lab(copy.settings(promotion=BOUNDS))
+    pair = [copy.challenger, copy.champion]
+    file = backtest_of(copy, copy.challenger)
+    frame = pd.read_csv(file, index_col="timestamp")
+    frame.assign(position=1).to_csv(file)
+    held = lab.json(COMPARE, model_id=pair)["timings"][0]
+    assert held["probability"] == pytest.approx(0.5, abs=0.01)
+    assert held["edges"][0] == pytest.approx(held["observed"] - 1e-6)
+    frame.iloc[-1, frame.columns.get_loc("close")] = np.nan
+    frame.to_csv(file)
+    found = lab.json(COMPARE, model_id=pair)
+    assert [item["model_id"] for item in found["timings"]] == [copy.champion]
+    assert any(f"without a close in the backtest of {copy.challenger}" in text for text in found["warnings"])
 
 
 def test_the_gates_word_is_the_registrys_own_and_says_what_it_is_about(

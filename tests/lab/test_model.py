@@ -10,7 +10,9 @@ from urllib.parse import quote
 import pytest
 
 from signalserve.lab.importances import normalised
+from signalserve.lab.pages.words import VERDICTS
 from signalserve.registry import promote_model
+from signalserve.training.evaluation import evaluate
 from tests.lab.conftest import OpenLab, Workshop, lab_settings
 from tests.registries import gate_of
 from tests.small_models import register_copy
@@ -48,6 +50,35 @@ def test_a_model_says_where_it_comes_from_how_it_was_measured_and_what_was_decid
     assert found["judgement"]["against"] == workshop.champion
     assert [rule["name"] for rule in found["judgement"]["rules"]] == names
     assert {event["action"] for event in found["events"]} == {"register", "evaluate", "look"}
+
+
+def test_a_model_shows_how_its_positions_were_timed_what_its_folds_gave_and_what_looks_cost(
+    workshop: Workshop, tmp_path: Path, open_lab: OpenLab
+) -> None:
+    copy = workshop.copied_to(tmp_path / "copy")
+    settings = copy.settings(promotion={"min_bars": 100, "min_trades": 1})
+    lab = open_lab(settings)
+    found = lab.json(f"{MODELS}/{copy.challenger}")
+    evidence = found["judgement"]["evidence"]
+    assert [item["model_id"] for item in found["findings"]["timings"]] == [copy.challenger, copy.champion]
+    own, measured = found["findings"]["timings"][0], evidence["challenger"]
+    assert (own["probability"], own["mean"]) == (measured["timing"], measured["timing_mean"])
+    assert (own["low"], own["high"]) == (measured["timing_low"], measured["timing_high"])
+    walk, folds = found["findings"]["walk_forward"], evidence["folds"]
+    assert (walk["trials"], walk["bars"], walk["timing"]) == (2, folds["bars"], folds["timing"])
+    per_bar = folds["moments"]["sharpe"] / folds["sharpe"]
+    assert walk["sharpe_se"] * per_bar == pytest.approx(1.0 / math.sqrt(folds["bars"]), rel=0.1)
+    looks = found["judgement"]["looks"]
+    assert looks["asked"] == pytest.approx(1.0 - (1.0 - looks["asked_of_one"]) / looks["count"])
+    rules = {rule["name"]: rule["bound"] for rule in found["judgement"]["rules"]}
+    assert (rules["timing"], rules["better"]) == (looks["asked"], looks["asked"])
+    assert set(rules) <= set(VERDICTS)
+    # one more look at the same bars asks for more, and the page says so
+    evaluate(
+        settings, copy.challenger, ohlcv=copy.folder / "SYNTH_15m.csv", base_dir=copy.folder / "ml_models"
+    )
+    after = lab.json(f"{MODELS}/{copy.challenger}")["judgement"]["looks"]
+    assert (after["count"], after["asked"] > looks["asked"]) == (looks["count"] + 1, True)
 
 
 def test_calibration_and_confusion_count_the_out_of_sample_bars(

@@ -17,17 +17,20 @@ from tests.lab.pages.snapshots import write_snapshot
 
 CONTENTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "model": (
-        ("equity", "importances", "calibration"),
+        ("equity", "importances", "calibration", "interval"),
         (
             "What the gate says", "deflated_sharpe", "Backtest", "Feature importances", "Calibration",
             "Confusion at the thresholds", "Metrics of the training", "Provenance", "Golden rows", "Digest",
             "Training span", "Seeds", "Its events", "meta.json, whole", "±", "AUC (all bars)", "AUC (labelled bars)",
-            "Walk-forward: 20", "that their future chose",
+            "Walk-forward: 20", "Timing is skill timing its positions came at the right time", "Same market same_bars",
+            "P(timing is skill)", "90% of their copies at other times", "Walk-forward folds: 20", "the best of 2 that",
+            "looks at these bars", "that their future chose",
         ),
     ),
     "compare": (
-        ("overlay", "distribution"),
-        ("What the gate says of the challenger", "Better, or lucky?", "In what they differ", "Sharpe ratio",
+        ("overlay", "distribution", "timing"),
+        ("What the gate says of the challenger", "Better, or lucky?",
+         "P(timing is skill)", "copies", "In what they differ", "Sharpe ratio",
          "±", "AUC (all bars)"),
     ),
     "history": (("history", "grid"), ("promote", "SYNTH_15m")),
