@@ -282,7 +282,7 @@ class EventLog:
 
         Raises:
             LogCorruptError: a whole line is no event, or breaks the chain.
-            RegistryGoneError: the file was there before and has gone.
+            RegistryGoneError: the file was there before and has gone, or its events have.
             StorageError: the file can't be read.
         """
         try:
@@ -342,7 +342,10 @@ class EventLog:
                 beginning = None
             stream.seek(self._offset)
             news = self._take(stream.read())
-        except (LogCorruptError, OSError):
+            if before is not None and not news.events:
+                self._last = before
+                raise self._gone("was emptied")
+        except (LogCorruptError, RegistryGoneError, OSError):
             self._offset, self._inode, self._line, self._last, self._digest = kept
             raise
         lost = None if _holds(news.events, before) else before
@@ -411,10 +414,13 @@ class EventLog:
             RegistryGoneError: its disk has gone, or somebody destroyed it.
         """
         if self._offset and not self.path.exists():
-            raise RegistryGoneError(
-                f"{self.path} has gone; it had revision {self._last.revision if self._last else 0}. Bring it back "
-                "(is its disk there?), or start again on what is left of the registry"
-            )
+            raise self._gone("has gone")
+
+    def _gone(self, how: str) -> RegistryGoneError:
+        return RegistryGoneError(
+            f"{self.path} {how}; it had revision {self._last.revision if self._last else 0}. Bring it back "
+            "(is its disk there?), or start again on what is left of the registry"
+        )
 
     def _following(self, line: bytes, last: Event | None) -> Event:
         """The event of a line that comes after another one."""

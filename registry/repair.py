@@ -28,9 +28,7 @@ from signalserve.registry.lock import take_lock
 from signalserve.registry.signing import Signer
 from signalserve.registry.state import RegistryState
 from signalserve.registry.store import LOCK_SECONDS, Draft, Origin
-
-# a log that was broken, beside the one that is not
-LOG_ASIDE_PREFIX = "registry_events.aside-"
+from signalserve.registry.traces import LOG_ASIDE_PREFIX
 
 
 @dataclass(frozen=True)
@@ -70,9 +68,12 @@ def plan_repair(base_dir: Path | str, expect: str = "") -> Repair:
 
     Raises:
         RegistryMissingError: there is no log.
-        StorageError: it can't be read.
+        StorageError: it can't be read, or was emptied, of which nothing can be kept.
     """
-    return _plan(_read_log(Path(base_dir) / LOG_FILE), expect)[0]
+    plan = _plan(_read_log(Path(base_dir) / LOG_FILE), expect)[0]
+    if not plan.kept and not plan.needed:
+        FolderStore(base_dir).view()  # which tells an emptied log
+    return plan
 
 
 def repair_log(
