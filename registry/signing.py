@@ -91,7 +91,8 @@ def check_signatures(events: Sequence[Event], log: bytes, keys: Sequence[Ed25519
     """
     if not keys:
         return Signatures(0, ())
-    good = [_is_signed(line, keys) for line in log.splitlines(keepends=True)[: len(events)]]
+    lines = [line for line in log.splitlines(keepends=True) if line.strip()]  # an editor may leave empty ones
+    good = [_is_signed(line, keys) for line in lines[: len(events)]]
     if not any(good):
         return Signatures(0, ("no event is signed with the key",))
     first = good.index(True)
