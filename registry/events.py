@@ -151,7 +151,11 @@ class Event:
         Raises:
             ValueError: no JSON object, a missing field, or a hash that does not fit.
         """
-        values = parsed(line)
+        try:
+            values = parsed(line)
+        except ValueError as error:
+            why = "holds NUL bytes, as a power cut leaves them" if b"\0" in line else "is no JSON"
+            raise ValueError(why) from error
         if not isinstance(values, dict):
             raise ValueError("is no JSON object")
         if not values.keys() >= _FIELDS:
@@ -183,6 +187,11 @@ def parsed(line: bytes) -> Any:
         return from_json(line)
     except ValueError:  # half of a surrogate pair, which the library of Python alone takes
         return json.loads(line)
+
+
+def are_nuls(line: bytes) -> bool:
+    """Whether a line is NUL bytes alone: a file that had grown as the power was cut, before its content was there."""
+    return b"\0" in line and not line.strip(b"\0\r\n")
 
 
 def _hashes_to(line: bytes, values: Mapping[str, Any], stored: Any) -> bool:
@@ -382,9 +391,11 @@ class EventLog:
         return (event.revision, event.index_sha256) == (beginning.revision, beginning.index_sha256)
 
     def _take(self, content: bytes) -> News:
-        """The whole lines of what follows what was read."""
+        """The whole lines of what follows what was read. A last one of NULs alone was never committed either."""
         whole = content[: content.rfind(b"\n") + 1]
         lines = whole.splitlines(keepends=True)
+        if lines and len(whole) == len(content) and are_nuls(lines[-1]):
+            whole = whole[: -len(lines.pop())]
         events: list[Event] = []
         last, newest = self._last, self._line
         for line in lines:
@@ -470,7 +481,8 @@ class EventLog:
         """See that the file is the one that was read, and ends there."""
         stream.seek(at - len(before))
         found = stream.read() or b""
-        if not found.startswith(before) or b"\n" in found[len(before) :]:
+        rest = found[len(before) :]
+        if not found.startswith(before) or (b"\n" in rest and not are_nuls(rest)):
             raise StorageError(
                 f"{self.path} is not what it was when this change began: it was replaced, or written to without the "
                 "lock; nothing was changed, try again"

@@ -9,7 +9,7 @@ from pathlib import Path
 from signalserve.common.files import open_regular, read_regular, sha256_hex
 from signalserve.registry import checkpoint
 from signalserve.registry.errors import LogCorruptError, StorageError
-from signalserve.registry.events import LOG_FILE, SHORTEST_HEAD, Beginning, Event, EventLog, News
+from signalserve.registry.events import LOG_FILE, SHORTEST_HEAD, Beginning, Event, EventLog, News, are_nuls
 from signalserve.registry.folder_store import FolderStore
 from signalserve.registry.index import INDEX_FILE
 from signalserve.registry.lock import LOCK_FILE
@@ -131,7 +131,7 @@ def _look_for_a_log(base: Path, view: View, problems: list[str], notes: list[str
 
 def _compare_index(base: Path, view: View, log: _WholeLog, problems: list[str], notes: list[str]) -> None:
     rest, last = log.rest(), log.events[-1]
-    later = b"\n" in rest
+    later = b"\n" in rest and not are_nuls(rest)
     if later:
         notes.append("the log was written to meanwhile")
     elif _follows(rest, last):
@@ -140,7 +140,8 @@ def _compare_index(base: Path, view: View, log: _WholeLog, problems: list[str], 
             f"{LOG_FILE}` keeps it, the next writer drops it"
         )
     elif rest:
-        notes.append(f"a torn last line of {len(rest)} bytes was never committed; the next writer drops it")
+        what = "NUL bytes, as a power cut leaves them," if are_nuls(rest) else "bytes"
+        notes.append(f"a torn last line of {len(rest)} {what} was never committed; the next writer drops it")
     notes.extend(view.remarks)
     _name_copies(base, notes)
     if view.asked:
