@@ -176,7 +176,7 @@ def _registry(settings: Settings) -> Registry:
     return open_registry(
         settings.ml.models_dir,
         gate=PromoteGate.of(settings),
-        signer=signer_of(settings.registry.signing_key),
+        signer=signer_of(settings.registry.signing_key, settings.ml.models_dir),
         unmade_is_empty=True,
     )
 

@@ -64,10 +64,11 @@ def clean_main() -> None:
 def _open(config: Path | None, registry: Path | None, *, writes: bool = True) -> Registry:
     # these commands look after what is there and promote nothing, so no gate is asked; who only looks needs no key
     settings = load_settings(config)
+    folder = existing_registry(settings, registry)
     return open_registry(
-        existing_registry(settings, registry),
+        folder,
         pins=settings.ml.pinned_ids(),
-        signer=signer_of(settings.registry.signing_key) if writes else None,
+        signer=signer_of(settings.registry.signing_key, folder) if writes else None,
     )
 
 
@@ -172,7 +173,7 @@ def clean(
     Production, pinned models and rollback targets always stay. The plan is printed before anything is done,
     and each thing removed has an event in the log.
     """
-    opened = _open(config, registry)
+    opened = _open(config, registry, writes=not dry_run)
     selection = _selection(older_than, keep, status)
     plan = opened.plan_clean(selection, delete_dirs=delete_dirs)
     if not json_output:
@@ -370,7 +371,7 @@ def accept_index(
     Which file it is and what it would change is printed first. A row that is missing from it deletes nothing while the
     model's folder stands; a model whose folder is not there goes into production by none.
     """
-    opened = _open(config, registry)
+    opened = _open(config, registry, writes=not dry_run)
     if file is not None and not file.is_file():
         say_error(f"{file}: no such file")
         raise typer.Exit(USAGE)
@@ -475,7 +476,7 @@ def repair(
         return
     if sys.stdin.isatty() and not yes:
         typer.confirm("Repair the log, and take the index as it lies?", abort=True, err=True)
-    signer = signer_of(settings.registry.signing_key)
+    signer = signer_of(settings.registry.signing_key, folder)
     done = repair_log(folder, _head(expect), reason=reason, via="cli", signer=signer)
     console.print(f"the old log is {done.aside}", soft_wrap=True, markup=False)
     console.print(f"head {done.head}", soft_wrap=True, markup=False)

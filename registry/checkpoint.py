@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -59,7 +58,7 @@ class Checkpoint:
         body = [*state, *self.projections.lines()]
         about = {
             "format": _FORMAT,
-            "fold": fold_sha256(),
+            "fold": FOLD_SHA256,
             "beginning": self.beginning._asdict(),
             "body_sha256": sha256_hex(b"".join(body)),
             "state_lines": len(state),
@@ -69,7 +68,7 @@ class Checkpoint:
 
 def is_due(beginning: Beginning, kept: int) -> bool:
     """Whether to keep one again, after the one of the revision `kept`."""
-    return beginning.revision >= kept + max(EVERY, kept // _PART) and bool(fold_sha256())
+    return beginning.revision >= kept + max(EVERY, kept // _PART) and bool(FOLD_SHA256)
 
 
 def load(folder: Path) -> Checkpoint | None:
@@ -78,7 +77,7 @@ def load(folder: Path) -> Checkpoint | None:
         content = read_regular(folder / CHECKPOINT_FILE, largest=_LARGEST)
         head, _, body = content.partition(b"\n")
         about = json.loads(head)
-        fits = about["format"] == _FORMAT and about["fold"] and about["fold"] == fold_sha256()
+        fits = about["format"] == _FORMAT and about["fold"] and about["fold"] == FOLD_SHA256
         if not fits or about["body_sha256"] != sha256_hex(body):
             return None
         lines = body.splitlines(keepends=True)
@@ -99,7 +98,8 @@ def problem_of(folder: Path, log: EventLog, events: Sequence[Event]) -> str:
         OSError: the log can't be read.
     """
     saved = load(folder)
-    if saved is None or not log.begins_with(saved.beginning):
+    # one of a later revision was saved since the events were read
+    if saved is None or saved.beginning.revision > len(events) or not log.begins_with(saved.beginning):
         return ""
     state, projections = RegistryState(), Projections()
     for event in events[: saved.beginning.revision]:
@@ -110,14 +110,17 @@ def problem_of(folder: Path, log: EventLog, events: Sequence[Event]) -> str:
     return f"{CHECKPOINT_FILE} is not what the log gives: delete it, and find out who wrote it"
 
 
-@cache
-def fold_sha256() -> str:
-    """Which code folds; empty where its source is not at hand, and nothing is kept."""
+def _fold_sha256() -> str:
     try:
         sources = [Path(str(import_module(f"signalserve.registry.{name}").__file__)) for name in _FOLD]
         return sha256_hex(b"".join(source.read_bytes() for source in sources))
     except OSError:
         return ""
+
+
+# Which code folds; empty where its source is not at hand, and nothing is kept. It is read as the code is loaded: an
+# update beside a process that runs changes the source, and not what that process does.
+FOLD_SHA256 = _fold_sha256()
 
 
 def _sections(state: RegistryState) -> Iterator[tuple[str, Iterable[Any]]]:

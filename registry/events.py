@@ -159,7 +159,11 @@ class Event:
         Raises:
             ValueError: no JSON object, a missing field, or a hash that does not fit.
         """
-        values = parsed(line)
+        try:
+            values = parsed(line)
+        except ValueError as error:
+            why = "holds NUL bytes, as a power cut leaves them" if b"\0" in line else "is no JSON"
+            raise ValueError(why) from error
         if not isinstance(values, dict):
             raise ValueError("is no JSON object")
         if not values.keys() >= _FIELDS:
@@ -191,6 +195,11 @@ def parsed(line: bytes) -> Any:
         return from_json(line)
     except ValueError:  # half of a surrogate pair, which the library of Python alone takes
         return json.loads(line)
+
+
+def are_nuls(line: bytes) -> bool:
+    """Whether a line is NUL bytes alone: a file that had grown as the power was cut, before its content was there."""
+    return b"\0" in line and not line.strip(b"\0\r\n")
 
 
 def _hashes_to(line: bytes, values: Mapping[str, Any], stored: Any) -> bool:
@@ -290,7 +299,7 @@ class EventLog:
 
         Raises:
             LogCorruptError: a whole line is no event, or breaks the chain.
-            RegistryGoneError: the file was there before and has gone.
+            RegistryGoneError: the file was there before and has gone, or its events have.
             StorageError: the file can't be read.
         """
         try:
@@ -350,7 +359,10 @@ class EventLog:
                 beginning = None
             stream.seek(self._offset)
             news = self._take(stream.read())
-        except (LogCorruptError, OSError):
+            if before is not None and not news.events:
+                self._last = before
+                raise self._gone("was emptied")
+        except (LogCorruptError, RegistryGoneError, OSError):
             self._offset, self._inode, self._line, self._last, self._digest = kept
             raise
         lost = None if _holds(news.events, before) else before
@@ -387,9 +399,11 @@ class EventLog:
         return (event.revision, event.index_sha256) == (beginning.revision, beginning.index_sha256)
 
     def _take(self, content: bytes) -> News:
-        """The whole lines of what follows what was read."""
+        """The whole lines of what follows what was read. A last one of NULs alone was never committed either."""
         whole = content[: content.rfind(b"\n") + 1]
         lines = whole.splitlines(keepends=True)
+        if lines and len(whole) == len(content) and are_nuls(lines[-1]):
+            whole = whole[: -len(lines.pop())]
         events: list[Event] = []
         last, newest = self._last, self._line
         for line in lines:
@@ -419,10 +433,13 @@ class EventLog:
             RegistryGoneError: its disk has gone, or somebody destroyed it.
         """
         if self._offset and not self.path.exists():
-            raise RegistryGoneError(
-                f"{self.path} has gone; it had revision {self._last.revision if self._last else 0}. Bring it back "
-                "(is its disk there?), or start again on what is left of the registry"
-            )
+            raise self._gone("has gone")
+
+    def _gone(self, how: str) -> RegistryGoneError:
+        return RegistryGoneError(
+            f"{self.path} {how}; it had revision {self._last.revision if self._last else 0}. Bring it back "
+            "(is its disk there?), or start again on what is left of the registry"
+        )
 
     def _following(self, line: bytes, last: Event | None) -> Event:
         """The event of a line that comes after another one."""
@@ -472,7 +489,8 @@ class EventLog:
         """See that the file is the one that was read, and ends there."""
         stream.seek(at - len(before))
         found = stream.read() or b""
-        if not found.startswith(before) or b"\n" in found[len(before) :]:
+        rest = found[len(before) :]
+        if not found.startswith(before) or (b"\n" in rest and not are_nuls(rest)):
             raise StorageError(
                 f"{self.path} is not what it was when this change began: it was replaced, or written to without the "
                 "lock; nothing was changed, try again"

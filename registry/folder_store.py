@@ -41,6 +41,7 @@ from signalserve.registry.acceptance import acceptance_of
 from signalserve.registry.checkpoint import Checkpoint
 from signalserve.registry.entry import ModelRegistryEntry
 from signalserve.registry.errors import (
+    LogCorruptError,
     PreconditionError,
     RegistryGoneError,
     RegistryMissingError,
@@ -66,12 +67,9 @@ from signalserve.registry.projections import Projections
 from signalserve.registry.signing import Signer
 from signalserve.registry.state import Answer, RegistryState
 from signalserve.registry.store import LOCK_SECONDS, Acceptance, Draft, KeptIndex, Origin, View, default_actor
+from signalserve.registry.traces import ASIDE_PREFIX, MERGED_PREFIX, trace_of_a_log
 
 DEFAULT_BASE_DIR = Path("outputs/ml_models")
-# an index that was not followed, beside the one that is
-ASIDE_PREFIX = "registry_index.aside-"
-# an old copy that had been edited, as it was before its edits were taken
-MERGED_PREFIX = "registry_index.merged-"
 _RESTS_SECONDS = 0.15
 _SETTLED_AGE_SECONDS = 2.0
 # a file that changed so lately may change again without looking different
@@ -210,6 +208,7 @@ class FolderStore:
                 self._catch_up()
                 lying = self._look()
                 if self._catch_up() == 0:  # no writer in between: index and log belong together
+                    self._check_emptied(lying)
                     view = self._seen(self._judged(lying))[0]
                     if lying.content is None and not view.state.revision:
                         self.check()  # the index may have gone just now
@@ -432,6 +431,21 @@ class FolderStore:
                 return replace(lying, late=late)
         return lying
 
+    def _check_emptied(self, lying: Lying) -> None:
+        """See that a log without an event is one that never had any.
+
+        Raises:
+            LogCorruptError: what lies beside it says that it had.
+        """
+        if self._state.revision or not lying.content or not _is_there(self.log_path):
+            return
+        trace = trace_of_a_log(self.base_dir, parse_index(lying.content).entries)
+        if trace:
+            raise LogCorruptError(
+                f"{self.log_path}: there is no event in the log, but {trace}: the log was emptied. Put it back; the "
+                "runbook in docs/registry.md says what to do without one"
+            )
+
     def _seen(self, found: Found) -> tuple[View, Draft | None]:
         """The state with the index's edits laid over it, and the event that would record them."""
         unreadable, alarm = found.unreadable, self._alarm()
@@ -486,6 +500,7 @@ class FolderStore:
         with self._taking_in:
             self._catch_up()
             lying = self._look()
+            self._check_emptied(lying)
             content = lying.content
             self._index_read = lying.digest
             found = self._judged(lying)

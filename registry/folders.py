@@ -1,19 +1,23 @@
 """The folders of models that have left: which may be deleted, and their deletion, which holds no lock.
 
 1. Only a folder of the registry itself goes: `{base_dir}/{model_id}`, and no link. No `path` is followed.
-2. It must be the model's own: with a meta.json of its model_id, or a digest that the log took of it, or with nothing in
-   it. A row alone makes no folder a model's.
-3. It stays where an entry may need it: its own that was put back meanwhile, another one whose `path` leads there, or
-   whose folder lies in it or around it.
+2. It must be the model's own: with the manifest that the log took the digest of, or where it took none with a meta.json
+   of its model_id; or with nothing in it. A row alone makes no folder a model's, nor does an id that was used before.
+3. It stays where an entry may need it: its own that was put back meanwhile, another one whose `path` leads there, of
+   which files are links into it, or whose folder lies in it or around it.
 4. It stays while it may be at work (`registry/runs.py`). What can't be deleted is said, and fails nothing.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 
+from signalserve.common.files import behind_links, file_sha256
+from signalserve.predictors.contents import LARGEST, MANIFEST_FILE
 from signalserve.predictors.manifest import MODEL_FILE
 from signalserve.registry.artefact import Artefacts
 from signalserve.registry.entry import ModelRegistryEntry
@@ -48,7 +52,7 @@ def reasons_to_stay(
         return {}
     staying = {model_id: entry for model_id, entry in state.entries.items() if model_id not in leaving}
     named = _named_by_others(staying)
-    near = _around_others(artefacts, staying)
+    near = _linked_by_others(artefacts, staying) | _around_others(artefacts, staying)
     kept: dict[str, str] = {}
     for name in names:
         folder = artefacts.base_dir / name
@@ -73,13 +77,23 @@ def reasons_to_stay(
 
 def _strange(folder: Path, state: RegistryState) -> str:
     """Why a folder is not that of the model of its name; empty where it is."""
-    if folder.name.startswith(BUILDING_PREFIX) or state.digests.get(folder.name) or _is_empty(folder):
+    if folder.name.startswith(BUILDING_PREFIX) or _is_empty(folder):
         return ""
+    if digest := state.digests.get(folder.name):
+        known = _manifest_sha256(folder) == digest
+        return "" if known else f"its {MANIFEST_FILE} is not the one that the log knows: it was written since"
     try:
         found = ModelMetadata.read(folder / META_FILE).model_id
     except ArtefactError as error:
         return f"nothing says that it is a model's: {error}"
     return "" if found == folder.name else f"its {META_FILE} is of {found}"
+
+
+def _manifest_sha256(folder: Path) -> str:
+    try:
+        return file_sha256(folder / MANIFEST_FILE, largest=LARGEST[MANIFEST_FILE])
+    except OSError:
+        return ""
 
 
 def _is_empty(folder: Path) -> bool:
@@ -97,6 +111,20 @@ def _named_by_others(entries: Mapping[str, ModelRegistryEntry]) -> dict[str, str
         name = path.parent.name if path.name == MODEL_FILE else path.name
         if name and name != entry.model_id:
             found[name] = entry.model_id
+    return found
+
+
+def _linked_by_others(artefacts: Artefacts, entries: Mapping[str, ModelRegistryEntry]) -> dict[str, str]:
+    """Folder's name -> why it stays, for the folders of the registry that files of an entry are links into."""
+    base = artefacts.base_dir
+    found: dict[str, str] = {}
+    for model_id, entry in entries.items():
+        with suppress(OSError), os.scandir(artefacts.folder(entry)) as files:
+            for file in files:
+                there = behind_links(Path(file.path)) if file.is_symlink() else base
+                if there != base and there.is_relative_to(base):
+                    name = there.relative_to(base).parts[0]
+                    found[name] = f"{file.name} of {model_id} is a link into it"
     return found
 
 

@@ -23,8 +23,8 @@ def take_lock(base_dir: Path, seconds: float) -> FileLock:
         lock.acquire()
     except Timeout as error:
         raise RegistryBusyError(
-            f"{base_dir}: another writer has held the lock for {seconds:.0f} s"
+            f"{lock.lock_file}: another writer has held the lock for {seconds:.0f} s"
         ) from error
     except OSError as error:
-        raise StorageError(f"{base_dir}: {error.strerror or error}") from error
+        raise StorageError(f"the lock {lock.lock_file}: {error.strerror or error}") from error
     return lock

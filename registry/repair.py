@@ -3,7 +3,8 @@
 1. Proven is the chain from its beginning to the line that breaks it.
 2. The lines behind that one are proven too, up to a head that somebody noted (`expect`): each covers the hash of the
    one before. What the broken line said is lost all the same, so they can't stay as they are: what they say of digests,
-   evidence, looks at bars and quarantines is said again, by who repairs and with each line's hash.
+   evidence, looks at bars and quarantines is said again, by who repairs and with each line's hash. A quarantine that
+   they lifted and evidence that they ended stays so.
 3. The index stays as it lies. The last event takes what it says that the events before do not, as a decision of who
    repairs; so no model goes out of production. A model that a line registered which is neither kept nor proven must be
    adopted again before a server opens it.
@@ -20,7 +21,7 @@ from tempfile import TemporaryDirectory
 from signalserve.common.files import behind_links, read_regular, sha256_hex, write_atomically
 from signalserve.registry.entry import Status
 from signalserve.registry.errors import RegistryMissingError, StorageError
-from signalserve.registry.events import GENESIS, LOG_FILE, SHORTEST_HEAD, Action, Event
+from signalserve.registry.events import GENESIS, LOG_FILE, SHORTEST_HEAD, Action, Event, are_nuls
 from signalserve.registry.folder_store import FolderStore
 from signalserve.registry.index import INDEX_FILE, LARGEST_INDEX, parse_index
 from signalserve.registry.index_file import IndexFile
@@ -28,9 +29,7 @@ from signalserve.registry.lock import take_lock
 from signalserve.registry.signing import Signer
 from signalserve.registry.state import RegistryState
 from signalserve.registry.store import LOCK_SECONDS, Draft, Origin
-
-# a log that was broken, beside the one that is not
-LOG_ASIDE_PREFIX = "registry_events.aside-"
+from signalserve.registry.traces import LOG_ASIDE_PREFIX
 
 
 @dataclass(frozen=True)
@@ -70,9 +69,12 @@ def plan_repair(base_dir: Path | str, expect: str = "") -> Repair:
 
     Raises:
         RegistryMissingError: there is no log.
-        StorageError: it can't be read.
+        StorageError: it can't be read, or was emptied, of which nothing can be kept.
     """
-    return _plan(_read_log(Path(base_dir) / LOG_FILE), expect)[0]
+    plan = _plan(_read_log(Path(base_dir) / LOG_FILE), expect)[0]
+    if not plan.kept and not plan.needed:
+        FolderStore(base_dir).view()  # which tells an emptied log
+    return plan
 
 
 def repair_log(
@@ -109,7 +111,7 @@ def repair_log(
             before_the_break = content.splitlines(keepends=True)[: plan.unproven[0].number - 1]
             made.log_path.write_bytes(b"".join(line for line in before_the_break if line.strip()))
             origin = Origin(actor, via, reason=reason or "the log was broken")
-            quarantined = _quarantined(made.view().state, proven)
+            stands = _standing(made.view().state, proven)
             with made.transaction(origin) as turn:
                 for draft in filter(None, map(_said_again, proven)):
                     turn.commit(draft)
@@ -122,7 +124,7 @@ def repair_log(
             event = made.accept(
                 index,
                 origin,
-                repaired={"repaired": about, "quarantined": quarantined},
+                repaired={"repaired": about, **stands},
                 digests=_digests(proven),
             )
             log, projected = made.log_path.read_bytes(), made.index_path.read_bytes()
@@ -177,7 +179,7 @@ def _plan(content: bytes, expect: str) -> tuple[Repair, list[Event]]:
         if event is not None and not _follows(event, kept):
             why = f"it does not follow revision {len(kept)}"
         if why or event is None:
-            if number == len(lines) and not line.endswith(b"\n"):
+            if number == len(lines) and (not line.endswith(b"\n") or are_nuls(line)):
                 break  # it was never committed, and the next writer drops it
             return _broken(lines, number, why, kept, expect)
         kept.append(event)
@@ -212,8 +214,6 @@ def _is_head(event: Event, expect: str) -> bool:
 def _read(line: bytes) -> tuple[Event | None, str]:
     try:
         return Event.from_line(line), ""
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        return None, "it is no JSON"
     except (ValueError, RecursionError) as error:
         return None, f"it {error}"
 
@@ -248,14 +248,25 @@ def _said_again(event: Event) -> Draft | None:
     return Draft(event.action, stays, {**detail, **said})
 
 
-def _quarantined(before: RegistryState, events: Iterable[Event]) -> list[str]:
-    """The models that proven events put into quarantine, and that no later one took on again."""
-    found: set[str] = set()
+def _standing(before: RegistryState, events: Iterable[Event]) -> dict[str, list[str]]:
+    """The models that proven events put into quarantine or took out of it, and those whose evidence they ended."""
+    quarantined = set(before.quarantined)
+    ended: set[str] = set()
     for event in events:
+        moved = [change for change in event.changes if event.forced or change.before != change.after]
         if event.action in (Action.PROMOTE, Action.ROLLBACK):
-            found -= {change.model_id for change in event.changes if change.after == Status.PRODUCTION}
-        found |= set(event.detail.get("quarantined", ()))
-    return sorted(found - before.quarantined)
+            quarantined -= {change.model_id for change in moved if change.after == Status.PRODUCTION}
+        ended |= {change.model_id for change in moved if change.after in (None, Status.ARCHIVED)}
+        if event.action == Action.EVALUATE and event.evidence is not None:
+            ended.discard(event.evidence["challenger"])
+        quarantined |= set(event.detail.get("quarantined", ()))
+        quarantined -= set(event.detail.get("released", ()))
+        ended |= set(event.detail.get("evidence_ended", ()))
+    return {
+        "quarantined": sorted(quarantined - before.quarantined),
+        "released": sorted(before.quarantined - quarantined),
+        "evidence_ended": sorted(ended),
+    }
 
 
 def _digests(events: Sequence[Event]) -> dict[str, str]:

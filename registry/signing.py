@@ -40,14 +40,22 @@ class Signatures:
     notes: tuple[str, ...] = ()
 
 
-def signer_of(path: Path | None) -> Signer | None:
-    """What signs with the private key of a PEM file; None for no file.
+def signer_of(path: Path | None, base_dir: Path | None = None) -> Signer | None:
+    """What signs with the private key of a PEM file (`~` is the user's home); None for no file.
+
+    `base_dir` is the folder of the registry whose events it shall sign.
 
     Raises:
-        InvalidArgumentError: it is missing, others can read it, or it is no Ed25519 key without a password.
+        InvalidArgumentError: it is missing, others can read it, it lies in `base_dir`, or it is no Ed25519 key without
+            a password.
     """
     if path is None:
         return None
+    path = Path(os.path.expanduser(path))  # noqa: PTH111 - a Path's own fails where there is no such user
+    if base_dir is not None and path.resolve().is_relative_to(base_dir.resolve()):
+        raise _unusable(
+            path, f"it lies in the registry's folder {base_dir}, and signs nothing there; move it away"
+        )
     # costs 50 ms, which only those pay who sign
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -91,7 +99,8 @@ def check_signatures(events: Sequence[Event], log: bytes, keys: Sequence[Ed25519
     """
     if not keys:
         return Signatures(0, ())
-    good = [_is_signed(line, keys) for line in log.splitlines(keepends=True)[: len(events)]]
+    lines = [line for line in log.splitlines(keepends=True) if line.strip()]  # an editor may leave empty ones
+    good = [_is_signed(line, keys) for line in lines[: len(events)]]
     if not any(good):
         return Signatures(0, ("no event is signed with the key",))
     first = good.index(True)

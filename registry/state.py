@@ -276,6 +276,10 @@ class RegistryState:
         if event.action == Action.CONFIRM or detail.get("accepted"):
             self._confirm([Key(*key) for key in detail.get("keys", ())] or None)
         self.quarantined |= set(detail.get("quarantined", ()))
+        if event.action == Action.REPAIR:  # what lines that it proves had ended already
+            self.quarantined -= set(detail.get("released", ()))
+            for model_id in detail.get("evidence_ended", ()):
+                self.evidence.pop(model_id, None)
         if event.request_id:
             self.requests[event.request_id] = Answer.of(event)
 

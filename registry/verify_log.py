@@ -6,18 +6,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from signalserve.common.files import is_folder, open_regular, read_regular, sha256_hex
-from signalserve.predictors.contents import MANIFEST_FILE
+from signalserve.common.files import open_regular, read_regular, sha256_hex
 from signalserve.registry import checkpoint
-from signalserve.registry.checkpoint import CHECKPOINT_FILE
 from signalserve.registry.errors import LogCorruptError, StorageError
-from signalserve.registry.events import LOG_FILE, SHORTEST_HEAD, Beginning, Event, EventLog, News
-from signalserve.registry.folder_store import ASIDE_PREFIX, MERGED_PREFIX, FolderStore
+from signalserve.registry.events import LOG_FILE, SHORTEST_HEAD, Beginning, Event, EventLog, News, are_nuls
+from signalserve.registry.folder_store import FolderStore
 from signalserve.registry.index import INDEX_FILE
 from signalserve.registry.lock import LOCK_FILE
-from signalserve.registry.repair import LOG_ASIDE_PREFIX
 from signalserve.registry.signing import check_signatures, public_keys
 from signalserve.registry.store import View
+from signalserve.registry.traces import ASIDE_PREFIX, MERGED_PREFIX, trace_of_a_log
 
 
 @dataclass(frozen=True)
@@ -116,7 +114,10 @@ def _compare_head(events: list[Event], expect: str, problems: list[str], notes: 
 def _look_for_a_log(base: Path, view: View, problems: list[str], notes: list[str]) -> None:
     """Tell an index whose log has gone from one that never had any."""
     index, log = base / INDEX_FILE, base / LOG_FILE
-    trace = _trace(base, view.state.entries) if index.exists() else ""
+    trace = ""
+    if index.exists():
+        left = f"{LOCK_FILE} was left by a change" if (base / LOCK_FILE).exists() else ""
+        trace = trace_of_a_log(base, view.state.entries) or left
     if trace:
         problems.append(
             f"there is no event in the log, but {trace}: the log has gone or was emptied. Put it back; the runbook in "
@@ -128,25 +129,9 @@ def _look_for_a_log(base: Path, view: View, problems: list[str], notes: list[str
         notes.append("the log is empty beside an index; the next change imports the index")
 
 
-def _trace(base: Path, model_ids: Iterable[str]) -> str:
-    """What a folder has that only a registry with a log comes by; empty for nothing."""
-    folders = (base / name for name in model_ids if is_folder(base / name))
-    sealed = next((folder.name for folder in folders if (folder / MANIFEST_FILE).exists()), None)
-    if sealed is not None:
-        return f"{sealed} was registered or adopted, as its {MANIFEST_FILE} shows"
-    found = [
-        path.name
-        for prefix in (ASIDE_PREFIX, MERGED_PREFIX, LOG_ASIDE_PREFIX, CHECKPOINT_FILE)
-        for path in base.glob(f"{prefix}*")
-    ]
-    if found:
-        return f"{min(found)} was kept beside one"
-    return f"{LOCK_FILE} was left by a change" if (base / LOCK_FILE).exists() else ""
-
-
 def _compare_index(base: Path, view: View, log: _WholeLog, problems: list[str], notes: list[str]) -> None:
     rest, last = log.rest(), log.events[-1]
-    later = b"\n" in rest
+    later = b"\n" in rest and not are_nuls(rest)
     if later:
         notes.append("the log was written to meanwhile")
     elif _follows(rest, last):
@@ -155,7 +140,8 @@ def _compare_index(base: Path, view: View, log: _WholeLog, problems: list[str], 
             f"{LOG_FILE}` keeps it, the next writer drops it"
         )
     elif rest:
-        notes.append(f"a torn last line of {len(rest)} bytes was never committed; the next writer drops it")
+        what = "NUL bytes, as a power cut leaves them," if are_nuls(rest) else "bytes"
+        notes.append(f"a torn last line of {len(rest)} {what} was never committed; the next writer drops it")
     notes.extend(view.remarks)
     _name_copies(base, notes)
     if view.asked:

@@ -95,7 +95,7 @@ def run_server(settings: Settings, on_ready: Callable[[int], None] | None = None
         AccessSetupError: it may not be served like this, or a token file or certificate can't be used.
     """
     _access(settings)  # a worker would refuse too, again and again
-    signer_of(settings.registry.signing_key)
+    signer_of(settings.registry.signing_key, settings.ml.models_dir)
     options = settings.server
     if options.metrics_port:  # before anybody listens; a worker would find its own taken again and again
         for number in range(options.workers):
@@ -176,7 +176,7 @@ async def running_server(
         settings.ml.models_dir.resolve(),
         gate=PromoteGate.of(settings),
         pins=settings.ml.pinned_ids(),
-        signer=signer_of(settings.registry.signing_key),
+        signer=signer_of(settings.registry.signing_key, settings.ml.models_dir),
     )
     choice = _model_choice(settings)
     loader = Loader(registry.artefacts, choice, registry.store.check)

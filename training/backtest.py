@@ -126,7 +126,7 @@ def backtest(
         TrainingError: the bars can't be read, or none is left.
     """
     if registry is None:
-        registry = open_registry(request.base_dir, signer=signer_of(request.signing_key))
+        registry = open_registry(request.base_dir, signer=signer_of(request.signing_key, request.base_dir))
     key = Key(request.symbol, request.timeframe)
     state = registry.state
     model_id = request.model_id or registry.standing(state, key)

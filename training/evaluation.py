@@ -153,7 +153,7 @@ def evaluate(
             base,
             gate=PromoteGate.of(settings),
             pins=settings.ml.pinned_ids(),
-            signer=signer_of(settings.registry.signing_key),
+            signer=signer_of(settings.registry.signing_key, base),
         )
     state = registry.state
     entry = entry_of(state, model_id)

@@ -131,7 +131,7 @@ def registry_of(settings: Settings) -> Registry:
         settings.ml.models_dir,
         gate=PromoteGate.of(settings),
         pins=settings.ml.pinned_ids(),
-        signer=signer_of(settings.registry.signing_key),
+        signer=signer_of(settings.registry.signing_key, settings.ml.models_dir),
     )
 
 

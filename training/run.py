@@ -60,7 +60,8 @@ def train(
     """
     request.check()
     if registry is None:  # training registers and promotes nothing, so it needs no gate
-        registry = open_registry(request.base_dir, pins=request.pins, signer=signer_of(request.signing_key))
+        signer = signer_of(request.signing_key, request.base_dir)
+        registry = open_registry(request.base_dir, pins=request.pins, signer=signer)
     registering = Registering(registry, report, actor, via, announce)
     seen: list[Dataset] = []
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from benchmarks.long_log import LongLog, Scale
 from signalserve.common.files import sha256_hex
 from signalserve.common.key import Key
 from signalserve.registry import Promotion, checkpoint, verify_log
+from signalserve.registry import state as folding
 from signalserve.registry.basis import Basis
 from signalserve.registry.checkpoint import CHECKPOINT_FILE, EVERY, Checkpoint
 from signalserve.registry.entry import ModelRegistryEntry, Status
@@ -77,6 +80,33 @@ def test_a_long_log_is_not_folded_from_its_start(base: Path) -> None:
     assert folded(base).quarantined == set()
     report = verify_log(base)
     assert [CHECKPOINT_FILE in problem for problem in report.problems] == [True]
+
+
+def test_one_that_a_writer_saved_after_the_log_was_read_is_not_accused(base: Path) -> None:
+    forge(base, next(iter(folded(base).entries)))
+    log = EventLog(base / LOG_FILE)
+    events = log.read_new().events
+    saved = checkpoint.load(base)
+    assert saved is not None
+    assert checkpoint.problem_of(base, log, events)
+    assert not checkpoint.problem_of(base, log, events[: saved.beginning.revision - 1])
+
+
+def test_a_process_that_an_update_runs_beside_keeps_none_in_the_name_of_the_new_code(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = spec_from_file_location("loaded_before_the_update", checkpoint.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    running = module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, running)
+    spec.loader.exec_module(running)
+    (tmp_path / "state.py").write_text("# it folds otherwise\n")
+    monkeypatch.setattr(folding, "__file__", str(tmp_path / "state.py"))
+    saved = running.load(base)
+    assert saved is not None
+    saved.save(base)
+    assert checkpoint.load(base) is not None
 
 
 def test_what_followed_the_checkpoint_is_folded_over_it(base: Path, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from signalserve.registry.events import EventLog
 from signalserve.registry.lock import LOCK_FILE
 from signalserve.registry.runs import is_being_built
 from tests.registries import gate_of, registry_at
-from tests.small_models import register_copy
+from tests.small_models import register_copy, write_run
 
 
 @pytest.fixture
@@ -163,6 +163,30 @@ def test_no_folder_goes_that_is_not_the_models_own(base: Path, template: Path, t
         assert any(folder.iterdir())
     assert registry_at(base, pins=pins).plan_clean(delete_dirs=True).folders == ()
     assert verify_log(base).ok
+
+
+def test_a_folder_that_was_written_since_its_model_left_stays_and_so_does_one_that_others_link_into(
+    base: Path, template: Path
+) -> None:
+    registry_at(base).clean(Selection(keep=1), delete_dirs=True)  # third and fourth
+    write_run(base / "third", "BTCUSDT")  # research code is at work
+    shutil.copytree(template, base / "fourth")
+    (base / "fourth" / "manifest.json").write_text("{}")
+    for name in ("model.onnx", "golden.npz"):
+        (base / "new" / name).unlink()
+        (base / "new" / name).symlink_to(f"../old/{name}")
+    selection = Selection(statuses=frozenset({"archived", "failed"}))
+    registry_at(base).promote([Promotion("new")])
+    plan = registry_at(base).plan_clean(selection, delete_dirs=True)
+    done = registry_at(base).clean(selection, delete_dirs=True, confirmed=plan)
+    assert done == plan
+    assert [folder.name for folder in done.folders] == ["bad"]
+    assert "old" in done.entries
+    for name in ("third", "fourth"):
+        why = "its folder stays: its manifest.json is not the one that the log knows: it was written since"
+        assert done.kept[name] == why
+    assert done.kept["old"].endswith(" of new is a link into it")
+    assert (base / "new" / "model.onnx").is_file()
 
 
 def test_a_rollback_target_without_artefacts_goes_and_it_is_said(base: Path) -> None:

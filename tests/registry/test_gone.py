@@ -20,7 +20,7 @@ from signalserve.registry import (
     register_model,
     verify_log,
 )
-from signalserve.registry.errors import RegistryGoneError, RegistryMissingError, StorageError
+from signalserve.registry.errors import LogCorruptError, RegistryGoneError, RegistryMissingError, StorageError
 from signalserve.registry.folder_store import FolderStore
 from signalserve.registry.store import Origin
 from tests.cli.test_commands import signalserve
@@ -176,8 +176,33 @@ def test_an_index_whose_log_has_gone_is_no_legacy_one(
     if emptied:
         log.touch()
     told = signalserve("registry", "verify-log", "--registry", str(base), code=exits.FAILED)
-    assert "the log has gone or was emptied" in told
+    assert ("the log has gone or was emptied" in told) != (sealed and emptied)
     assert "docs/registry.md" in told
     assert ("m was registered or adopted" in told, ".registry.lock" in told) == (sealed, not sealed)
     log.write_bytes(whole)
     assert verify_log(base).ok
+
+
+@pytest.mark.parametrize("left", [b"", b"\n", b'{"half'], ids=["nothing", "an empty line", "half a line"])
+def test_a_log_that_was_emptied_is_no_new_one_to_who_had_read_it_and_to_who_starts_on_it(
+    left: bytes, template: Path, tmp_path: Path
+) -> None:
+    base = tmp_path / "registry"
+    with_a_log(base, template)
+    registry, log = registry_at(base), base / "registry_events.jsonl"
+    registry.promote([Promotion("m")])
+    assert registry.state.revision == 2
+    whole, index = log.read_bytes(), (base / "registry_index.csv").read_bytes()
+    log.write_bytes(left)
+    for store, error in ((registry.store, RegistryGoneError), (FolderStore(base), LogCorruptError)):
+        for attempt in (store.view, store.events, lambda of=store: of.transaction(Origin()).__enter__()):
+            with pytest.raises(error, match="was emptied"):
+                attempt()
+    told = signalserve("registry", "repair", "--registry", str(base), code=exits.STORAGE)
+    assert "docs/registry.md" in told
+    assert (log.read_bytes(), (base / "registry_index.csv").read_bytes()) == (left, index)
+    log.write_bytes(whole)
+    assert (registry.state.revision, registry.view().alarm) == (2, "")
+    # without it, as the runbook says
+    log.unlink()
+    assert not FolderStore(base).view().state.digests

@@ -96,7 +96,9 @@ def test_what_a_full_disk_refuses_was_not_done_and_what_it_takes_is_whole(tmp_pa
         first_in_production(template, base)
         register_copy(template, base, "second")
         store, done, before = FolderStore(base), Counter[bool](), 3
-        while not 1_500 < -store.log_path.stat().st_size % 4_096 < 3_500:  # a few lines' room in its last page
+        while (
+            not 1_500 < -store.log_path.stat().st_size % 4_096 < 3_500
+        ):  # a few lines' room in its last page
             with store.transaction(Origin()) as turn:
                 turn.commit(Draft("note", (), {"why": "x" * 128}))
             before += 1

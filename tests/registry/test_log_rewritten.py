@@ -210,6 +210,30 @@ def test_an_editor_may_leave_an_empty_line_in_the_log(base: Path, log: Path) -> 
     assert "revision 5" in store.view().alarm
 
 
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_nuls_that_a_power_cut_left_at_the_end_are_told_and_dropped_by_the_next_writer(
+    base: Path, log: Path, end: bytes
+) -> None:
+    at = ("--registry", str(base))
+    with log.open("ab") as stream:
+        stream.write(b"\0" * 512 + end)
+    (note,) = verify_log(base).notes
+    assert "NUL bytes, as a power cut leaves them, was never committed" in note
+    assert "nothing to repair" in signalserve("registry", "repair", *at)
+    registry_at(base).promote([Promotion("one")], force=True, reason="it goes on")
+    assert (b"\0" in log.read_bytes(), verify_log(base).notes) == (False, ())
+    log.write_bytes(log.read_bytes().replace(b"}\n", b"}\n" + b"\0" * 512 + b"\n", 1))
+    told = signalserve("registry", "verify-log", *at, code=exits.FAILED)
+    assert "the line after revision 1 holds NUL bytes" in told
+
+
+def test_a_lock_that_can_not_be_taken_is_named(base: Path) -> None:
+    (base / ".registry.lock").unlink()
+    (base / ".registry.lock").mkdir()
+    told = signalserve("registry", "confirm", "--registry", str(base), code=exits.STORAGE)
+    assert str(base / ".registry.lock") in told
+
+
 def test_a_last_line_that_lacks_its_end_alone_can_be_kept(base: Path, log: Path) -> None:
     log.write_bytes(log.read_bytes().removesuffix(b"\n"))
     report = verify_log(base)

@@ -126,6 +126,27 @@ def test_what_proven_lines_say_of_evidence_and_looks_is_kept_up_to_the_head_that
     assert proven[-1] == head
 
 
+def test_what_proven_lines_had_ended_stays_ended(base: Path) -> None:
+    """A quarantine by a promote with force, evidence by an archive."""
+    at, template = ("--registry", str(base)), base.parent / "template"
+    register_copy(template, base, "four")
+    registry = registry_at(base)
+    window = {"window_start": "2026-03-01T00:00:00+00:00", "window_end": "2026-04-01T00:00:00+00:00"}
+    registry.archive(["four"])
+    register_copy(template, base, "five")  # the line that will be broken
+    registry.record_evaluation("four", window)
+    registry.archive(["four"])
+    registry.promote([Promotion("three")], force=True, reason="good after all")
+    before = registry.state
+    assert (before.quarantined, before.evidence) == (set(), {})
+    head = broken(base, 10)
+    signalserve("registry", "repair", *at, "--yes", "--expect", head)
+    state = open_store(base).view().state
+    assert (state.quarantined, state.evidence, state.looks) == (set(), {}, before.looks)
+    assert state.production(KEY) == "three"
+    assert verify_log(base).ok
+
+
 def test_a_log_that_was_cut_off_is_not_called_whole(base: Path) -> None:
     at, log = ("--registry", str(base)), base / "registry_events.jsonl"
     head = verify_log(base).head

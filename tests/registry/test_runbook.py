@@ -94,11 +94,19 @@ def test_a_registry_is_restored_in_place_and_a_follower_follows(tmp_path: Path) 
     registry_at(base).promote([Promotion("two")])
     follower = FolderStore(base)
     assert follower.view().state.production(KEY) == "two"
+    log, open_by_a_reader = base / "registry_events.jsonl", tmp_path / "newer.jsonl"
+    open_by_a_reader.hardlink_to(log)
+    newer = log.read_bytes()
+    index, elsewhere = base / "registry_index.csv", tmp_path / "elsewhere.csv"
+    index.rename(elsewhere)
+    index.symlink_to(elsewhere)
     assert f"head: {head}" in run(commands("Restore it.").replace("HASH", head), tmp_path)
     view = follower.view()
     assert view.state.production(KEY) == "one"
     assert view.alarm
+    assert open_by_a_reader.read_bytes() == newer, "nobody ever read a part of the log"
     registry_at(base).promote([Promotion("one")], request_id="goes on")
+    assert (index.is_symlink(), elsewhere.is_file()) == (True, True)
     assert verify_log(base, head).ok
 
 

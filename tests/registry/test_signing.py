@@ -58,6 +58,8 @@ def test_an_event_is_signed_by_a_command_that_has_the_key_and_one_without_is_nam
 ) -> None:
     at = ("--registry", str(base), "--key", str(key.with_name("signing.pub")))
     assert "signed: 2 of 7 events" in signalserve("registry", "verify-log", *at)
+    log = base / "registry_events.jsonl"
+    log.write_bytes(log.read_bytes().replace(b"\n", b"\n\n", 1))  # as an editor may leave it
     found = json.loads(signalserve("registry", "verify-log", "--json", *at))
     assert (found["signed"], found["events"]) == (2, 7)
     assert "signed from revision 6 on, which proves those before it" in found["notes"]
@@ -143,9 +145,15 @@ def test_a_key_that_can_not_be_used_is_one_clear_line(base: Path, key: Path, tmp
     key.chmod(0o600)
     key.write_text("nothing of the kind")
     assert "is no private key" in signalserve("registry", "clean", *at, code=exits.USAGE)
-    signalserve("registry", "validate", *at)  # who only looks needs no key
-    key.unlink()
+    for looks in (["validate"], ["clean", "--dry-run"], ["repair", "--dry-run"]):
+        signalserve("registry", *looks, *at)  # who only looks needs no key
+    key.rename(base / "signing.pem")
+    (tmp_path / "system.yml").write_text(f"registry: {{signing_key: {base / 'signing.pem'}}}\n")
+    assert "it lies in the registry's folder" in signalserve("registry", "clean", *at, code=exits.USAGE)
+    (tmp_path / "system.yml").write_text("registry: {signing_key: ~/no-such.pem}\n")
     assert "No such file" in signalserve("registry", "clean", *at, code=exits.USAGE)
+    with pytest.raises(InvalidArgumentError, match=re.escape(str(Path.home() / "no-such.pem"))):
+        signer_of(Path("~/no-such.pem"))
     verify = ("registry", "verify-log", "--registry", str(base), "--key", str(tmp_path / "system.yml"))
     assert "is no public key" in signalserve(*verify, code=exits.USAGE)
     assert signer_of(None) is None

@@ -126,12 +126,17 @@ def test_a_file_that_has_swollen_is_never_held_in_memory(
     assert ask(server, "BTCUSDT", row).model_id == registry["a"]
 
 
-def test_a_destroyed_log_is_said(registry: Registry, serve: Serve, row: np.ndarray) -> None:
+@pytest.mark.parametrize("emptied", [False, True])
+def test_a_destroyed_log_is_said(emptied: bool, registry: Registry, serve: Serve, row: np.ndarray) -> None:
     server = serve(registry.base)
     log = registry.base / "registry_events.jsonl"
     whole = log.read_bytes()
-    log.unlink()
-    server.until(lambda status: "has gone" in status.registry_error)
+    if emptied:
+        os.truncate(log, 0)
+    else:
+        log.unlink()
+    said = "was emptied" if emptied else "has gone"
+    server.until(lambda status: said in status.registry_error)
     assert ask(server, "BTCUSDT", row).model_id == registry["a"]
     log.write_bytes(whole)
     server.until(lambda status: not status.registry_error)
