@@ -3,12 +3,16 @@
 1. Models and their statuses are compared with those of every revision (`registry.projections`); other cells tell
    nothing.
 2. Those of the newest revision: the index is current, or other cells of it were edited.
-3. Those of an earlier revision, where a writer was stopped between the newest event and its index: it is late.
+3. Those of the revision before, where a writer was stopped between the newest event and its index: it is late.
 4. Those of any other revision can't be told from an old copy. It is asked about and not followed; so is an edit that an
-   earlier revision explains better than the newest, and a file of which no row can be read, or most are missing.
+   earlier revision explains better than the newest, an old copy that was cut off, and a file of which no row can be
+   read, or most are missing.
 5. But a file that lacks the models that came after a revision is a copy of that one: what was edited in it, cell by
    cell, is taken, and what has been decided since stays.
-6. A row that is missing deletes nothing while the model's folder stands. A row that can't be read, or has no status,
+6. What is in production changes by what was edited alone. So an edit that changes it is asked about where an earlier
+   revision that explains it as well had one of its rows; and in a file that lacks models, also where any revision that
+   may have been copied had one, or where its model was moved since.
+7. A row that is missing deletes nothing while the model's folder stands. A row that can't be read, or has no status,
    changes no status, and tells nothing of what the file is a copy of. A model's symbol and timeframe are not to be
    edited.
 """
@@ -19,10 +23,11 @@ from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
+from signalserve.common.key import Key
 from signalserve.registry.entry import COLUMNS, ModelRegistryEntry, Status
-from signalserve.registry.events import Action, StatusChange
+from signalserve.registry.events import Action, Event, StatusChange
 from signalserve.registry.index import Index, UnreadableRow, parse_index
-from signalserve.registry.projections import Base, Projections
+from signalserve.registry.projections import Base, Nearest, Projections
 from signalserve.registry.state import RegistryState
 from signalserve.registry.store import Draft
 
@@ -83,26 +88,48 @@ def judge(
         return Found(asked=why, legible=False)
     unsaid = _unsaid(index, state)
     rows = _filled(index, unsaid, state)
-    lacks_some = any(model_id not in rows for model_id in state.entries)
     same = projections.revision_of(rows)
-    began = projections.nearest(rows, unsaid) if same is None else same
-    base = Base(began, state.entries) if began == state.revision else projections.at(began)
+    near = projections.nearest(rows, unsaid) if same is None else Nearest(same)
+    newest = near.revision == state.revision
+    base = Base(near.revision, state.entries) if newest else projections.at(near.revision)
+    lost = [model_id for model_id in state.entries if model_id not in rows]
     missing = [model_id for model_id in base.entries if model_id not in rows]
-    if len(missing) > 1 and 2 * len(missing) > len(base.entries):
-        return Found(asked=f"{len(missing)} of {len(base.entries)} rows are missing from it")
+    if same is None:
+        for gone, of in ((lost, state.entries), (missing, base.entries)):
+            if len(gone) > 1 and 2 * len(gone) > len(of):
+                return Found(asked=f"{len(gone)} of {len(of)} rows are missing from it")
+        if lost and not newest and not near.wrong:
+            return Found(asked=f"it may be a copy of revision {base.revision} that was cut off")
     edit = edit_of(index, rows, base, state, missing, stands)
-    if base.revision == state.revision:
-        nothing = same is not None and not edit.changes
+    if newest or (lost and (same is None or edit.written)):
+        doubtful = _is_doubtful(edit, base, state, near) if lost else near.tied
+        if doubtful and productions_moved(state, laid_over(state, external_edit(state, edit))):
+            return Found(
+                asked="it changes what is in production, and may be a copy of an earlier revision that was edited"
+            )
+        nothing = newest and same is not None and not edit.changes
         return Found(current=nothing and bool(state.revision), edit=edit, unreadable=index.unreadable)
-    if lacks_some and (same is None or edit.written):
-        return Found(edit=edit, unreadable=index.unreadable)
     if same is None:
         return Found(
             asked=f"it may be a copy of revision {base.revision} that was edited, or an edit of several rows"
         )
-    if unfinished and not edit.written:
+    if unfinished and same == state.revision - 1 and not edit.written:
         return Found(unreadable=index.unreadable)
     return Found(asked=f"it has the models and statuses of revision {same}, as an old copy has")
+
+
+def _is_doubtful(edit: Edit, base: Base, state: RegistryState, near: Nearest) -> bool:
+    """Whether an edit moves a model into or out of production that an editor of an old copy need not have meant.
+
+    He need not where the model had that status at some revision, or has another one now than in his copy.
+    """
+    for entry in edit.written:
+        began, now = base.entries.get(entry.model_id), state.entries.get(entry.model_id)
+        was = None if now is None else now.status
+        moves = was != entry.status and Status.PRODUCTION in (was, entry.status)
+        if moves and (entry.model_id in near.seen or (began is not None and began.status != was)):
+            return True
+    return False
 
 
 def by_line(state: RegistryState) -> dict[str, ModelRegistryEntry]:
@@ -202,3 +229,18 @@ def external_edit(state: RegistryState, edit: Edit) -> Draft:
     if edit.base != state.revision:
         detail["base_revision"] = edit.base
     return Draft(Action.EXTERNAL_EDIT, tuple(changes), detail)
+
+
+def laid_over(state: RegistryState, draft: Draft) -> RegistryState:
+    """The state as a draft's changes make it."""
+    after = state.copy()
+    after.apply(Event(state.revision, "", "", "", draft.action, changes=draft.changes, detail=draft.detail))
+    return after
+
+
+def productions_moved(
+    before: RegistryState, after: RegistryState
+) -> dict[Key, tuple[str | None, str | None]]:
+    """The model in production before and after, None for none, of each key where they differ."""
+    was, now = before.productions(), after.productions()
+    return {key: (was.get(key), now.get(key)) for key in sorted({*was, *now}) if was.get(key) != now.get(key)}

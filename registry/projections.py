@@ -14,7 +14,7 @@ import io
 from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import NamedTuple
 
-from signalserve.registry.entry import COLUMNS, ModelRegistryEntry
+from signalserve.registry.entry import COLUMNS, ModelRegistryEntry, Status
 from signalserve.registry.events import Event
 from signalserve.registry.sections import read, written
 from signalserve.registry.state import RegistryState
@@ -25,6 +25,19 @@ class Base(NamedTuple):
 
     revision: int
     entries: Mapping[str, ModelRegistryEntry]
+
+
+class Nearest(NamedTuple):
+    """The revision that explains an index best, and in how many standings of its rows the index differs from it.
+
+    `seen` are the models by which the index changes what is in production now, in a status that they had at some
+    revision that it may be a copy of. `tied`: another revision is as near, and explains some such row.
+    """
+
+    revision: int
+    wrong: int = 0
+    seen: frozenset[str] = frozenset()
+    tied: bool = False
 
 
 class _Step(NamedTuple):
@@ -79,31 +92,47 @@ class Projections:
             sum(_number(name, entry.status) for name, entry in entries.items()) % _MODULUS
         )
 
-    def nearest(self, entries: Mapping[str, ModelRegistryEntry], unsaid: Set[str] = frozenset()) -> int:
-        """The revision that differs from an index in the fewest standings; of several the newest.
+    def nearest(self, entries: Mapping[str, ModelRegistryEntry], unsaid: Set[str] = frozenset()) -> Nearest:
+        """The revision from which the rows of an index differ in the fewest standings.
 
-        None before a model came that the index has; one that had gone by a revision may have been put back. Of `unsaid`
-        models it has a row that says no status, so they tell nothing else.
+        Rows that it has not may have been cut off: of several revisions that one counts of which the fewest are
+        missing, then the newest. The newest one where nothing differs from it. None before a model came that the index
+        has; one that had gone by a revision may have been put back. `unsaid` models have a row that says no status, so
+        they tell nothing else.
         """
         self._sum_up()
         wanted = {name: entry.status for name, entry in entries.items()}
-        found = self._revision
-        wrong = best = sum(
-            step.status != wanted.get(name) for name, step in self._now.items() if name not in unsaid
-        )
+        now = {name: step.status for name, step in self._now.items() if step.status is not None}
+        differing = [name for name, asked in wanted.items() if asked != now.get(name) and name not in unsaid]
+        if not differing:
+            return Nearest(self._revision)
+        moves = {name for name in differing if Status.PRODUCTION in (wanted[name], now.get(name))}
+        seen: set[str] = set()
+        found, tied = self._revision, False
+        wrong, unexplained = len(differing), len(moves)
+        missing = sum(name not in wanted for name in now)
+        best = wrong, missing
         for number in range(len(self._steps) - 1, -1, -1):
             revision, name, _, status, before = self._steps[number]
             asked = wanted.get(name)
-            if before == _NEVER:
-                if asked is not None or name in unsaid:
-                    break
-                before = None
-            if name not in unsaid:
-                wrong += (before != asked) - (status != asked)
+            came = before == _NEVER
+            if asked is None:
+                missing += (not came and before is not None) - (status is not None)
+            elif came:
+                break
+            elif name not in unsaid:
+                turned = (before != asked) - (status != asked)
+                wrong += turned
+                if name in moves:
+                    unexplained += turned
+                    if before == asked:
+                        seen.add(name)
             earlier = self._steps[number - 1].revision if number else 0
-            if earlier != revision and wrong < best:
-                best, found = wrong, earlier
-        return found
+            if earlier != revision and wrong <= best[0]:
+                tied = (tied and wrong == best[0]) or unexplained < len(moves)
+                if (wrong, missing) < best:
+                    best, found = (wrong, missing), earlier
+        return Nearest(found, best[0], frozenset(seen), tied)
 
     def at(self, revision: int) -> Base:
         """The rows of a revision."""

@@ -182,6 +182,7 @@ def test_a_confirmation_says_what_is_left_with_nothing_and_what_is_quarantined_s
     told = signalserve("registry", "confirm", *at(base))
     assert f"{KEY}: good; what was decided before is old" in told
     assert "good stays quarantined" in told
+    register_copy(template, base, "latest")
     by_hand(base, good="archived")
     told = signalserve("registry", "confirm", *at(base))
     assert f"{KEY}: nothing, so nothing will be served; what was decided before is good" in told

@@ -102,6 +102,23 @@ def test_an_index_whose_writer_was_killed_is_late_and_nobody_is_asked(
     assert not (base / ".registry_index.csv.next").exists()
 
 
+@pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
+def test_an_old_copy_that_is_saved_over_a_late_index_is_asked_about_and_kept_aside(
+    master: Path, base: Path
+) -> None:
+    index = base / "registry_index.csv"
+    old = index.read_text()
+    register_copy(master.parent / "template", base, "three")
+    killed_before_the_index(base, "one")
+    index.write_text(old)
+    assert "statuses of revision 4, as an old copy has" in open_store(base).view().asked
+    assert production(base) == "one"
+    promote(base, "three")
+    (kept,) = base.glob("registry_index.aside-*")
+    assert kept.read_text() == old
+    assert not (base / ".registry_index.csv.next").exists()
+
+
 def test_a_missing_index_is_projected_again(base: Path) -> None:
     (base / "registry_index.csv").unlink()
     assert {entry.model_id for entry in list_models(base)} == {"one", "two"}
