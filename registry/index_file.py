@@ -29,11 +29,14 @@ from signalserve.common.files import (
     sync_folder,
     write_aside,
 )
+from signalserve.common.log import LibraryLog
 from signalserve.common.moments import utc_now
 from signalserve.registry.index import LARGEST_INDEX
 
 # what lay in the index's place and could not be read
 UNREAD_PREFIX = "registry_index.unread-"
+_log = LibraryLog("registry")
+
 # what a writer of one of the registry's files or of a copy kept aside leaves where it is killed
 _LEFT = re.compile(
     r"\.registry_(index|events|checkpoint)(\.(aside|merged)-[0-9a-f]+)?\.(csv|jsonl)\.\d+\.tmp"
@@ -127,10 +130,17 @@ class IndexFile:
         sync_folder(target.parent)
 
     def forget(self, unwritten: str = "") -> None:
-        """Take back what was announced; `unwritten` is the sha256 of an earlier one that still is to be written."""
+        """Take back what was announced; `unwritten` is the sha256 of an earlier one that still is to be written.
+
+        A folder of that name is moved out of the way: without it nobody could tell a late index from an old copy.
+        """
         self._announced = None
+        beside = self._beside()
         with suppress(OSError):
-            self._beside().unlink()
+            if beside.is_dir() and not beside.is_symlink():
+                _log.warning("registry.moved_out_of_the_way", path=str(self._moved(beside, beside.parent)))
+            else:
+                beside.unlink()
         if unwritten:
             self._leave_hash(unwritten)
 
@@ -140,9 +150,7 @@ class IndexFile:
         Raises:
             OSError: it can't be moved: it is a mount point, say.
         """
-        aside = folder / f"{UNREAD_PREFIX}{utc_now():%Y%m%dT%H%M%S.%f}"
-        self.path.rename(aside)
-        return aside
+        return self._moved(self.path, folder)
 
     def sweep(self, seconds: float) -> None:
         """Remove what writers that were killed left beside it: files of just our names, of before so many seconds."""
@@ -167,6 +175,12 @@ class IndexFile:
     def _leave_hash(self, digest: str) -> None:
         with suppress(OSError):
             self._beside().symlink_to(digest[:_SHORT_LINK])
+
+    @staticmethod
+    def _moved(path: Path, folder: Path) -> Path:
+        aside = folder / f"{UNREAD_PREFIX}{utc_now():%Y%m%dT%H%M%S.%f}"
+        path.rename(aside)
+        return aside
 
     def _beside(self) -> Path:
         target = behind_links(self.path)

@@ -119,6 +119,14 @@ def test_an_old_copy_that_is_saved_over_a_late_index_is_asked_about_and_kept_asi
     assert not (base / ".registry_index.csv.next").exists()
 
 
+def test_a_folder_in_the_way_of_the_next_index_is_moved_aside(base: Path) -> None:
+    (base / ".registry_index.csv.next" / "within").mkdir(parents=True)
+    promote(base, "one")
+    assert verify_log(base).notes == ()
+    (moved,) = base.glob("registry_index.unread-*")
+    assert (moved / "within").is_dir()
+
+
 def test_a_missing_index_is_projected_again(base: Path) -> None:
     (base / "registry_index.csv").unlink()
     assert {entry.model_id for entry in list_models(base)} == {"one", "two"}
