@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -40,6 +40,7 @@ from signalserve.registry import verify_log as check_log
 from signalserve.registry.errors import RegistryError
 from signalserve.registry.events import SHORTEST_HEAD
 from signalserve.registry.repair import plan_repair, repair_log
+from signalserve.registry.store import Acceptance
 
 
 def group() -> typer.Typer:
@@ -376,7 +377,7 @@ def accept_index(
         say_error(f"{file}: no such file")
         raise typer.Exit(USAGE)
     plan = opened.plan_acceptance(file)
-    _show_acceptance(plan)
+    _show_acceptance(plan, hold=load_settings(config).promotion.hand_edits == "hold")
     if dry_run:
         console.print("dry run: nothing was changed")
         return
@@ -385,20 +386,21 @@ def accept_index(
             say_error("there is no terminal to ask at: --yes takes it as it is shown")
             raise typer.Exit(USAGE)
         typer.confirm("Take it?", abort=True, err=True)
+    known = opened.state.revision
     event = opened.accept_index(confirmed=plan, reason=reason, via="cli")
-    if event is None:
+    if event is not None:
+        _print_head(event.revision, event.hash)
+    elif (recorded := opened.state.revision) > known:
+        console.print(
+            f"it is what the registry says; what was edited by hand is recorded, as revision {recorded}"
+        )
+    else:
         console.print("it is what the registry says already; nothing changed")
-        return
-    _print_head(event.revision, event.hash)
 
 
-def _show_acceptance(plan: AcceptancePlan) -> None:
+def _show_acceptance(plan: AcceptancePlan, *, hold: bool) -> None:
     name, effect = plan.index.path.name, plan.effect
-    lines = [f"{plan.index.path}, of {cell(plan.index.moment)}"]
-    lines += [
-        f"{key}: {before or 'nothing'} is in production, then {after or 'nothing'}"
-        for key, (before, after) in effect.productions.items()
-    ]
+    lines = [f"{plan.index.path}, of {cell(plan.index.moment)}", *_decisions(effect, hold=hold)]
     lines += [
         f"{change.model_id}: {change.before or 'new'} -> {change.after or 'gone'}"
         for change in effect.recorded.changes
@@ -413,6 +415,21 @@ def _show_acceptance(plan: AcceptancePlan) -> None:
         remark("left out", f"{_some(effect.left_out)}: new here, and their folders are not there")
     for row in effect.unreadable:
         remark(f"{name}, {row}", "(kept, skipped)")
+
+
+def _decisions(effect: Acceptance, *, hold: bool) -> Iterator[str]:
+    """What an index does to each key that it decides on."""
+    for key in sorted({*effect.productions, *effect.confirmed}):
+        now, then = effect.productions.get(key) or effect.confirmed[key]
+        if hold and key not in effect.confirmed:
+            yield f"{key}: {then or 'nothing'} is served and stays; the edit to {now or 'nothing'} is not taken"
+        elif hold:
+            served, then = effect.confirmed[key]
+            yield f"{key}: {then or 'nothing'} is taken; {served or 'nothing'} is served until then"
+        elif key in effect.productions:
+            yield f"{key}: {now or 'nothing'} is in production, then {then or 'nothing'}"
+        else:
+            yield f"{key}: {then or 'nothing'} is in production by hand, and confirmed"
 
 
 def _some(model_ids: Sequence[str]) -> str:

@@ -4,6 +4,8 @@
    production model without a row makes way for the one that the index has in production for its key.
 2. A model without a folder comes back by no row: a new one is left out, and one that would be in production is refused.
 3. A row that can't be read changes nothing and stays as it is.
+4. It decides on the keys that it is shown to: those of which production changes, and those of its rows of which what
+   was edited by hand waits to be confirmed.
 """
 
 from __future__ import annotations
@@ -11,15 +13,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from signalserve.common.key import Key
 from signalserve.registry.entry import ModelRegistryEntry, Status
 from signalserve.registry.errors import ArtefactError, InvalidArgumentError
-from signalserve.registry.events import Event
 from signalserve.registry.index import parse_index
-from signalserve.registry.outside import by_line, edit_of, external_edit, rows_of, superseded
+from signalserve.registry.outside import (
+    by_line,
+    edit_of,
+    external_edit,
+    laid_over,
+    productions_moved,
+    rows_of,
+    superseded,
+)
 from signalserve.registry.projections import Base
 from signalserve.registry.state import RegistryState
-from signalserve.registry.store import Acceptance, Draft
+from signalserve.registry.store import Acceptance
 
 Stands = Callable[[str, ModelRegistryEntry], bool]
 
@@ -50,20 +58,22 @@ def acceptance_of(
     replaced = superseded(index, state)
     edit = replace(edit, written=(*edit.written, *replaced))
     recorded = external_edit(state, edit)
-    keys = sorted({entry.key for entry in taken.values()})
-    recorded = replace(
-        recorded,
-        detail={
-            **recorded.detail,
-            "accepted": True,
-            "keys": [[key.symbol, key.timeframe] for key in keys],
-        },
-    )
+    after = laid_over(state, recorded)
+    productions = productions_moved(state, after)
+    keys = sorted({*productions, *(entry.key for entry in taken.values())})
+    confirmed = {
+        key: (state.decision(key), after.production(key))
+        for key in keys
+        if state.decided.get(key) != after.production(key)
+    }
+    shown = [[key.symbol, key.timeframe] for key in keys if key in productions or key in confirmed]
+    recorded = replace(recorded, detail={**recorded.detail, "accepted": True, "keys": shown})
     moved = {change.model_id for change in recorded.changes}
     makes_way = {entry.model_id for entry in replaced}
     return Acceptance(
         recorded,
-        _productions(state, recorded),
+        productions,
+        confirmed,
         respelt=tuple(entry.model_id for entry in edit.written if entry.model_id not in moved),
         left_out=tuple(left_out),
         stays=tuple(name for name in edit.written_back if name not in makes_way),
@@ -89,12 +99,3 @@ def _without_folder(
             )
         found[model_id] = entry
     return found
-
-
-def _productions(state: RegistryState, recorded: Draft) -> dict[Key, tuple[str | None, str | None]]:
-    after = state.copy()
-    after.apply(
-        Event(state.revision, "", "", "", recorded.action, changes=recorded.changes, detail=recorded.detail)
-    )
-    was, now = state.productions(), after.productions()
-    return {key: (was.get(key), now.get(key)) for key in sorted({*was, *now}) if was.get(key) != now.get(key)}

@@ -18,7 +18,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,7 +62,7 @@ from signalserve.registry.events import (
 from signalserve.registry.index import INDEX_FILE, LARGEST_INDEX, parse_index
 from signalserve.registry.index_file import IndexFile, Lying, mark_of
 from signalserve.registry.lock import LOCK_FILE, take_lock
-from signalserve.registry.outside import Edit, Found, external_edit, judge
+from signalserve.registry.outside import Edit, Found, external_edit, judge, laid_over
 from signalserve.registry.projections import Projections
 from signalserve.registry.signing import Signer
 from signalserve.registry.state import Answer, RegistryState
@@ -259,7 +259,7 @@ class FolderStore:
             PreconditionError: it would no longer do what was shown.
             RegistryMissingError, RegistryBusyError, StorageError: as for `transaction`.
         """
-        with self.transaction(origin):
+        with self._turn_of(origin, taken=content):
             state = self._state
             now = acceptance_of(content, state, self._stands, as_it_lies=repaired is not None)
             if shown is not None and now != shown:
@@ -284,8 +284,9 @@ class FolderStore:
         began = list(self._waiting.values())
         return time.monotonic() - min(began) if began else 0.0
 
-    @contextmanager
-    def transaction(self, origin: Origin, seconds: float = LOCK_SECONDS) -> Iterator[FolderTransaction]:
+    def transaction(
+        self, origin: Origin, seconds: float = LOCK_SECONDS
+    ) -> AbstractContextManager[FolderTransaction]:
         """Hold the lock; the registry is repaired and hand edits are recorded before the block begins.
 
         Raises:
@@ -293,13 +294,25 @@ class FolderStore:
             RegistryBusyError: another writer holds the lock for too long.
             StorageError: as for `view`, or nothing can be written.
         """
+        return self._turn_of(origin, seconds)
+
+    @contextmanager
+    def _turn_of(
+        self, origin: Origin, seconds: float = LOCK_SECONDS, taken: bytes = b""
+    ) -> Iterator[FolderTransaction]:
+        """`taken` is an index that the turn is about to take: that it is kept aside is said where it is not taken."""
         self.check()
         with self._waits():
             lock = take_lock(self.base_dir, seconds)
         try:
             self._turn = mark_of(self.base_dir / LOCK_FILE).inode
-            self._repair(origin.via)
-            yield FolderTransaction(self, origin)
+            kept = self._repair(origin.via, taken)
+            try:
+                yield FolderTransaction(self, origin)
+            except BaseException:
+                if kept is not None:
+                    self._tell_kept(kept)
+                raise
         finally:
             lock.release()
         self._keep_checkpoint()
@@ -456,10 +469,7 @@ class FolderStore:
         if not edit.changes:
             return View(self._state, unreadable, remarks=remarks, alarm=alarm), None
         draft = external_edit(self._state, edit)
-        state = self._state.copy()
-        state.apply(
-            Event(state.revision, "", "", "", draft.action, changes=draft.changes, detail=draft.detail)
-        )
+        state = laid_over(self._state, draft)
         # a row that can't be read changes nothing, and may be mended where it stands
         edited = bool(edit.written or edit.removed)
         return View(state, unreadable, edited_outside=edited, remarks=remarks, alarm=alarm), draft
@@ -492,7 +502,9 @@ class FolderStore:
         """Whether a model's folder is there."""
         return is_folder(self._models_dir / model_id) or bool(entry.path and is_folder(Path(entry.path)))
 
-    def _repair(self, via: str) -> None:
+    def _repair(self, via: str, taken: bytes) -> Path | None:
+        """Where `taken` was kept aside, of which nothing was said."""
+        kept = None
         self._wait_until_it_rests()
         if not self._swept:
             self._index.sweep(LOCK_SECONDS)
@@ -516,11 +528,13 @@ class FolderStore:
             if lying.problem:
                 self._move_aside()
             elif found.asked:
-                self._keep_aside(content or b"")
+                path = self._keep_aside(content or b"", say=content != taken)
+                kept = path if content == taken else None
             projected = self._state.render()
             self._put(projected, sha256_hex(projected))
         else:
             self._index.forget()  # of a writer that was killed before its event
+        return kept
 
     def _move_aside(self) -> None:
         """Move what lies in the index's place and can't be read out of the way, whole."""
@@ -532,10 +546,15 @@ class FolderStore:
             ) from error
         _log.warning("registry.index_moved_aside", path=str(aside))
 
-    def _keep_aside(self, content: bytes, prefix: str = ASIDE_PREFIX) -> None:
+    def _keep_aside(self, content: bytes, prefix: str = ASIDE_PREFIX, *, say: bool = True) -> Path:
         """Leave an index that is not followed, or an old copy whose edits are taken, under a name of its own."""
         path = self.base_dir / aside_name(content, prefix)
         self._write(path, content)
+        if say:
+            self._tell_kept(path)
+        return path
+
+    def _tell_kept(self, path: Path) -> None:
         _log.warning("registry.index_kept_aside", path=str(path))
 
     def _keep_what_came_in(self) -> None:

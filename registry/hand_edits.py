@@ -56,7 +56,7 @@ class HandEdits(Parts):
         with self.store.transaction(Origin(actor, via, reason=reason)) as transaction:
             state = transaction.state
             waiting, now = state.unconfirmed(), state.productions()
-            chosen = list(keys) or sorted(waiting)
+            chosen = list(dict.fromkeys(keys)) or sorted(waiting)
             for key in chosen:
                 if key not in waiting:
                     raise NotFoundError(

@@ -274,7 +274,7 @@ class RegistryState:
             span = (str(detail["first"]), str(detail["last"]))
             self._looked(Key(*detail["key"]), Look(detail["model_id"], *span, evaluation=True))
         if event.action == Action.CONFIRM or detail.get("accepted"):
-            self._confirm([Key(*key) for key in detail.get("keys", ())] or None)
+            self._confirm([Key(*key) for key in detail["keys"]] if "keys" in detail else None)
         self.quarantined |= set(detail.get("quarantined", ()))
         if event.action == Action.REPAIR:  # what lines that it proves had ended already
             self.quarantined -= set(detail.get("released", ()))

@@ -102,13 +102,15 @@ class KeptIndex:
 class Acceptance:
     """What taking an index as a decision would do, and the content of the event that records it.
 
-    `productions`: key -> the model in production before and after, None for none, where they differ. `respelt` are
+    `productions`: key -> the model in production before and after, None for none, where they differ. `confirmed`:
+    key -> what was decided and what the index has, where these differ; of no other key it decides. `respelt` are
     models of which other cells than the status change, `left_out` new ones whose folder is not there, `stays` those
     that the index has no row of and that stay; `unreadable` are the rows that stay as they are.
     """
 
     recorded: Draft
     productions: Mapping[Key, tuple[str | None, str | None]]
+    confirmed: Mapping[Key, tuple[str | None, str | None]] = field(default_factory=dict)
     respelt: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     stays: tuple[str, ...] = ()
@@ -118,7 +120,7 @@ class Acceptance:
     def changes(self) -> bool:
         """Whether it would change anything."""
         detail = self.recorded.detail
-        return bool(self.recorded.changes or detail["entries"] or "raw_rows" in detail)
+        return bool(self.recorded.changes or self.confirmed or detail["entries"] or "raw_rows" in detail)
 
 
 class Transaction(Protocol):

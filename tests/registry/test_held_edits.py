@@ -188,6 +188,58 @@ def test_a_confirmation_says_what_is_left_with_nothing_and_what_is_quarantined_s
     assert f"{KEY}: nothing, so nothing will be served; what was decided before is good" in told
 
 
+def test_an_accepted_index_decides_on_what_was_shown_and_says_what_is_served(
+    base: Path, template: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIGNALSERVE__PROMOTION__HAND_EDITS", "hold")
+    for name in ("e1", "e2"):
+        register_copy(template, base, name, symbol="ETHUSDT")
+    registry_at(base).promote([Promotion("e1")])
+    eth, index, file = Key("ETHUSDT", "15m"), base / "registry_index.csv", base.parent / "mine.csv"
+    by_hand(base, e1="archived", e2="production")
+    # a file of one key decides on nothing else, though another one waits
+    file.write_text("".join(row for row in index.read_text().splitlines(keepends=True) if "ETH" not in row))
+    file.write_text(file.read_text().replace(",success", ",candidate"))
+    told = signalserve("registry", "accept-index", str(file), *at(base), "--yes")
+    assert ("ETHUSDT" in told, "candidate" in told) == (False, True)
+    assert registry_at(base).state.unconfirmed() == {eth: "e1"}
+    # the index as it is has nothing to change, and what waits is taken with it
+    told = signalserve("registry", "accept-index", str(index), *at(base), "--yes")
+    assert f"{eth}: e2 is taken; e1 is served until then" in told
+    assert registry_at(base).state.unconfirmed() == {}
+    assert "nothing changed" in signalserve("registry", "accept-index", str(index), *at(base), "--yes")
+    # what is turned down was never served
+    before = index.read_text()
+    by_hand(base, e2="archived", e1="production")
+    file.write_text(before)
+    told = signalserve("registry", "accept-index", str(file), *at(base), "--yes")
+    assert f"{eth}: e2 is served and stays; the edit to e1 is not taken" in told
+    assert registry_at(base).state.decided[eth] == "e2"
+
+
+def test_accepting_an_index_says_what_was_recorded_and_no_file_that_is_gone(
+    base: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    index = base / "registry_index.csv"
+    old = index.read_text()
+    index.write_text(old.replace("next,BTCUSDT,15m,logreg", "next,BTCUSDT,15m,other"))
+    told = signalserve("registry", "accept-index", str(index), *at(base), "--yes")
+    assert "what was edited by hand is recorded, as revision" in told
+    registry_at(base).promote([Promotion("hand")])
+    index.write_text(old)
+    opened = registry_at(base)
+    opened.accept_index(confirmed=opened.plan_acceptance())
+    assert opened.state.productions() == {KEY: "good"}
+    assert "kept_aside" not in caplog.text
+    assert list(base.glob("registry_index.aside-*")) == []
+
+
+def test_a_key_that_is_named_twice_is_confirmed_once(held: Registry) -> None:
+    done = held.confirm([KEY, KEY])
+    assert done is not None
+    assert done.transitions == (Transition(*KEY, "hand", "good"),)
+
+
 def test_an_edit_that_deletes_what_was_decided_leaves_that_waiting(base: Path) -> None:
     held, index = holding(base), base / "registry_index.csv"
     shutil.rmtree(base / "good")
