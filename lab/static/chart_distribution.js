@@ -36,7 +36,7 @@ function histogram({ data, colours, narrow }, { title, what, own, against, rival
     x, xref: "x", y: 1, yref: "y domain", yanchor: "bottom", xanchor, text, showarrow: false, font: { size: 11, color: colour },
   });
   const places = [data.edges[0], data.edges.at(-1), against, data.observed];
-  const room = (Math.max(...places) - Math.min(...places)) * (narrow ? 0.16 : 0.08); // for a label at either end
+  const room = (Math.max(...places) - Math.min(...places)) * (narrow ? 0.24 : 0.12); // for a label at either end
   const low = Math.min(...places, data.observed - room);
   const high = Math.max(...places, data.observed + room);
   const edge = (high - low) * 0.04 || 1;
