@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from pydantic_core import from_json
 
-from signalserve.common.files import open_regular, sha256_hex, sync_folder
+from signalserve.common.files import open_regular, sha256_hex, write_atomically
 from signalserve.registry.errors import LogCorruptError, RegistryGoneError, StorageError
 
 LOG_FILE = "registry_events.jsonl"
@@ -360,8 +360,10 @@ class EventLog:
             stream.seek(self._offset)
             news = self._take(stream.read())
             if before is not None and not news.events:
-                self._last = before
-                raise self._gone("was emptied")
+                raise RegistryGoneError(
+                    f"{self.path} was emptied; it had revision {before.revision}. Put it back; the runbook in "
+                    "docs/registry.md says what to do without one"
+                )
         except (LogCorruptError, RegistryGoneError, OSError):
             self._offset, self._inode, self._line, self._last, self._digest = kept
             raise
@@ -433,13 +435,10 @@ class EventLog:
             RegistryGoneError: its disk has gone, or somebody destroyed it.
         """
         if self._offset and not self.path.exists():
-            raise self._gone("has gone")
-
-    def _gone(self, how: str) -> RegistryGoneError:
-        return RegistryGoneError(
-            f"{self.path} {how}; it had revision {self._last.revision if self._last else 0}. Bring it back "
-            "(is its disk there?), or start again on what is left of the registry"
-        )
+            raise RegistryGoneError(
+                f"{self.path} has gone; it had revision {self._last.revision if self._last else 0}. Bring it back "
+                "(is its disk there?), or start again on what is left of the registry"
+            )
 
     def _following(self, line: bytes, last: Event | None) -> Event:
         """The event of a line that comes after another one."""
@@ -462,13 +461,16 @@ class EventLog:
         Raises:
             StorageError: nothing was committed (a full disk, say); what was written is taken back.
         """
-        created = not self.path.exists()
         # readers of this process may meet the line before it is durable, and go on behind it
         at, before = self._offset, self._line
         try:
-            with self.path.open("xb" if created else "r+b", buffering=0) as stream:
-                if not created:
-                    self._check_end(stream, at, before)
+            if not self.path.exists():
+                self.check()
+                # an empty one, be it for an instant, is for `init` alone to leave
+                write_atomically(self.path, event.to_line())
+                return
+            with self.path.open("r+b", buffering=0) as stream:
+                self._check_end(stream, at, before)
                 stream.truncate(at)  # drops a torn last line
                 stream.seek(at)
                 line = event.to_line()
@@ -480,8 +482,6 @@ class EventLog:
                 except OSError:
                     stream.truncate(at)
                     raise
-            if created:
-                sync_folder(self.path.parent)
         except OSError as error:
             raise StorageError(f"{self.path}: {error.strerror or error}") from error
 

@@ -141,6 +141,11 @@ class Registration(Retention):
             return artefact.digest
         step(Action.ADOPT, artefact.entry)  # before anything is unpickled
         artefact.meta()
+        if (
+            not self.state.revision
+        ):  # by what is sealed beside a log without an event one that was emptied is told
+            with self.store.transaction(Origin(actor, via, reason)):
+                pass
         proof = artefact.adopt()
         detail = _engine(artefact, proof)
         if why := not_servable_of(detail):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -144,9 +145,37 @@ def test_an_index_that_is_put_beside_an_empty_log_is_imported(tmp_path: Path) ->
     assert [entry.model_id for entry in list_models(base)] == ["m"]
     (note,) = verify_log(base).notes
     assert "imports the index" in note
-    registry_at(base).archive(["m"])
-    assert [event.action for event in FolderStore(base).events()] == ["external_edit", "archive"]
+    (base / "m" / "manifest.json").write_text("{}")  # of elsewhere
+    with pytest.raises(LogCorruptError):
+        registry_at(base).archive(["m"])
+    (base / "m" / "manifest.json").unlink()
+    registry_at(base).adopt("m")
+    assert [event.action for event in FolderStore(base).events()] == ["external_edit", "adopt"]
     assert verify_log(base).ok
+
+
+def test_a_first_event_that_can_not_be_written_leaves_no_empty_log(
+    template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tmp_path / "registry"
+    with_a_log(base, template)
+    (base / "registry_events.jsonl").unlink()  # as the runbook says where there is no backup
+    real = os.fsync
+
+    def fails(descriptor: int) -> None:
+        if "registry_events" in os.path.realpath(f"/proc/self/fd/{descriptor}"):
+            raise OSError(28, "No space left on device")
+        real(descriptor)
+
+    store = FolderStore(base)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", fails)
+        with pytest.raises(StorageError, match="No space"), store.transaction(Origin()):
+            pass
+    assert not list(base.glob("*registry_events*"))
+    with store.transaction(Origin()):
+        pass
+    assert FolderStore(base).view().state.revision == 1
 
 
 def test_a_folder_that_is_a_file_is_no_registry_and_none_is_made_in_it(tmp_path: Path) -> None:
