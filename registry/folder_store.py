@@ -441,7 +441,8 @@ class FolderStore:
             late = lying.digest != last.index_sha256 and self._index.is_late(last.index_sha256)
             # what is not late any more has just been replaced
             if late or mark_of(self.index_path) == lying.mark:
-                return replace(lying, late=late)
+                no_room = late and not self._index.is_late(last.index_sha256, whole=True)
+                return replace(lying, late=late, no_room=no_room)
         return lying
 
     def _check_emptied(self, lying: Lying) -> None:
@@ -483,11 +484,25 @@ class FolderStore:
         if content is None or not content.strip() or (last and lying.digest == last.index_sha256):
             known = parse_index(self._state.render()).unreadable if self._state.raw_rows else ()
             return Found(current=bool(content and content.strip()), unreadable=known)
-        about = (lying.digest, lying.mark, lying.late, last.hash if last else "", mark_of(self.log_path))
+        about = (
+            lying.digest,
+            lying.mark,
+            lying.late,
+            lying.no_room,
+            last.hash if last else "",
+            mark_of(self.log_path),
+        )
         if self._judged_last is not None and self._judged_last[0] == about:
             return self._judged_last[1]
         with collector_paused():  # it may have many rows
-            found = judge(content, self._state, self._projections, unfinished=lying.late, stands=self._stands)
+            found = judge(
+                content,
+                self._state,
+                self._projections,
+                unfinished=lying.late,
+                no_room=lying.no_room,
+                stands=self._stands,
+            )
         if found.edit is not None and found.edit.changes and self._lost is not None:
             # beside a log that went back, what is newer than it is no edit
             found = Found(
@@ -530,6 +545,12 @@ class FolderStore:
             elif found.asked:
                 path = self._keep_aside(content or b"", say=content != taken)
                 kept = path if content == taken else None
+            elif found.several:
+                try:
+                    self._keep_aside(content or b"")
+                except StorageError as error:
+                    self._tell_unwritten(error)
+                    return None
             projected = self._state.render()
             self._put(projected, sha256_hex(projected))
         else:

@@ -65,13 +65,15 @@ NOWHERE = Mark()
 class Lying:
     """What lies in the index's place: its bytes, None for none, or in `problem` why they can't be read.
 
-    `mark` is the file's that was read. `late`: its writer was stopped before it put the newest one there.
+    `mark` is the file's that was read. `late`: its writer was stopped before it put the newest one there; with
+    `no_room` the disk had none for it.
     """
 
     content: bytes | None = None
     problem: str = ""
     mark: Mark = NOWHERE
     late: bool = False
+    no_room: bool = False
 
     @cached_property
     def digest(self) -> str:

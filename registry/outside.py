@@ -3,7 +3,8 @@
 1. Models and their statuses are compared with those of every revision (`registry.projections`); other cells tell
    nothing.
 2. Those of the newest revision: the index is current, or other cells of it were edited.
-3. Those of the revision before, where a writer was stopped between the newest event and its index: it is late.
+3. Those of the revision before, where a writer was stopped between the newest event and its index: it is late. Where
+   the disk had no room for the index, it may be late by several revisions.
 4. Those of any other revision can't be told from an old copy. It is asked about and not followed; so is an edit that an
    earlier revision explains better than the newest, an old copy that was cut off, and a file of which no row can be
    read, or most are missing.
@@ -59,13 +60,14 @@ class Edit:
 class Found:
     """What an index is: `current`, an `edit`, or `asked` about, with why; late where it is none of these.
 
-    `legible`: some row of it can be read.
+    `legible`: some row of it can be read. `several`: it is late by several revisions, or an old copy after all.
     """
 
     current: bool = False
     edit: Edit | None = None
     asked: str = ""
     legible: bool = True
+    several: bool = False
     unreadable: tuple[UnreadableRow, ...] = ()
 
 
@@ -75,12 +77,13 @@ def judge(
     projections: Projections,
     *,
     unfinished: bool,
+    no_room: bool = False,
     stands: Callable[[str, ModelRegistryEntry], bool],
 ) -> Found:
     """Compare an index with the log, whose newest revision gives `state`.
 
-    `unfinished`: a writer has not come to write the newest revision's index. `stands`: whether a model's folder is
-    there.
+    `unfinished`: a writer has not come to write the newest revision's index, and with `no_room` could not. `stands`:
+    whether a model's folder is there.
     """
     index = parse_index(content, by_line(state))
     if state.entries and not index.entries:
@@ -113,8 +116,9 @@ def judge(
         return Found(
             asked=f"it may be a copy of revision {base.revision} that was edited, or an edit of several rows"
         )
-    if unfinished and same == state.revision - 1 and not edit.written:
-        return Found(unreadable=index.unreadable)
+    several = same != state.revision - 1
+    if unfinished and not edit.written and (no_room or not several):
+        return Found(several=several, unreadable=index.unreadable)
     return Found(asked=f"it has the models and statuses of revision {same}, as an old copy has")
 
 

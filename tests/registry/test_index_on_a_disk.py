@@ -102,6 +102,22 @@ def test_an_index_whose_writer_was_killed_is_late_and_nobody_is_asked(
     assert not (base / ".registry_index.csv.next").exists()
 
 
+def test_an_index_that_is_late_by_several_revisions_on_a_full_disk_is_not_asked_about_but_kept(
+    base: Path,
+) -> None:
+    index = base / "registry_index.csv"
+    late = index.read_text()
+    promote(base, "one")
+    registry_at(base).archive(["one"], allow_unserved=True, reason="idle")
+    index.write_text(late)
+    (base / ".registry_index.csv.next").symlink_to(FolderStore(base).events()[-1].index_sha256[:32])
+    assert (open_store(base).view().asked, production(base)) == ("", None)
+    promote(base, "one")
+    (kept,) = base.glob("registry_index.aside-*")
+    assert kept.read_text() == late
+    assert verify_log(base).ok
+
+
 @pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
 def test_an_old_copy_that_is_saved_over_a_late_index_is_asked_about_and_kept_aside(
     master: Path, base: Path
