@@ -30,7 +30,8 @@ class PromotionSettings(Section):
     what luck gave the grid; None: not asked. `training_span`: `declared` believes meta.json; `registered` counts only
     bars of after the registration, which nobody can have trained on. `accept`: who may have measured, `trainer`,
     `evaluate` (on the configured bars), `brought` (on others). `accept_kinds`: evidence on the very files
-    (`artefact`), or on the recipe of a model that was refitted (`recipe`).
+    (`artefact`), or on the recipe of a model that was refitted (`recipe`). `require_training_record`: refuse a model
+    whose training kept neither its bars' digests nor its folds, as one that was trained elsewhere has none.
     """
 
     gate: Literal["evidence", "none"] = "evidence"
@@ -49,6 +50,7 @@ class PromotionSettings(Section):
     training_span: Literal["declared", "registered"] = "declared"
     accept: tuple[Literal["trainer", "evaluate", "brought"], ...] = ("trainer", "evaluate", "brought")
     accept_kinds: tuple[Literal["artefact", "recipe"], ...] = ("artefact",)
+    require_training_record: bool = False
     resamples: int = Field(default=2_000, ge=100, le=1_000_000)
     block_bars: float | None = Field(default=None, ge=1.0)
     seed: int = Field(default=42, ge=0, le=2**32 - 1)

@@ -261,7 +261,9 @@ def _spans(evidence: Evidence, state: RegistryState, policy: Policy, hint: str) 
         f"say what they were trained on; wait for bars and {hint}",
     )
     found = evidence.trained_on
-    if found is not None:
+    if found is None:
+        yield _not_kept("same_bars", 0, policy, "which bars it saw")
+    else:
         yield Verdict(
             "same_bars",
             found.overlap > 0 and not found.differ,
@@ -323,9 +325,20 @@ def _numbers(evidence: Evidence, tries: int, policy: Policy) -> Iterator[Verdict
     )
 
 
+def _not_kept(name: str, bound: float, policy: Policy, what: str) -> Verdict:
+    """A verdict on what only the training could have kept."""
+    passed = not policy.require_training_record
+    return Verdict(
+        name, passed, "not kept", bound, f"its training kept no record of {what}, as one elsewhere does not"
+    )
+
+
 def _folds(evidence: Evidence, policy: Policy) -> Iterator[Verdict]:
     folds, bound = evidence.folds, policy.min_walk_forward
-    if folds is None or bound is None:
+    if bound is None:
+        return
+    if folds is None:
+        yield _not_kept("folds_timing", bound, policy, "its walk-forward")
         return
     if folds.missing:
         yield Verdict(

@@ -38,6 +38,7 @@ class Policy:
     training_span: str
     accept: tuple[str, ...]
     accept_kinds: tuple[str, ...]
+    require_training_record: bool
     max_evidence_age: timedelta
     max_data_age: timedelta | None
     resamples: int

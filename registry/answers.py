@@ -32,14 +32,10 @@ class Committed:
 
 
 class Looked(NamedTuple):
-    """That a look stands in the log: by which revision, and how many looks at these bars it knows of now.
+    """How many looks at these bars the log knows of now, and by which revision this one: None for its evaluation."""
 
-    `counted_before`: nothing was added, as that revision had counted it.
-    """
-
-    revision: int
+    revision: int | None
     looks: int
-    counted_before: bool = False
 
 
 def decide_and_commit(

@@ -203,7 +203,6 @@ class Moves(Parts):
         last: str,
         *,
         rules: Mapping[str, Any],
-        evaluated_as: str = "",
         reason: str = "",
         request_id: str = "",
         actor: str = "",
@@ -211,9 +210,9 @@ class Moves(Parts):
     ) -> Looked:
         """Keep in the log that a backtest measured a model on the bars from `first` to `last` (open times, ISO text).
 
-        Each look at bars raises what the gate asks of the key's models there. `rules` are those that it traded by, with
-        the costs. `evaluated_as` is the request_id of an evaluation: where the model was evaluated by it on these bars
-        by these rules, that has counted the look already. A repeat with the same `request_id` counts nothing.
+        Each look at bars raises what the gate asks of the key's models there. `rules` are those that it traded by,
+        with the costs. Where its last evaluation was on these bars by these rules, that has counted the look already.
+        A repeat with the same `request_id` counts nothing.
 
         Raises:
             UnknownModelError, InvalidArgumentError, RequestIdReusedError, StorageError: nothing was kept.
@@ -223,11 +222,11 @@ class Moves(Parts):
             state = transaction.state
             draft = plan_look(state, model_id, first, last, rules)
             known = answered(state, request_id, Action.LOOK, request)
-            if known is None and was_evaluated_on(state, model_id, first, last, rules):
-                known = answered(state, evaluated_as, Action.EVALUATE, model_id)
             key = entry_of(state, model_id).key
             if known is not None:
-                return Looked(known.revision, state.tries(key, first, last), counted_before=True)
+                return Looked(known.revision, state.tries(key, first, last))
+            if was_evaluated_on(state, model_id, first, last, rules):
+                return Looked(None, state.tries(key, first, last))
             event = commit(transaction, Action.LOOK, request, draft)
             looks = transaction.state.tries(key, first, last)
         _log.info("registry.looked", revision=event.revision, model_id=model_id, first=first, last=last)

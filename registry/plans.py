@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import Any
 
 from signalserve.common.key import Key
@@ -242,11 +243,16 @@ def plan_look(state: RegistryState, model_id: str, first: str, last: str, rules:
 def was_evaluated_on(
     state: RegistryState, model_id: str, first: str, last: str, rules: Mapping[str, Any]
 ) -> bool:
-    """Whether a model's last evaluation was on these very bars, or more of them, by these rules."""
+    """Whether a model's last evaluation was on these very bars, or more of them, by these rules.
+
+    The bars before them that its labels have read are none that the evaluation left to see.
+    """
     record = state.evidence.get(model_id)
+    if record is None:
+        return False
+    purged = timedelta(minutes=record["challenger"].get("horizon_bars", 0) * record.get("bar_minutes", 0.0))
     return (
-        record is not None
-        and parse_moment(record["window_start"]) <= parse_moment(first)
+        parse_moment(record["window_start"]) - purged <= parse_moment(first)
         and parse_moment(record["window_end"]) >= parse_moment(last)
         # an evaluation's have the champion's thresholds, too, where its scores are of another kind
         and json_safe(rules).items() <= record.get("rules", {}).items()

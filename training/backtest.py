@@ -108,15 +108,14 @@ def backtest(
     report: Report = quiet,
     *,
     registry: Registry | None = None,
-    evaluated_as: str = "",
     request_id: str = "",
     actor: str = "",
     via: str = "python",
 ) -> BacktestResult:
     """Run a model over a span of bars, keep that in the log, and write trades, equity, metrics and a report.
 
-    `registry` has the model; None: that of `request.base_dir`. `evaluated_as`: the request_id of an evaluation that
-    counted this look; with one `request_id` a backtest counts once. `actor` and `via` are the event's.
+    `registry` has the model; None: that of `request.base_dir`. With one `request_id` a backtest counts once. `actor`
+    and `via` are the event's.
 
     Raises:
         RegistryError: there is no such model, or it may not be opened.
@@ -173,7 +172,7 @@ def backtest(
     new = _new_bars(model, pd.DatetimeIndex(part.index), in_sample=in_sample)
     origin = {"request_id": request_id, "actor": actor, "via": via}
     rules = request.rules.used_for([output])
-    counted = _counted(request, registry, model_id, new, rules, evaluated_as, origin)
+    counted = _counted(request, registry, model_id, new, rules, origin)
     result = BacktestResult(
         model=model,
         bars=bars,
@@ -236,14 +235,13 @@ def _counted(
     model_id: str,
     new: pd.DatetimeIndex,
     rules: Mapping[str, Any],
-    evaluated_as: str,
     origin: Mapping[str, str],
 ) -> Counted:
     if new.empty:
         return Counted("in_sample")
     first, last = new[0].isoformat(), new[-1].isoformat()
     try:
-        looked = registry.record_look(model_id, first, last, rules=rules, evaluated_as=evaluated_as, **origin)
+        looked = registry.record_look(model_id, first, last, rules=rules, **origin)
     except StorageError as error:
         why = " ".join(str(error).split())
         if not request.unrecorded:
@@ -253,8 +251,7 @@ def _counted(
                 "unrecorded shows the backtest all the same and marks it"
             ) from error
         return Counted("not_recorded", why=why)
-    state = "evaluation" if looked.counted_before and not origin["request_id"] else "recorded"
-    return Counted(state, looked.revision, looked.looks)
+    return Counted("evaluation" if looked.revision is None else "recorded", looked.revision, looked.looks)
 
 
 def _trained_text(trained: tuple[pd.Timestamp, pd.Timestamp] | None) -> str:

@@ -22,7 +22,7 @@ class Counted:
 
     `state`: `recorded`; `evaluation`, where an evaluation on these bars has counted it; `in_sample`, where it has no
     bar after the training; `not_recorded`, where the registry could not be written, and `why` says what kept it.
-    `revision` and `looks` are the event's and how many looks at these bars the log knows of, None where it has none.
+    `revision` is the event's, and `looks` how many looks at these bars the log knows of; None where there is none.
     """
 
     state: str
@@ -37,8 +37,9 @@ class Counted:
             return f"NOT RECORDED: nobody counts this look at the bars ({self.why})"
         if self.state == "in_sample":
             return "none: no bar of the span comes after the training, so the gate never judges there"
-        counted = "counted with its evaluation" if self.state == "evaluation" else "recorded"
-        return f"{self.looks} at these bars, {counted} at revision {self.revision}; each raises what the gate asks"
+        if self.state == "evaluation":
+            return f"{self.looks} at these bars; its evaluation was this one"
+        return f"{self.looks} at these bars, recorded at revision {self.revision}; each raises what the gate asks"
 
 
 @dataclass(frozen=True)

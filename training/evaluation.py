@@ -176,6 +176,7 @@ def evaluate(
             f"{error}. {model_id} was refitted on all bars, and carries the evidence of {measured_id}: `signalserve "
             f"evaluate {measured_id}` renews it"
         ) from error
+    _check_market(models[0].meta, bars)
     report(f"scoring {len(window):,} bars with {len(models)} model(s)")
     rules = TradingRules.of(settings.trading)
     measured = [_measure(model, bars, window, rules) for model in models]
@@ -333,6 +334,16 @@ def _evidence(
         data={"file": bars.path.name, "sha256": bars.sha256, "configured": configured},
         rules=rules.used_for(dict.fromkeys(item.model.predictor.output for item in measured)),
     )
+
+
+def _check_market(meta: ModelMetadata, bars: Bars) -> None:
+    """Refuse bars that can't be of the challenger's market, before they are looked at."""
+    found = _trained_on(meta, bars)
+    if found is not None and found.overlap == found.differ > 0:
+        raise TrainingRequestError(
+            f"{bars.path}: none of the {found.overlap} weeks that {meta.model_id} was trained on has the same bars "
+            "there: it is another symbol's file, or another source's; nothing was counted"
+        )
 
 
 def _trained_on(meta: ModelMetadata, bars: Bars) -> TrainedOn | None:

@@ -11,6 +11,7 @@ import pandas as pd
 from signalserve.features.bars import Bars
 from signalserve.judging import Folds, timing
 from signalserve.registry import ModelMetadata
+from signalserve.registry.artefact import PREDICTIONS_FILE
 from signalserve.trading.rules import TradingRules
 from signalserve.trading.simulation import simulate
 from signalserve.training.metrics import return_moments, strategy_metrics
@@ -29,7 +30,9 @@ def measure_folds(
         return None
     try:
         probability = read_fold_predictions(folder, digest)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        return Folds(missing=f"{PREDICTIONS_FILE} of its folder: {error.strerror or error}")
+    except ValueError as error:
         return Folds(missing=" ".join(str(error).split()))
     index = pd.DatetimeIndex(bars.frame.index)
     at = index.get_indexer(pd.DatetimeIndex(probability.index))

@@ -206,9 +206,7 @@ def _steps(run: _Run) -> JobStatus:
         start=first,
         end=last,
     )
-    result = backtest(
-        choice, registry=run.registry, evaluated_as=evaluation_id(run.job), actor=run.actor, via=run.via
-    )
+    result = backtest(choice, registry=run.registry, actor=run.actor, via=run.via)
     run.metrics, run.report = dict(result.metrics), str(result.folder)
     if trained.refitted is not None and "recipe" in run.settings.promotion.accept_kinds:
         run.measured, run.model_id = model_id, (model_id := trained.refitted.model_id)
