@@ -41,7 +41,7 @@ class Moves(Parts):
 
     def promote(
         self,
-        promotions: Sequence[Promotion],
+        promotions: Sequence[Promotion | str],
         *,
         reason: str = "",
         force: bool = False,
@@ -51,7 +51,7 @@ class Moves(Parts):
         prove: Prove = proven_here,
         before_commit: Callable[[], None] = _nothing,
     ) -> Committed:
-        """Put models into production: all or none, in one revision.
+        """Put models into production, by their ids or with what is expected: all or none, in one revision.
 
         Every model's files are verified now, against the digest in the log, and the gate judges the evidence of
         its last evaluation. A repeat with the same `request_id` gets the first answer. `prove` is how each model is
@@ -63,12 +63,13 @@ class Moves(Parts):
             UnknownModelError, StaleExpectationError, WrongStatusError, QuarantinedError, GateRefusedError,
             NotAdoptedError, NotServableError, ArtefactError, InvalidArgumentError, StorageError: nothing changed.
         """
-        request = [[item.model_id, item.expected_production_model_id] for item in promotions]
+        wanted = [Promotion(item) if isinstance(item, str) else item for item in promotions]
+        request = [[item.model_id, item.expected_production_model_id] for item in wanted]
         proofs = Proofs(self.artefact_of, prove)
 
         def decide(state: RegistryState) -> Planned:
-            planned = plan_promote(state, promotions, self.gate, reason=reason, force=force)
-            for item in promotions:
+            planned = plan_promote(state, wanted, self.gate, reason=reason, force=force)
+            for item in wanted:
                 proofs.check(state, item.model_id)
             before_commit()
             return planned
@@ -77,7 +78,7 @@ class Moves(Parts):
             known = self.state
             if (answer := answered(known, request_id, Action.PROMOTE, [request, force])) is not None:
                 return answer
-            for item in promotions:
+            for item in wanted:
                 if item.model_id in known.entries and known.digests.get(item.model_id):
                     proofs.make(known, item.model_id)
             with self.store.transaction(Origin(actor, via, reason, request_id)) as transaction:

@@ -211,6 +211,7 @@ def _span(request: BacktestRequest, model: ScoringModel, bars: Bars) -> tuple[ra
         raise TrainingError(
             f"{bars.path} has bars from {index[0].isoformat()} to {index[-1].isoformat()}, which leaves fewer than "
             f"2 in the span{_trained_text(trained)}; give a longer file or another span"
+            + ("; without a start it begins after the training" if request.start is None and trained else "")
         )
     overlaps = trained is None or (index[start] <= trained[1] and index[stop - 1] >= trained[0])
     if overlaps and not request.allow_in_sample:

@@ -52,7 +52,7 @@ def base(tmp_path: Path, template: Path) -> Path:
     for name in "abcd":
         register_copy(template, base, name)
     for name in "abc":
-        registry_at(base).promote([Promotion(name)])
+        registry_at(base).promote([name])
     return base
 
 
