@@ -250,7 +250,8 @@ def was_evaluated_on(
     record = state.evidence.get(model_id)
     if record is None:
         return False
-    purged = timedelta(minutes=record["challenger"].get("horizon_bars", 0) * record.get("bar_minutes", 0.0))
+    horizon = record.get("challenger", {}).get("horizon_bars", 0)
+    purged = timedelta(minutes=horizon * record.get("bar_minutes", 0.0))
     return (
         parse_moment(record["window_start"]) - purged <= parse_moment(first)
         and parse_moment(record["window_end"]) >= parse_moment(last)
