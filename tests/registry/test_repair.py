@@ -104,7 +104,9 @@ def test_what_proven_lines_say_of_evidence_and_looks_is_kept_up_to_the_head_that
     register_copy(template, base, "four", extra=tested)
     window = {"window_start": "2026-03-01T00:00:00+00:00", "window_end": "2026-04-01T00:00:00+00:00"}
     open_registry(base).record_evaluation("four", window)
-    open_registry(base).record_look("four", *window.values(), rules={})
+    open_registry(base).record_look(
+        "four", "2026-04-02T00:00:00+00:00", "2026-05-01T00:00:00+00:00", rules={}
+    )
     head = verify_log(base).head
     before = open_store(base).view().state
     register_copy(template, base, "five")
