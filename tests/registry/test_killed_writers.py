@@ -1,4 +1,7 @@
-"""A writer that is killed at any instant leaves a registry that opens, with the old state or the new."""
+"""A writer that is killed at any instant leaves a registry that opens, with the old state or the new.
+
+`SIGNALSERVE_TEST_KILLS=1000` kills so many.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from signalserve.registry.folder_store import FolderStore
 from tests.registries import registry_at
 from tests.small_models import register_copy, sealed_template
 
-KILLS = 200
+KILLS = int(os.environ.get("SIGNALSERVE_TEST_KILLS", "60"))
 
 
 def write_for_ever(template: Path, base: Path, round_number: int) -> None:
@@ -43,7 +46,7 @@ def write_for_ever(template: Path, base: Path, round_number: int) -> None:
 @pytest.mark.filterwarnings(
     "ignore:This process.*multi-threaded:DeprecationWarning"
 )  # the child only writes files
-def test_two_hundred_kills_leave_a_registry_that_opens_and_a_log_that_verifies(tmp_path: Path) -> None:
+def test_kills_leave_a_registry_that_opens_and_a_log_that_verifies(tmp_path: Path) -> None:
     base, template = tmp_path / "registry", sealed_template(tmp_path / "template")
     register_copy(template, base, "BTCUSDT_15m_logreg_first")
     dice = random.Random(0)
