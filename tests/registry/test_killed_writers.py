@@ -20,7 +20,7 @@ from signalserve.registry.folder_store import FolderStore
 from tests.registries import registry_at
 from tests.small_models import register_copy, sealed_template
 
-KILLS = int(os.environ.get("SIGNALSERVE_TEST_KILLS", "60"))
+KILLS = int(os.environ.get("SIGNALSERVE_TEST_KILLS", "40"))
 
 
 def write_for_ever(template: Path, base: Path, round_number: int) -> None:

@@ -13,11 +13,11 @@ from signalserve.registry.store import Origin
 from tests.registries import registry_at
 from tests.small_models import register_copy, sealed_template
 
-PROCESSES, EACH = 8, 20
+PROCESSES, EACH = 8, 12
 
 
 def write(template: Path, base: Path, number: int) -> None:
-    """Register and promote, ten times each, on a key that two processes share."""
+    """Register and promote, six times each, on a key that two processes share."""
     for turn in range(EACH // 2):
         model_id = f"model_{number}_{turn}"
         register_copy(template, base, model_id, symbol=f"SYMBOL{number // 2}")
