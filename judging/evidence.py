@@ -15,7 +15,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Self
 
 from signalserve.common.moments import parse_moment
 from signalserve.judging.sharpe import ReturnMoments
@@ -39,8 +39,21 @@ _OPTIONAL = frozenset(
 _MOMENTS = ("n", "sharpe", "skewness", "kurtosis")
 
 
+class _Kept:
+    """A part of a record, as the log keeps it."""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """From the log.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is not what `asdict` gives.
+        """
+        return cls(**_known(cls, values))
+
+
 @dataclass(frozen=True)
-class Measured:
+class Measured(_Kept):
     """One model on the window: returns are net of costs.
 
     `train_end` is the last bar that its training has seen, `horizon_bars` how far its labels read ahead.
@@ -67,18 +80,9 @@ class Measured:
     timing_low: float | None = None
     timing_high: float | None = None
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Measured:
-        """From the log.
-
-        Raises:
-            KeyError, TypeError, ValueError: it is not what `asdict` gives.
-        """
-        return cls(**_known(cls, values))
-
 
 @dataclass(frozen=True)
-class Folds:
+class Folds(_Kept):
     """The joined walk-forward predictions of the challenger's training: its recipe, on bars before the window.
 
     `timing` and `moments` are as in `Measured`, by the rules of now. `trials` is what its grid tried on these very
@@ -96,18 +100,9 @@ class Folds:
     trial_variance: float | None = None
     missing: str = ""
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Folds:
-        """From the log.
-
-        Raises:
-            KeyError, TypeError, ValueError: it is not what `asdict` gives.
-        """
-        return cls(**_known(cls, values))
-
 
 @dataclass(frozen=True)
-class TrainedOn:
+class TrainedOn(_Kept):
     """Weeks of the challenger's training span that the bar file has, too, and those of them whose bars are others.
 
     `first` is the first of the latter, by its Monday.
@@ -117,31 +112,13 @@ class TrainedOn:
     differ: int = 0
     first: str = ""
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TrainedOn:
-        """From the log.
-
-        Raises:
-            KeyError, TypeError, ValueError: it is not what `asdict` gives.
-        """
-        return cls(**_known(cls, values))
-
 
 @dataclass(frozen=True)
-class RecipeOf:
+class RecipeOf(_Kept):
     """The model that was measured in the challenger's stead, by its id and digest."""
 
     model_id: str
     digest: str
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> RecipeOf:
-        """From the log.
-
-        Raises:
-            KeyError, TypeError, ValueError: it is not what `asdict` gives.
-        """
-        return cls(**_known(cls, values))
 
 
 @dataclass(frozen=True)

@@ -176,20 +176,22 @@ def evaluate(
             f"{error}. {model_id} was refitted on all bars, and carries the evidence of {measured_id}: `signalserve "
             f"evaluate {measured_id}` renews it"
         ) from error
-    _check_market(models[0].meta, bars)
+    trained_on = _trained_on(models[0].meta, bars)
     report(f"scoring {len(window):,} bars with {len(models)} model(s)")
     rules = TradingRules.of(settings.trading)
     measured = [_measure(model, bars, window, rules) for model in models]
     report("resampling")
-    folds = measure_folds(
-        registry.artefact_of(state, model_id).folder,
-        models[0].meta,
-        bars,
-        rules,
-        bars_per_year=bars.bars_per_year,
-    )
+    folds = measure_folds(registry.artefact_of(state, model_id).folder, models[0].meta, bars, rules)
     evidence = _evidence(
-        settings, bars, window, rules, measured, folds, configured=file == configured, by_trainer=by_trainer
+        settings,
+        bars,
+        window,
+        rules,
+        measured,
+        folds,
+        trained_on,
+        configured=file == configured,
+        by_trainer=by_trainer,
     )
     decision = registry.record_evaluation(
         model_id, evidence.to_dict(), request_id=request_id, actor=actor, via=via
@@ -299,6 +301,7 @@ def _evidence(
     rules: TradingRules,
     measured: list[_Measurement],
     folds: Folds | None,
+    trained_on: TrainedOn | None,
     *,
     configured: bool,
     by_trainer: bool,
@@ -330,27 +333,28 @@ def _evidence(
         seed=policy.seed,
         measured_by=("trainer" if by_trainer else "evaluate") if configured else "brought",
         folds=folds,
-        trained_on=_trained_on(challenger.model.meta, bars),
+        trained_on=trained_on,
         data={"file": bars.path.name, "sha256": bars.sha256, "configured": configured},
         rules=rules.used_for(dict.fromkeys(item.model.predictor.output for item in measured)),
     )
 
 
-def _check_market(meta: ModelMetadata, bars: Bars) -> None:
-    """Refuse bars that can't be of the challenger's market, before they are looked at."""
-    found = _trained_on(meta, bars)
-    if found is not None and found.overlap == found.differ > 0:
+def _trained_on(meta: ModelMetadata, bars: Bars) -> TrainedOn | None:
+    """The training's weeks beside those of the file; None where it kept none.
+
+    Raises:
+        TrainingRequestError: none is the same, so the bars can't be of its market; they were not looked at.
+    """
+    known, span = meta.extra.get("trained_weeks"), training_span(meta)
+    if not isinstance(known, Mapping) or span is None:
+        return None
+    found = compare_weeks(known, bars.frame, *span)
+    if found.overlap == found.differ > 0:
         raise TrainingRequestError(
             f"{bars.path}: none of the {found.overlap} weeks that {meta.model_id} was trained on has the same bars "
             "there: it is another symbol's file, or another source's; nothing was counted"
         )
-
-
-def _trained_on(meta: ModelMetadata, bars: Bars) -> TrainedOn | None:
-    known, span = meta.extra.get("trained_weeks"), training_span(meta)
-    if not isinstance(known, Mapping) or span is None:
-        return None
-    return compare_weeks(known, bars.frame, *span)
+    return found
 
 
 def _measured(measurement: _Measurement, bars: Bars, window: range) -> Measured:

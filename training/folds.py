@@ -18,9 +18,7 @@ from signalserve.training.metrics import return_moments, strategy_metrics
 from signalserve.training.predictions import read_fold_predictions
 
 
-def measure_folds(
-    folder: Path, meta: ModelMetadata, bars: Bars, rules: TradingRules, *, bars_per_year: float
-) -> Folds | None:
+def measure_folds(folder: Path, meta: ModelMetadata, bars: Bars, rules: TradingRules) -> Folds | None:
     """Measure the folds; None where the training kept none.
 
     They are a check of the recipe on bars that the final model may have been fitted on: its folds' models were not.
@@ -42,7 +40,7 @@ def measure_folds(
     frame = bars.frame.iloc[at]
     open_, close = frame["open"].to_numpy(), frame["close"].to_numpy()
     simulation = simulate(open_, close, probability.to_numpy(), rules)
-    metrics = strategy_metrics(simulation, close, bars_per_year=bars_per_year)
+    metrics = strategy_metrics(simulation, close, bars_per_year=bars.bars_per_year)
     trials, variance = trials_of(meta)
     return Folds(
         window_start=probability.index[0].isoformat(),
